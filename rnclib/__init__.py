@@ -1,6 +1,24 @@
 """Rank-N-Contrast for regression: the exact loss, the protocols and the report's machinery."""
 
-from rnclib.loss import RnCLoss, rnc_loss, rnc_lower_bound
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rnclib.loss import RnCLoss, rnc_loss, rnc_lower_bound
 
 __all__ = ["RnCLoss", "rnc_loss", "rnc_lower_bound"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Import the loss, and with it torch, on first use: ``import rnclib.report`` takes milliseconds."""
+    if name in __all__:
+        value = globals()[name] = getattr(import_module("rnclib.loss"), name)
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

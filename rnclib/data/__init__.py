@@ -1,0 +1,144 @@
+"""Data sets, and the index lists that divide them into training, validation and test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Dataset", "Split", "cache_dir", "group_split"]
+
+PARTS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Inputs with a scalar target each, and where they come from.
+
+    Attributes
+    ----------
+    name : str
+        Name used in records and captions, such as ``'esol'``.
+    inputs : object
+        Indexable by an integer array of sample numbers; gives a batch an encoder takes.
+    targets : ndarray, shape (n,), float64
+        Targets in `unit`.
+    unit : str
+        Unit of the targets.
+    checksum : str
+        SHA-256 of the source the data was made from.
+    provenance : str
+        One sentence: where the data comes from.
+    synthetic : bool
+        True for a stand-in. Every table and caption says so.
+    smiles : tuple of str
+        SMILES as the source gives them (molecules only).
+    published_prediction : ndarray, shape (n,), or None
+        Prediction that the source itself publishes, in `unit`.
+    """
+
+    name: str
+    inputs: Any
+    targets: np.ndarray
+    unit: str
+    checksum: str
+    provenance: str
+    synthetic: bool
+    smiles: tuple[str, ...] = ()
+    published_prediction: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Sample numbers of the three parts, each sorted, together every sample once.
+
+    Attributes
+    ----------
+    train, val, test : ndarray of int
+    """
+
+    train: np.ndarray
+    val: np.ndarray
+    test: np.ndarray
+
+
+def group_split(
+    groups: Sequence[Hashable],
+    seed: int,
+    *,
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    largest: float | None = None,
+) -> Split:
+    """Divide samples at random into three parts without tearing a group apart.
+
+    The groups are shuffled, then each goes to the test part if it still fits there, else to the
+    validation part if it fits there, else to training.
+
+    Parameters
+    ----------
+    groups : sequence of hashable, length n
+        Group of each sample.
+    seed : int
+        Non-negative; the same seed gives the same split.
+    fractions : tuple of float
+        Shares of training, validation and test; they sum to 1.
+    largest : float, optional
+        Groups of more than `largest` samples go to training without a draw.
+
+    Returns
+    -------
+    Split
+        Validation and test have ``round(fraction · n)`` samples each wherever the group sizes allow.
+
+    Raises
+    ------
+    ValueError
+        If the fractions are not positive or do not sum to 1, the seed is negative, or a part stays empty.
+
+    Examples
+    --------
+    >>> split = group_split(["a", "a", "b", "c", "d", "e", "f", "g", "h", "i"], seed=0)
+    >>> len(split.train), len(split.val), len(split.test)
+    (8, 1, 1)
+    """
+    if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-9:
+        raise ValueError(f"fractions: got {fractions!r}; allowed: three positive numbers that sum to 1")
+    if seed < 0:
+        raise ValueError(f"seed: got {seed!r}; allowed: a non-negative integer")
+    members: dict[Hashable, list[int]] = {}
+    for i, group in enumerate(groups):
+        members.setdefault(group, []).append(i)
+
+    n = len(groups)
+    room = {"test": round(fractions[2] * n), "val": round(fractions[1] * n), "train": n}
+    parts: dict[str, list[int]] = {part: [] for part in PARTS}
+    candidates = []
+    for indices in members.values():
+        if largest is not None and len(indices) > largest:
+            parts["train"] += indices
+        else:
+            candidates.append(indices)
+    for g in np.random.default_rng(seed).permutation(len(candidates)):
+        part = next(part for part, free in room.items() if len(candidates[g]) <= free)
+        parts[part] += candidates[g]
+        room[part] -= len(candidates[g])
+
+    for part, indices in parts.items():
+        if not indices:
+            raise ValueError(
+                f"groups: got {n} samples in {len(members)} groups, which leaves the {part} part empty; "
+                "allowed: enough small groups to fill each part"
+            )
+    return Split(**{part: np.sort(np.array(indices)) for part, indices in parts.items()})
+
+
+def cache_dir() -> Path:
+    """Folder for downloads, checkpoints and trained encoders: ``$RNC_CACHE``, else ``~/.cache/rnclib``."""
+    return Path(os.environ.get("RNC_CACHE") or Path.home() / ".cache" / "rnclib")

@@ -1,0 +1,552 @@
+"""From a configuration to a record: the only place that wires data, training and results together."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import queue
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from multiprocessing import Manager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from lightning_fabric import Fabric
+from torch import nn
+from tqdm import tqdm
+
+from rnclib import data, metrics, results
+from rnclib.data import Dataset, Split, esol, molecules
+from rnclib.training import History, Stage, predict, train
+
+__all__ = ["PROTOCOL", "Config", "key", "resolve_dataset", "run", "run_grid"]
+
+#: Raised when a change of code makes new runs differ from old ones of the same configuration.
+PROTOCOL = 1
+
+BASELINES = ("training mean", "Delaney's equation", "extra trees")
+VERSIONS_OF = ("torch", "torch-geometric", "numpy", "scipy", "scikit-learn", "rdkit", "lightning-fabric")
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run, fully described.
+
+    Attributes
+    ----------
+    experiment : str
+        Chapter that it belongs to.
+    dataset : {'esol', 'standin'}
+    profile : {'paper', 'quick', 'smoke'}
+    split : {'random', 'scaffold'}
+    seed : int
+        Chooses the split, the initial weights and the order of samples.
+    method : str
+        Name in tables.
+    model : {'gin', 'training mean', "Delaney's equation", 'extra trees'}
+        The network, or a baseline that is not trained by `rnclib.training`.
+    pretrain : Stage, optional
+        Contrastive training of the encoder; None for end-to-end training.
+    fit : Stage, optional
+        Training of the regressor; given for a network, None for a baseline.
+    freeze : bool
+        Train the linear head only.
+    """
+
+    experiment: str
+    dataset: str
+    profile: str
+    split: str
+    seed: int
+    method: str
+    model: str
+    pretrain: Stage | None = None
+    fit: Stage | None = None
+    freeze: bool = False
+
+    def __post_init__(self) -> None:
+        allowed = {
+            "dataset": ("esol", "standin"),
+            "profile": results.PROFILES,
+            "split": ("random", "scaffold"),
+            "model": ("gin", *BASELINES),
+        }
+        for name, values in allowed.items():
+            if getattr(self, name) not in values:
+                raise ValueError(f"{name}: got {getattr(self, name)!r}; allowed: {', '.join(map(repr, values))}")
+        if not isinstance(self.seed, int) or self.seed < 0:
+            raise ValueError(f"seed: got {self.seed!r}; allowed: a non-negative integer")
+        if (self.fit is None) != (self.model in BASELINES):
+            raise ValueError(f"fit: got {self.fit!r} with model={self.model!r}; allowed: a Stage for a network only")
+        if self.pretrain is not None and (self.fit is None or self.pretrain.loss != "rnc"):
+            raise ValueError(f"pretrain: got {self.pretrain!r}; allowed: a Stage with loss='rnc', for a network")
+        if self.freeze and self.pretrain is None:
+            raise ValueError("freeze: got True without pretrain; allowed: with a pretrained encoder only")
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()[:16]
+
+
+def _described(config: Config) -> dict[str, Any]:
+    # None stands for "not applied", so that a new option leaves the keys of old records as they are
+    def given(values: dict[str, Any]) -> dict[str, Any]:
+        return {
+            name: given(value) if isinstance(value, dict) else value
+            for name, value in values.items()
+            if value is not None
+        }
+
+    return given(asdict(config))
+
+
+def key(config: Config) -> str:
+    """Name of a run: a digest of its configuration, the checksum of its data and the protocol number."""
+    return _digest([_described(config), _checksum(config.dataset), PROTOCOL])
+
+
+@functools.lru_cache(maxsize=4)
+def _dataset(name: str) -> Dataset:
+    return esol.load(name)
+
+
+def _checksum(name: str) -> str:
+    return esol.SHA256 if name == "esol" else _dataset(name).checksum
+
+
+def resolve_dataset(dataset: str, profile: str, results_dir: str | os.PathLike | None = None) -> str:
+    """The data set that ``'auto'`` stands for: ESOL if there are committed records of it or it can be had.
+
+    Parameters
+    ----------
+    dataset : {'auto', 'esol', 'standin'}
+        Anything but ``'auto'`` is given back.
+    profile : str
+        Published (``'paper'``) records of ESOL are readable without the data.
+    """
+    if dataset != "auto":
+        return dataset
+    root = results.results_dir() if results_dir is None else results_dir
+    if profile == "paper" and results.load(root, profile="paper", experiment="esol", dataset="esol"):
+        return "esol"
+    return esol.load("auto").name
+
+
+def run(
+    config: Config, *, device: str = "cpu", on_epoch: Callable[[int], None] | None = None
+) -> tuple[dict[str, Any], str | None]:
+    """Carry out one run.
+
+    A run that was killed goes on from its last checkpoint and ends with the same numbers. The test part is
+    predicted once, at the very end, with the weights that the validation part chose.
+
+    Parameters
+    ----------
+    config : Config
+    device : str
+        An accelerator of Lightning Fabric, such as ``'cpu'``, ``'cuda'`` or ``'auto'``.
+    on_epoch : callable, optional
+        Called with the number of epochs newly done.
+
+    Returns
+    -------
+    record : dict
+        See `rnclib.results`.
+    view : str or None
+        For the networks of seed 0, the two first principal components of every sample's features as CSV.
+    """
+    began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    dataset = _dataset(config.dataset)
+    split = molecules.split(dataset.smiles, config.split, config.seed)
+    mean, std = float(dataset.targets[split.train].mean()), float(dataset.targets[split.train].std())
+    standardised = (dataset.targets - mean) / std
+
+    stages, representation, view = [], {}, None
+    if config.fit is None:
+        prediction = _baseline(config, dataset, split)
+    else:
+        prediction, features, stages = _network(config, dataset, split, standardised, mean, std, device, on_epoch)
+        representation = {
+            part: {"rank_agreement": _rounded(metrics.rank_agreement(features[index], dataset.targets[index]))}
+            for part, index in (("val", split.val), ("test", split.test))
+        }
+        if config.seed == 0:
+            view = _principal_components(features, split, dataset.targets)
+
+    errors = {}
+    for part, index in (("val", split.val), ("test", split.test)):
+        raw = metrics.regression_errors(prediction[index], dataset.targets[index])
+        scaled = metrics.regression_errors((prediction[index] - mean) / std, standardised[index])
+        errors[part] = {
+            "standardised": {name: _rounded(value) for name, value in scaled.items()} | representation.get(part, {}),
+            "raw": {name: _rounded(value) for name, value in raw.items()},
+        }
+    record = {
+        "schema": results.SCHEMA,
+        "experiment": config.experiment,
+        "dataset": config.dataset,
+        "profile": config.profile,
+        "split": config.split,
+        "method": config.method,
+        "seed": config.seed,
+        "key": key(config),
+        "protocol": PROTOCOL,
+        "config": _described(config),
+        "data": {
+            "checksum": dataset.checksum,
+            "synthetic": dataset.synthetic,
+            "unit": dataset.unit,
+            "n_train": len(split.train),
+            "n_val": len(split.val),
+            "n_test": len(split.test),
+            "train_mean": _rounded(mean),
+            "train_std": _rounded(std),
+        },
+        "metrics": errors,
+        "stages": stages,
+        "run": _circumstances(device) | {"started": started, "wall_time": round(time.monotonic() - began, 1)},
+        "test": {
+            "index": split.test.tolist(),
+            "target": [round(float(value), 4) for value in dataset.targets[split.test]],
+            "prediction": [round(float(value), 4) for value in prediction[split.test]],
+        },
+    }
+    return record, view
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.7g}")
+
+
+def _baseline(config: Config, dataset: Dataset, split: Split) -> np.ndarray:
+    if config.model == "training mean":
+        return np.full(len(dataset), dataset.targets[split.train].mean())
+    if config.model == "Delaney's equation":
+        if dataset.published_prediction is None:
+            raise ValueError(f"model: got {config.model!r} with dataset={dataset.name!r}; allowed: with 'esol' only")
+        return dataset.published_prediction
+    from sklearn.ensemble import ExtraTreesRegressor
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+
+    model = make_pipeline(
+        SimpleImputer(strategy="median", keep_empty_features=True),
+        ExtraTreesRegressor(n_estimators=500, random_state=config.seed, n_jobs=1),
+    )
+    inputs = molecules.descriptors(dataset.smiles)
+    return model.fit(inputs[split.train], dataset.targets[split.train]).predict(inputs)
+
+
+def _network(
+    config: Config,
+    dataset: Dataset,
+    split: Split,
+    standardised: np.ndarray,
+    mean: float,
+    std: float,
+    device: str,
+    on_epoch: Callable[[int], None] | None,
+) -> tuple[np.ndarray, np.ndarray, list[dict[str, Any]]]:
+    """Predictions in raw units and features of every sample, and what the training stages recorded."""
+    from rnclib.encoders import GIN
+
+    fabric = Fabric(accelerator=device, devices=1)
+    inputs = dataset.inputs.to(fabric.device)
+    everything = np.arange(len(dataset))
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        encoder = GIN()
+        head = nn.Linear(encoder.out_features, 1)
+    encoder, head = encoder.to(fabric.device), head.to(fabric.device)
+    target = torch.tensor(standardised, dtype=torch.float32, device=fabric.device)
+    checkpoints = data.cache_dir() / "checkpoints"
+    name = _digest([key(config), torch.__version__, str(fabric.device)])
+
+    stages = []
+    if config.pretrain is not None:
+        history = _pretrained(config, encoder, _Subset(inputs, split.train), target[split.train], fabric, on_epoch)
+        stages.append(_stage_record("encoder", history))
+    if config.freeze:
+        model, fit_inputs = head, predict(encoder, inputs, everything)
+    else:
+        model, fit_inputs = nn.Sequential(encoder, head), inputs
+    assert config.fit is not None
+    checkpoint = checkpoints / f"{name}.pt"
+    history = train(
+        model,
+        config.fit,
+        _Subset(fit_inputs, split.train),
+        target[split.train],
+        fit_inputs[split.val],
+        target[split.val],
+        seed=config.seed,
+        fabric=fabric,
+        checkpoint=checkpoint,
+        on_epoch=on_epoch,
+    )
+    checkpoint.unlink(missing_ok=True)
+    stages.append(_stage_record("regressor" if config.pretrain else "end-to-end", history))
+    features = predict(encoder, inputs, everything)
+    prediction = predict(head, features, everything).reshape(-1).double().cpu().numpy() * std + mean
+    return prediction, features.double().cpu().numpy(), stages
+
+
+@dataclass(frozen=True)
+class _Subset:
+    """The samples `index` of `inputs`, numbered anew from 0."""
+
+    inputs: Any
+    index: np.ndarray
+
+    def __getitem__(self, index: np.ndarray) -> Any:
+        return self.inputs[self.index[index]]
+
+
+def _pretrained(
+    config: Config,
+    encoder: nn.Module,
+    inputs: Any,
+    labels: torch.Tensor,
+    fabric: Fabric,
+    on_epoch: Callable[[int], None] | None,
+) -> History:
+    """Give `encoder` its contrastively trained weights, from the cache if another run has made them."""
+    assert config.pretrain is not None
+    described = _described(config)
+    name = _digest(
+        [{part: described[part] for part in ("dataset", "split", "seed", "model", "pretrain")}]
+        + [_checksum(config.dataset), PROTOCOL, torch.__version__, str(fabric.device), torch.get_num_threads()]
+    )
+    cached = data.cache_dir() / "encoders" / f"{name}.pt"
+    try:
+        state = torch.load(cached, weights_only=True, map_location=fabric.device)
+        encoder.load_state_dict(state["encoder"])
+        history = History(**state["history"])
+        if on_epoch:
+            on_epoch(config.pretrain.epochs)
+        return history
+    except FileNotFoundError:
+        pass
+    checkpoint = data.cache_dir() / "checkpoints" / f"encoder-{name}.pt"
+    history = train(
+        encoder, config.pretrain, inputs, labels,
+        seed=config.seed, fabric=fabric, checkpoint=checkpoint, on_epoch=on_epoch,
+    )  # fmt: skip
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = cached.with_suffix(f".{os.getpid()}.tmp")
+    torch.save({"encoder": encoder.state_dict(), "history": asdict(history)}, unfinished)
+    os.replace(unfinished, cached)
+    checkpoint.unlink(missing_ok=True)
+    return history
+
+
+def _stage_record(name: str, history: History, points: int = 40) -> dict[str, Any]:
+    n = len(history.train_loss)
+    kept = sorted({round(epoch) for epoch in np.linspace(1, n, min(n, points))})
+    curve: dict[str, list] = {"epoch": kept}
+    for part in ("train_loss", "val_loss"):
+        if values := getattr(history, part):
+            curve[part] = [float(f"{values[epoch - 1]:.5g}") for epoch in kept]
+    return {
+        "name": name,
+        "epochs": n,
+        "best_epoch": history.best_epoch,
+        "wall_time": round(history.wall_time, 1),
+        "curve": curve,
+    }
+
+
+def _principal_components(features: np.ndarray, split: Split, targets: np.ndarray) -> str:
+    """Two principal components, found on the training part, of every sample, as CSV."""
+    from sklearn.decomposition import PCA
+
+    components = PCA(n_components=2, svd_solver="full").fit(features[split.train]).transform(features)
+    components /= components[split.train, 0].std()
+    # the sign of a component means nothing: let the target grow to the right, the extreme point be on top
+    if np.corrcoef(components[split.train, 0], targets[split.train])[0, 1] < 0:
+        components[:, 0] *= -1
+    if components[np.abs(components[:, 1]).argmax(), 1] < 0:
+        components[:, 1] *= -1
+    part = np.empty(len(targets), dtype=object)
+    for name in data.PARTS:
+        part[getattr(split, name)] = name
+    rows = [f"{i},{part[i]},{targets[i]:.3f},{x:.3f},{y:.3f}" for i, (x, y) in enumerate(components)]
+    return "\n".join(["index,part,target,pc1,pc2", *rows]) + "\n"
+
+
+def _circumstances(device: str) -> dict[str, Any]:
+    commit, clean = _commit()
+    cpu = platform.machine()
+    if (info := Path("/proc/cpuinfo")).is_file():
+        models = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
+        cpu = models[0] if models else cpu
+    versions = {"python": platform.python_version()}
+    for package in VERSIONS_OF:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "commit": commit, "clean": clean, "device": device, "cpu": cpu,
+        "threads": torch.get_num_threads(), "versions": versions,
+    }  # fmt: skip
+
+
+@functools.lru_cache(maxsize=1)
+def _commit() -> tuple[str | None, bool | None]:
+    """Commit of the checkout that this code runs from, and whether its tracked files are unchanged."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=20
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD"), not git("status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+
+
+@dataclass
+class Grid:
+    """Records of a grid of configurations, in its order.
+
+    Attributes
+    ----------
+    records : list of dict
+    loaded, trained : list of Config
+        Which runs the store held, and which were carried out now.
+    """
+
+    records: list[dict[str, Any]] = field(default_factory=list)
+    loaded: list[Config] = field(default_factory=list)
+    trained: list[Config] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return f"{len(self.loaded)} runs loaded from the store, {len(self.trained)} trained now"
+
+
+def run_grid(
+    configs: Sequence[Config],
+    *,
+    results_dir: str | os.PathLike | None = None,
+    refresh: bool = False,
+    device: str = "cpu",
+    n_jobs: int | None = None,
+    progress: bool = True,
+) -> Grid:
+    """Records of all `configs`: loaded where the store holds them, made and stored where it does not.
+
+    Parameters
+    ----------
+    configs : sequence of Config
+        Of one experiment and profile.
+    results_dir : path, optional
+        The store; by default `rnclib.results.results_dir`.
+    refresh : bool
+        Carry out every run anew.
+    device : str
+        See `run`.
+    n_jobs : int, optional
+        Processes, with one thread each; by default one per processor, and one on an accelerator.
+    progress : bool
+        Show a bar with the time left.
+    """
+    root = Path(results.results_dir() if results_dir is None else results_dir)
+    kinds = {(config.experiment, config.profile) for config in configs}
+    if len(kinds) != 1:
+        raise ValueError(f"configs: got {sorted(kinds)}; allowed: one experiment and profile, at least one configuration")
+    ((experiment, profile),) = kinds
+    stored = {record["key"]: record for record in results.load(root, profile=profile, experiment=experiment)}
+    keys = [key(config) for config in configs]
+    missing = [c for c, k in zip(configs, keys, strict=True) if refresh or k not in stored]
+
+    if missing:
+        # runs with the same encoder go to one process, the first of them trains it
+        bundles: dict[Any, list[Config]] = {}
+        for config in missing:
+            bundles.setdefault((config.split, config.seed, config.pretrain or config.method), []).append(config)
+        jobs = n_jobs or (os.cpu_count() or 1 if device == "cpu" else 1)
+        for record in _carry_out(list(bundles.values()), root, device, min(jobs, len(bundles)), progress):
+            stored[record["key"]] = record
+    redone = set(map(key, missing))
+    return Grid(
+        records=[stored[k] for k in keys],
+        loaded=[c for c, k in zip(configs, keys, strict=True) if k not in redone],
+        trained=missing,
+    )
+
+
+def _carry_out(
+    bundles: list[list[Config]], root: Path, device: str, jobs: int, progress: bool
+) -> Iterable[dict[str, Any]]:
+    total = sum(_epochs(config) for bundle in bundles for config in bundle)
+    bar = tqdm(total=total, unit="epoch", disable=not progress, desc=f"{sum(map(len, bundles))} runs", mininterval=1)
+    with bar:
+        if jobs == 1:
+            for bundle in bundles:
+                yield from _run_bundle(bundle, root, device, bar.update)
+            return
+        with Manager() as manager:
+            done = manager.Queue()
+            finished = threading.Event()
+
+            def watch() -> None:
+                while not (finished.is_set() and done.empty()):
+                    try:
+                        bar.update(done.get(timeout=0.5))
+                    except queue.Empty:
+                        continue
+
+            watcher = threading.Thread(target=watch)
+            watcher.start()
+            try:
+                tasks = (delayed(_worker)(bundle, root, device, done) for bundle in bundles)
+                for records in Parallel(n_jobs=jobs, return_as="generator_unordered")(tasks):
+                    yield from records
+            finally:
+                finished.set()
+                watcher.join()
+
+
+def _epochs(config: Config) -> int:
+    return sum(stage.epochs for stage in (config.pretrain, config.fit) if stage is not None)
+
+
+def _worker(bundle: list[Config], root: Path, device: str, done: Any) -> list[dict[str, Any]]:
+    torch.set_num_threads(1)
+    since, waiting = time.monotonic(), 0
+
+    def on_epoch(epochs: int) -> None:
+        nonlocal since, waiting
+        waiting += epochs
+        if time.monotonic() - since > 1:
+            done.put(waiting)
+            since, waiting = time.monotonic(), 0
+
+    records = _run_bundle(bundle, root, device, on_epoch)
+    done.put(waiting)
+    return records
+
+
+def _run_bundle(
+    bundle: list[Config], root: Path, device: str, on_epoch: Callable[[int], None]
+) -> list[dict[str, Any]]:
+    records = []
+    for config in bundle:
+        record, view = run(config, device=device, on_epoch=on_epoch)
+        path = results.write(record, root)
+        if view is not None:
+            results.write_text(path.with_suffix(".csv"), view)
+        records.append(record)
+    return records

@@ -1,0 +1,310 @@
+"""The results store, one small JSON record per run, and the statistics made from it.
+
+A record is written once, in one step, so that others may read the folder at any time. What cannot be
+read, or is no record, is named in a warning and left alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+__all__ = [
+    "PROFILES",
+    "compare",
+    "curves",
+    "frame",
+    "interval",
+    "load",
+    "predictions",
+    "results_dir",
+    "summarise",
+    "write",
+]
+
+SCHEMA = 1
+PROFILES = ("smoke", "quick", "paper")
+IDENTITY = ("experiment", "dataset", "profile", "split", "method", "seed")
+REQUIRED = (*IDENTITY, "schema", "key", "config", "data", "metrics", "test", "stages", "run")
+
+
+def results_dir() -> Path:
+    """Folder of the records: ``$RNC_RESULTS``, else ``book/results`` of this checkout or of the working folder."""
+    if folder := os.environ.get("RNC_RESULTS"):
+        return Path(folder)
+    checkout = Path(__file__).resolve().parents[1]
+    return (checkout if (checkout / "_toc.yml").is_file() else Path.cwd()) / "book" / "results"
+
+
+def folder(root: str | os.PathLike, profile: str, experiment: str) -> Path:
+    """Where the records of an experiment lie: ``<root>/<profile>/<experiment>``."""
+    if profile not in PROFILES:
+        raise ValueError(f"profile: got {profile!r}; allowed: " + ", ".join(map(repr, PROFILES)))
+    return Path(root) / profile / experiment
+
+
+def write(record: dict[str, Any], root: str | os.PathLike) -> Path:
+    """Write a record in one step and return its path.
+
+    A record of the same key is replaced; any other file of that name is left alone, and the record gets
+    another name.
+
+    Raises
+    ------
+    ValueError
+        If a field is missing or a number is not finite.
+    """
+    if missing := [name for name in REQUIRED if name not in record]:
+        raise ValueError(f"record: got one without {', '.join(missing)}; allowed: all of {', '.join(REQUIRED)}")
+    fields = [
+        json.dumps(name) + ":" + json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        for name, value in record.items()
+    ]
+    text = "{\n" + ",\n".join(fields) + "\n}\n"  # a line for each field, so that changes can be read
+    method = re.sub(r"[^a-z0-9]+", "-", record["method"].lower()).strip("-")
+    stem = f"{record['dataset']}-{record['split']}-{method}-{record['seed']:02d}-{record['key'][:8]}"
+    target = folder(root, record["profile"], record["experiment"]) / f"{stem}.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    number = 2
+    while target.exists() and (_read(target) or {}).get("key") != record["key"]:
+        target = target.with_name(f"{stem}-{number}.json")
+        number += 1
+    write_text(target, text)
+    return target
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that nobody ever sees a part of it."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    unfinished.write_text(text, encoding="utf-8")
+    os.replace(unfinished, path)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """The record in a file, or None if it holds none."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    complete = isinstance(record, dict) and all(name in record for name in REQUIRED)
+    return record if complete and record["schema"] == SCHEMA else None
+
+
+def load(root: str | os.PathLike, *, profile: str, experiment: str, **match: Any) -> list[dict[str, Any]]:
+    """Records of one experiment and profile, in the order of their file names.
+
+    Parameters
+    ----------
+    root : path
+        Folder of all records, see `results_dir`.
+    profile, experiment : str
+    **match
+        Only records whose field of that name has that value, such as ``dataset='esol'``.
+
+    Returns
+    -------
+    list of dict
+
+    Warns
+    -----
+    UserWarning
+        With the names of files that hold no record of this kind; they are left out.
+    """
+    records, foreign = [], []
+    for path in sorted(folder(root, profile, experiment).glob("*.json")):
+        record = _read(path)
+        if record is None or (record["profile"], record["experiment"]) != (profile, experiment):
+            foreign.append(path.name)
+        elif all(record.get(name) == value for name, value in match.items()):
+            records.append(record)
+    if foreign:
+        warnings.warn(
+            f"left out, no readable {profile} record of {experiment!r} (schema {SCHEMA}): {', '.join(foreign)}",
+            stacklevel=2,
+        )
+    return records
+
+
+def _of_one_kind(records: Sequence[dict[str, Any]]) -> None:
+    if not records:
+        raise ValueError("records: got none; allowed: at least one")
+    kinds = sorted({(record["dataset"], record["profile"], record["data"]["checksum"][:8]) for record in records})
+    if len(kinds) > 1:
+        raise ValueError(f"records: got a mixture of {kinds}; allowed: one data set, checksum and profile")
+
+
+def frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """One row per run: its identity, key, and each metric as a column such as ``test_mae`` or ``test_mae_raw``.
+
+    Raises
+    ------
+    ValueError
+        If there are no records, or they mix data sets or profiles.
+    """
+    _of_one_kind(records)
+    rows = []
+    for record in records:
+        row = {name: record[name] for name in (*IDENTITY, "key")}
+        row |= {f"n_{part}": record["data"][f"n_{part}"] for part in ("train", "test")}
+        for part, scales in record["metrics"].items():
+            for scale, values in scales.items():
+                suffix = "_raw" if scale == "raw" else ""
+                row |= {f"{part}_{metric}{suffix}": value for metric, value in values.items()}
+        row["wall_time"] = sum(stage["wall_time"] for stage in record["stages"])
+        rows.append(row)
+    return pd.DataFrame(rows).sort_values(["split", "method", "seed"], ignore_index=True)
+
+
+def predictions(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """One row per test sample of each run: identity, ``index``, ``target`` and ``prediction`` in raw units."""
+    _of_one_kind(records)
+    return pd.concat(
+        [
+            pd.DataFrame(record["test"]).assign(**{name: record[name] for name in ("split", "method", "seed")})
+            for record in records
+        ],
+        ignore_index=True,
+    )
+
+
+def curves(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """One row per kept epoch of each training stage: identity, ``stage``, ``epoch``, ``train_loss``, ``val_loss``."""
+    _of_one_kind(records)
+    parts = [
+        pd.DataFrame({"val_loss": math.nan, **stage["curve"]}).assign(
+            stage=stage["name"], **{name: record[name] for name in ("split", "method", "seed")}
+        )
+        for record in records
+        for stage in record["stages"]
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def interval(
+    values: Sequence[float], test_train_ratio: float, confidence: float = 0.95
+) -> tuple[float, float, float]:
+    """Mean and confidence interval over random splits of one data set: the corrected resampled t.
+
+    Splits of one data set share samples, so the plain t interval is too narrow. Nadeau and Bengio (2003)
+    correct it: the variance of the mean of J splits is estimated by (1/J + n_test/n_train)·s².
+
+    Parameters
+    ----------
+    values : sequence of float
+        One per split.
+    test_train_ratio : float
+        n_test / n_train.
+    confidence : float
+
+    Returns
+    -------
+    mean, low, high : float
+        The bounds are NaN for fewer than two splits.
+
+    Examples
+    --------
+    >>> mean, low, high = interval([1.0, 2.0, 3.0], test_train_ratio=0.125)
+    >>> round(mean, 3), round(low, 3), round(high, 3)
+    (2.0, -0.913, 4.913)
+    """
+    values = np.asarray(values, float)
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"values: got shape {values.shape}; allowed: (n_splits,), at least one")
+    if not test_train_ratio > 0:
+        raise ValueError(f"test_train_ratio: got {test_train_ratio!r}; allowed: a positive number")
+    mean, n = float(values.mean()), len(values)
+    if n < 2:
+        return mean, math.nan, math.nan
+    error = math.sqrt((1 / n + test_train_ratio) * values.var(ddof=1))
+    half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * error
+    return mean, mean - half, mean + half
+
+
+def _ratio(runs: pd.DataFrame) -> float:
+    return float((runs["n_test"] / runs["n_train"]).mean())
+
+
+def summarise(runs: pd.DataFrame, metric: str, by: str | list[str] = "method") -> pd.DataFrame:
+    """Mean of `metric` over splits with its 95% interval, and the spread of single splits.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        From `frame`.
+    metric : str
+        One of its columns.
+    by : str or list of str
+
+    Returns
+    -------
+    DataFrame
+        Indexed by `by`, with columns ``mean``, ``low``, ``high``, ``min``, ``max``, ``sd`` and ``n``.
+    """
+    rows = {}
+    for group, part in runs.groupby(by, sort=False):
+        values = part[metric].to_numpy()
+        mean, low, high = interval(values, _ratio(part))
+        rows[group] = {
+            "mean": mean, "low": low, "high": high, "min": values.min(), "max": values.max(),
+            "sd": values.std(ddof=1) if len(values) > 1 else math.nan, "n": len(values),
+        }  # fmt: skip
+    summary = pd.DataFrame.from_dict(rows, orient="index")
+    summary.index.name = by if isinstance(by, str) else None
+    return summary
+
+
+def compare(runs: pd.DataFrame, metric: str, baseline: str, methods: Iterable[str] | None = None) -> pd.DataFrame:
+    """Difference of each method from `baseline` on the same splits: mean, 95% interval and p value.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        From `frame`, of one kind of split.
+    metric : str
+    baseline : str
+        A method of `runs`.
+    methods : iterable of str, optional
+        By default every other method.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by method, with columns ``mean`` (method minus baseline), ``low``, ``high``, ``p`` (two-sided
+        corrected resampled t), ``better`` (share of splits on which the method has the lower value) and ``n``.
+
+    Raises
+    ------
+    ValueError
+        If `baseline` has no runs, or `runs` holds several kinds of split or two runs of one method and seed.
+    """
+    if runs["split"].nunique() != 1:
+        raise ValueError(f"runs: got splits {sorted(runs['split'].unique())}; allowed: one kind")
+    if runs.duplicated(["method", "seed"]).any():
+        raise ValueError("runs: got two of one method and seed; allowed: one each")
+    values = runs.pivot(index="seed", columns="method", values=metric)
+    if baseline not in values:
+        raise ValueError(f"baseline: got {baseline!r}; allowed: one of {sorted(values)}")
+    rows = {}
+    for method in methods if methods is not None else [m for m in runs["method"].unique() if m != baseline]:
+        difference = (values[method] - values[baseline]).dropna().to_numpy()
+        if not len(difference):
+            continue
+        mean, low, high = interval(difference, _ratio(runs))
+        n, p = len(difference), math.nan
+        if n > 1 and (spread := difference.std(ddof=1)) > 0:
+            t = mean / (spread * math.sqrt(1 / n + _ratio(runs)))
+            p = float(2 * stats.t.sf(abs(t), n - 1))
+        rows[method] = {
+            "mean": mean, "low": low, "high": high, "p": p, "better": float((difference < 0).mean()), "n": n,
+        }  # fmt: skip
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")

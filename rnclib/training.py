@@ -1,0 +1,297 @@
+"""One training loop for every stage: contrastive, end-to-end, fine-tuning and linear probing.
+
+Random numbers are keyed by seed and epoch, never by what ran before, so a run that was killed and
+resumed, or divided among several processes, visits the same samples in the same order.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from rnclib.loss import rnc_loss
+
+__all__ = ["REGRESSION_LOSSES", "History", "Stage", "learning_rate", "predict", "train"]
+
+REGRESSION_LOSSES: dict[str, Callable[..., torch.Tensor]] = {
+    "l1": nn.functional.l1_loss,
+    "l2": nn.functional.mse_loss,
+    "huber": nn.functional.smooth_l1_loss,  # β = 1
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Hyperparameters of one training stage, in the words of the published tables.
+
+    Attributes
+    ----------
+    loss : {'rnc', 'l1', 'l2', 'huber'}
+        ``'rnc'`` trains an encoder; the others compare predictions with targets.
+    epochs, batch_size : int
+    learning_rate, momentum, weight_decay : float
+        Of stochastic gradient descent.
+    lr_decay_rate : float
+        r: the learning rate falls along a cosine to ``learning_rate · r³``.
+    drop_last : bool
+        Leave out the incomplete last batch of an epoch.
+    batch_norm : {'train', 'eval'}
+        ``'eval'``: batch norm uses and keeps its running statistics.
+    temperature : float, optional
+    label_diff, feature_sim : str, optional
+        Options of `rnclib.RnCLoss`; only with ``loss='rnc'``, where they must be given.
+    """
+
+    loss: str
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    lr_decay_rate: float
+    weight_decay: float
+    momentum: float = 0.9
+    drop_last: bool = False
+    batch_norm: str = "train"
+    temperature: float | None = None
+    label_diff: str | None = None
+    feature_sim: str | None = None
+
+    def __post_init__(self) -> None:
+        def refuse(name: str, allowed: str) -> None:
+            raise ValueError(f"{name}: got {getattr(self, name)!r}; allowed: {allowed}")
+
+        if self.loss not in ("rnc", *REGRESSION_LOSSES):
+            refuse("loss", "'rnc', " + ", ".join(map(repr, REGRESSION_LOSSES)))
+        for name in ("epochs", "batch_size"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                refuse(name, "an integer of at least 1")
+        for name in ("learning_rate", "lr_decay_rate", "weight_decay", "momentum"):
+            if not 0 <= getattr(self, name) < math.inf:
+                refuse(name, "a finite number of at least 0")
+        if self.batch_norm not in ("train", "eval"):
+            refuse("batch_norm", "'train', 'eval'")
+        for name in ("temperature", "label_diff", "feature_sim"):
+            if (getattr(self, name) is None) == (self.loss == "rnc"):
+                refuse(name, "a value with loss='rnc', None with the others")
+
+
+@dataclass
+class History:
+    """What happened in a training stage.
+
+    Attributes
+    ----------
+    train_loss : list of float
+        Mean loss of each epoch's batches.
+    val_loss : list of float
+        The same loss on the validation part after each epoch; empty without one.
+    best_epoch : int
+        Epoch (counted from 1) whose weights the model has now.
+    wall_time : float
+        Seconds, pauses between a kill and its resumption left out.
+    """
+
+    train_loss: list[float] = field(default_factory=list)
+    val_loss: list[float] = field(default_factory=list)
+    best_epoch: int = 0
+    wall_time: float = 0.0
+
+
+def learning_rate(stage: Stage, epoch: int) -> float:
+    """Learning rate during `epoch` (1 to E): η + (lr − η)(1 + cos(π·epoch/E))/2 with η = lr·r³.
+
+    Examples
+    --------
+    >>> stage = Stage("l1", epochs=2, batch_size=8, learning_rate=1.0, lr_decay_rate=0.1, weight_decay=0)
+    >>> [round(learning_rate(stage, epoch), 4) for epoch in (1, 2)]
+    [0.5005, 0.001]
+    """
+    floor = stage.learning_rate * stage.lr_decay_rate**3
+    return floor + (stage.learning_rate - floor) * (1 + math.cos(math.pi * epoch / stage.epochs)) / 2
+
+
+def train(
+    model: nn.Module,
+    stage: Stage,
+    inputs: Any,
+    labels: torch.Tensor,
+    val_inputs: Any = None,
+    val_labels: torch.Tensor | None = None,
+    *,
+    seed: int,
+    fabric: Fabric | None = None,
+    checkpoint: str | os.PathLike | None = None,
+    checkpoint_seconds: float = 20.0,
+    on_epoch: Callable[[int], None] | None = None,
+) -> History:
+    """Train `model` in place.
+
+    Parameters
+    ----------
+    model : Module
+        Maps a batch of inputs to features, shape (n, feat_dim), for ``stage.loss == 'rnc'``; else to
+        predictions, shape (n,) or (n, 1).
+    stage : Stage
+    inputs : object
+        Training inputs; indexing with an integer array gives a batch on the model's device.
+    labels : Tensor, shape (n,)
+        Targets in the unit in which the model predicts.
+    val_inputs, val_labels : optional
+        If given, the model ends with the weights of the epoch of least validation loss, else with the last.
+    seed : int
+        Keys the order of samples, together with the epoch.
+    fabric : Fabric, optional
+        Device, precision and processes; by default the CPU in full precision. With several processes each
+        takes its share of every batch, and losses and gradients are those of the whole batch.
+    checkpoint : path, optional
+        Written every `checkpoint_seconds` at the end of an epoch; if the file exists, training resumes from it.
+    on_epoch : callable, optional
+        Called with the number of epochs newly done, for a progress bar.
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    ValueError
+        If there are too few samples for one step, or the checkpoint belongs to another run.
+    FloatingPointError
+        If the training loss is no longer finite.
+    """
+    fabric = fabric or Fabric(accelerator="cpu", devices=1)
+    n, world = len(labels), fabric.world_size
+    stop = n - n % stage.batch_size if stage.drop_last else n
+    starts = range(0, stop, stage.batch_size)
+    if not starts:
+        raise ValueError(
+            f"batch_size: got {stage.batch_size} with drop_last and {n} samples, which leaves no batch; "
+            f"allowed: at most {n}"
+        )
+    if (smallest := stop - starts[-1]) < world:
+        raise ValueError(f"labels: the last batch has {smallest} samples for {world} processes; allowed: ≥ {world}")
+
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=stage.learning_rate, momentum=stage.momentum, weight_decay=stage.weight_decay
+    )
+    model, optimizer = fabric.setup(model, optimizer)
+    labels = labels.to(fabric.device)
+    loss_of = _loss_function(stage, distributed=world > 1)
+    identity = {"stage": asdict(stage), "seed": seed, "n": n}
+    history, best = History(), None
+    if checkpoint is not None and (state := _read_checkpoint(Path(checkpoint), identity)):
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        history, best = History(**state["history"]), state["best"]
+        if on_epoch:
+            on_epoch(len(history.train_loss))
+
+    began = saved = time.monotonic()
+    earlier = history.wall_time
+    for epoch in range(len(history.train_loss) + 1, stage.epochs + 1):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(stage, epoch)
+        model.train(stage.batch_norm == "train")
+        order = np.random.default_rng([seed, epoch]).permutation(n)
+        total = torch.zeros((), device=fabric.device, dtype=torch.float64)
+        for start in starts:
+            batch = order[start : min(start + stage.batch_size, stop)]
+            mine = batch[fabric.global_rank :: world]
+            # scaled so that the mean over processes is the loss of the whole batch
+            scale = 1.0 if stage.loss == "rnc" else len(mine) * world / len(batch)
+            loss = scale * loss_of(model(inputs[mine]), labels[mine])
+            optimizer.zero_grad(set_to_none=True)
+            fabric.backward(loss)
+            optimizer.step()
+            total += loss.detach() * len(batch)
+        train_loss = float(fabric.all_reduce(total, reduce_op="mean")) / stop
+        if not math.isfinite(train_loss):
+            raise FloatingPointError(f"training loss ({stage.loss}) became {train_loss} in epoch {epoch}")
+        history.train_loss.append(train_loss)
+        if val_labels is not None:
+            prediction = _forward(model, val_inputs)
+            val_loss = float(_loss_function(stage)(prediction, val_labels.to(prediction.device)))
+            if best is None or val_loss < min(history.val_loss):
+                history.best_epoch = epoch
+                best = {name: value.detach().clone() for name, value in model.state_dict().items()}
+            history.val_loss.append(val_loss)
+        else:
+            history.best_epoch = epoch
+        history.wall_time = earlier + time.monotonic() - began
+        if on_epoch:
+            on_epoch(1)
+        if checkpoint is not None and time.monotonic() - saved >= checkpoint_seconds:
+            if fabric.is_global_zero:
+                _write_checkpoint(
+                    Path(checkpoint),
+                    {
+                        "identity": identity,
+                        "model": model.state_dict(),
+                        "optimizer": optimizer.state_dict(),
+                        "history": asdict(history),
+                        "best": best,
+                    },
+                )
+            saved = time.monotonic()
+    if best is not None:
+        model.load_state_dict(best)
+    return history
+
+
+def _loss_function(stage: Stage, distributed: bool = False) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    if stage.loss == "rnc":
+        return lambda features, labels: rnc_loss(
+            features,
+            labels,
+            temperature=stage.temperature,
+            label_diff=stage.label_diff,
+            feature_sim=stage.feature_sim,
+            gather=distributed,
+        )
+    regression_loss = REGRESSION_LOSSES[stage.loss]
+    return lambda prediction, target: regression_loss(prediction.reshape(target.shape), target.to(prediction.dtype))
+
+
+@torch.no_grad()
+def _forward(model: nn.Module, batch: Any) -> torch.Tensor:
+    was_training = model.training
+    try:
+        return model.eval()(batch)
+    finally:
+        model.train(was_training)
+
+
+def predict(model: nn.Module, inputs: Any, index: np.ndarray, batch_size: int = 512) -> torch.Tensor:
+    """Output of `model` in evaluation mode for the samples `index`, in their order."""
+    parts = [index[start : start + batch_size] for start in range(0, len(index), batch_size)]
+    return torch.cat([_forward(model, inputs[part]).float() for part in parts])
+
+
+def _write_checkpoint(path: Path, state: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
+    torch.save(state, unfinished)
+    os.replace(unfinished, path)
+
+
+def _read_checkpoint(path: Path, identity: dict) -> dict | None:
+    try:
+        state = torch.load(path, weights_only=True)
+    except FileNotFoundError:
+        return None
+    except Exception as error:
+        warnings.warn(f"checkpoint {path} cannot be read ({error}): training starts again", stacklevel=3)
+        return None
+    if state.get("identity") != identity:
+        raise ValueError(f"checkpoint: {path} belongs to another run; allowed: one of this stage, seed and data")
+    return state
