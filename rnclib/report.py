@@ -31,7 +31,16 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure as MatplotlibFigure
 
-__all__ = ["Figure", "Notice", "ParameterError", "Table", "check_parameters", "clean", "data_notice", "publish"]
+__all__ = [
+    "Figure",
+    "Notice",
+    "ParameterError",
+    "Table",
+    "check_parameters",
+    "clean",
+    "data_notice",
+    "publish",
+]
 
 
 # --- parameters -----------------------------------------------------------------------------------------
@@ -71,10 +80,10 @@ def check_parameters(namespace: Mapping[str, Any], /, **allowed: Any) -> None:
     --------
     >>> loss, n_seeds = "l1", 5
     >>> check_parameters(globals(), loss=["all", "l1", "l2", "huber"], n_seeds=[None, (1, 100)])
-    >>> check_parameters({"loss": "hubber"}, loss=["all", "l1", "l2", "huber"])
+    >>> check_parameters({"loss": "hubber"}, loss=["l1", "l2", "huber"])
     Traceback (most recent call last):
         ...
-    rnclib.report.ParameterError: loss: got 'hubber' (did you mean 'huber'?); allowed: 'all', 'l1', 'l2' or 'huber'
+    rnclib.report.ParameterError: loss: got 'hubber' (did you mean 'huber'?); allowed: 'l1', 'l2' or 'huber'
     >>> check_parameters({"n_seeds": 0}, n_seeds=[None, (1, 100)])
     Traceback (most recent call last):
         ...
@@ -83,7 +92,9 @@ def check_parameters(namespace: Mapping[str, Any], /, **allowed: Any) -> None:
     problems = []
     for name in _injected_names(namespace):
         if name not in allowed:
-            problems.append(f"unknown parameter {name!r}{_hint(name, allowed)}; allowed: {', '.join(allowed)}")
+            problems.append(
+                f"unknown parameter {name!r}{_hint(name, allowed)}; allowed: {', '.join(allowed)}"
+            )
     for name, rule in allowed.items():
         if name not in namespace:
             problems.append(f"parameter {name!r} is not set in the cell tagged 'parameters'")
@@ -212,14 +223,15 @@ class Table:
         for argument, given in (("columns", headings), ("format", formats), ("align", sides)):
             missing = [column for column in given if column not in frame.columns]
             if missing:
-                raise ValueError(f"{argument}: got {missing}; allowed: columns of frame, {list(frame.columns)}")
+                raise ValueError(
+                    f"{argument}: got {missing}; allowed: columns of frame, {list(frame.columns)}"
+                )
         for column, side in sides.items():
             if side not in ("left", "right"):
                 raise ValueError(f"align[{column!r}]: got {side!r}; allowed: 'left', 'right'")
         self.headings = [_one_line(heading, "a column heading") for heading in headings.values()]
         self.sides = [
-            sides.get(column)
-            or ("right" if column in formats or _is_numeric(frame[column]) else "left")
+            sides.get(column) or ("right" if column in formats or _is_numeric(frame[column]) else "left")
             for column in headings
         ]
         shown = [
@@ -290,9 +302,7 @@ class Figure:
         ``png`` for drawings of many thousand marks.
     """
 
-    def __init__(
-        self, figure: Any, caption: str, *, name: str, alt: str, format: str = "svg"
-    ) -> None:
+    def __init__(self, figure: Any, caption: str, *, name: str, alt: str, format: str = "svg") -> None:
         drawing: MatplotlibFigure = getattr(figure, "figure", figure)
         if not hasattr(drawing, "savefig"):
             raise ValueError(f"figure: got {type(figure).__name__}; allowed: a matplotlib figure or axes")
@@ -403,7 +413,7 @@ def _one_line(text: Any, what: str) -> str:
 
 def _label(name: Any) -> str:
     if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
-        raise ValueError(f"name: got {name!r}; allowed: lower-case letters, digits and single hyphens between them")
+        raise ValueError(f"name: got {name!r}; allowed: lower-case letters, digits and single hyphens")
     return name
 
 
@@ -432,7 +442,9 @@ def _cell(value: Any, how: str | Callable[[Any], str], column: Any) -> str:
         else:
             text = str(value)
     except ValueError as error:
-        raise ValueError(f"format of column {column!r}: got {how!r}; allowed: one that takes {value!r} ({error})") from None
+        raise ValueError(
+            f"format[{column!r}]: got {how!r}; allowed: one that takes {value!r} ({error})"
+        ) from None
     # A true minus sign for numbers, and never a negative zero.
     if re.fullmatch(r"-0(\.0*)?", text):
         text = text[1:]

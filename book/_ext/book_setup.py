@@ -1,0 +1,167 @@
+"""What this book adds to Jupyter Book: the root table of contents, this machine's pages, MathJax offline.
+
+`jupyter-book build book/` reads `_config.yml` from the root of the repository but `_toc.yml` only from
+`book/`. Pages of this machine's own runs, in the git-ignored folder `book/local/`, are added as a part of
+their own when there are any.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Any
+
+import yaml
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCAL = "local"
+# The part of MathJax that its TeX-to-HTML bundle loads: fonts, and extensions on first use of their macros.
+MATHJAX = ("tex-chtml.js", "output/chtml/fonts/woff-v2", "input/tex/extensions", "a11y/assistive-mml.js")
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    # The API reference describes this checkout, installed or not.
+    sys.path.insert(0, str(ROOT))
+    app.connect("config-inited", use_root_toc, priority=850)  # sphinx-external-toc reads it at 900
+    app.connect("builder-inited", copy_mathjax)
+    app.connect("source-read", mark_local_page)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+# --- table of contents ----------------------------------------------------------------------------------
+
+
+def use_root_toc(app: Sphinx, config: Any) -> None:
+    """Read the root `_toc.yml`, with a part for this machine's pages where there are any."""
+    toc = complete_toc(Path(app.srcdir))
+    written = Path(app.doctreedir).parent / ".toc.yml"
+    written.parent.mkdir(parents=True, exist_ok=True)
+    written.write_text(yaml.safe_dump(toc, sort_keys=False), encoding="utf-8")
+    config["external_toc_path"] = written.as_posix()
+
+
+def complete_toc(book: Path) -> dict[str, Any]:
+    """Return the book's table of contents with the pages that lie in `book/local/`."""
+    toc = yaml.safe_load((book.parent / "_toc.yml").read_text(encoding="utf-8"))
+    published = [
+        Path(chapter["file"]).name for part in toc.get("parts", []) for chapter in part.get("chapters", [])
+    ]
+    # In the order of the published chapters, then whatever else there is.
+    present = sorted(
+        (path.stem for path in (book / LOCAL).glob("*.ipynb")),
+        key=lambda stem: (published.index(stem) if stem in published else len(published), stem),
+    )
+    if present:
+        part = {"caption": "Your machine", "chapters": [{"file": f"{LOCAL}/{stem}"} for stem in present]}
+        chapters = [i for i, one in enumerate(toc["parts"]) if one.get("caption") == "Chapters"]
+        toc["parts"].insert(chapters[-1] + 1 if chapters else 0, part)
+    return toc
+
+
+# --- this machine's pages -------------------------------------------------------------------------------
+
+
+def mark_local_page(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Give a page of `book/local/` its own title, a notice, and labels that no published page has."""
+    if not docname.startswith(f"{LOCAL}/"):
+        return
+    name = docname.removeprefix(f"{LOCAL}/")
+    has_published = (Path(app.srcdir) / "chapters" / f"{name}.ipynb").is_file()
+    source[0] = json.dumps(local_page(json.loads(source[0]), f"chapters/{name}" if has_published else None))
+
+
+def local_page(notebook: dict[str, Any], published: str | None) -> dict[str, Any]:
+    """Return the notebook as a page of this machine's own results.
+
+    Its labels get the prefix `local-`, in their definitions and in the references to them, since the
+    published page of the same notebook defines them too.
+    """
+    texts = [_text(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "markdown"]
+    figures = []
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", ()):
+            texts.append(_text(output.get("data", {}).get("text/markdown", "")))
+        figure = cell["metadata"].get("mystnb", {}).get("figure", {})
+        if "name" in figure:
+            figures.append(figure["name"])
+    labels = {a or b for text in texts for a, b in _DEFINITION.findall(text)} | set(figures)
+    rename = _renamer(labels)
+    title_due = True
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            text = rename(_text(cell["source"]))
+            if title_due and (heading := re.search(r"^# .*$", text, re.M)):
+                title_due = False
+                text = (
+                    f"{text[: heading.start()]}{heading[0].rstrip()}, on this machine\n\n"
+                    f"{_notice(published)}\n{text[heading.end() :]}"
+                )
+            cell["source"] = text
+        for output in cell.get("outputs", ()):
+            if "text/markdown" in output.get("data", {}):
+                output["data"]["text/markdown"] = rename(_text(output["data"]["text/markdown"]))
+        figure = cell["metadata"].get("mystnb", {}).get("figure")
+        if figure:
+            figure["caption"] = rename(figure.get("caption", ""))
+            if "name" in figure:
+                figure["name"] = f"{LOCAL}-{figure['name']}"
+    return notebook
+
+
+_DEFINITION = re.compile(r"^[ \t]*(?:\(([\w-]+)\)=|:(?:name|label):[ \t]*([\w-]+))[ \t]*$", re.M)
+
+
+def _renamer(labels: set[str]) -> Any:
+    if not labels:
+        return lambda text: text
+    names = "|".join(sorted(map(re.escape, labels), key=len, reverse=True))
+    place = re.compile(
+        # a definition, an option, a role with or without a text of its own, a link
+        rf"(^[ \t]*\(|^[ \t]*:(?:name|label):[ \t]*|\{{(?:numref|ref|eq)\}}`(?:[^`<]*<)?|\]\(#?)"
+        rf"({names})(?=\)=|[ \t]*$|`|>`|\))",
+        re.M,
+    )
+    return lambda text: place.sub(rf"\g<1>{LOCAL}-\g<2>", text)
+
+
+def _notice(published: str | None) -> str:
+    text = (
+        "These numbers were computed on this machine, with the settings shown in the parameters below. "
+        "They are for trying things out."
+    )
+    if published:
+        text += f" The report's own numbers are in {{doc}}`the published chapter </{published}>`."
+    return f":::{{admonition}} This machine's own run\n:class: important\n\n{text}\n:::\n"
+
+
+def _text(source: str | list[str]) -> str:
+    return source if isinstance(source, str) else "".join(source)
+
+
+# --- offline --------------------------------------------------------------------------------------------
+
+
+def copy_mathjax(app: Sphinx) -> None:
+    """Put MathJax into the site, so that formulas need no other host."""
+    if app.builder.format != "html":
+        return
+    try:
+        home = Path(str(distribution("sphinx-mathjax-offline").locate_file("sphinx-mathjax-offline")))
+    except PackageNotFoundError:
+        home = Path("missing")
+    home = home / "static" / "mathjax"
+    if not home.is_dir():
+        raise ExtensionError("MathJax is missing: install the book's requirements (pip install -e '.[book]')")
+    target = Path(app.outdir) / "_static" / "mathjax"
+    for part in MATHJAX:
+        if (home / part).is_dir():
+            shutil.copytree(home / part, target / part, dirs_exist_ok=True)
+        else:
+            (target / part).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(home / part, target / part)
