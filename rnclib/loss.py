@@ -43,9 +43,21 @@ def rnc_loss(
     n_views = features.shape[1] if features.ndim == 3 else 1
     v = features.reshape(-1, features.shape[-1])
     y = labels.detach().reshape(labels.shape[0], -1).repeat_interleave(n_views, dim=0)
-    with torch.autocast(features.device.type, enabled=False):
-        losses = _reference(v, y, temperature, label_diff, feature_sim)
-    losses = losses.to(torch.promote_types(features.dtype, torch.float32))
+    rows = torch.arange(len(v), device=v.device)
+    dtype = torch.promote_types(features.dtype, torch.float32)
+    if len(v) == 1:
+        losses = (v * 0).sum(dim=1)
+    elif reduction == "mean" and feature_sim in FEATURE_SIMS and label_diff in LABEL_DIFFS:
+        with torch.autocast(v.device.type, enabled=False):
+            v = v.to(dtype)
+            if feature_sim == "cosine":
+                v = _unit_vectors(v)
+            need_grad = torch.is_grad_enabled() and v.requires_grad
+            return _MeanLoss.apply(v, y, rows, temperature, label_diff, feature_sim, need_grad)
+    else:
+        with torch.autocast(v.device.type, enabled=False):
+            losses = _anchor_losses(v, y, rows, temperature, label_diff, feature_sim)
+    losses = losses.to(dtype)
     return losses.mean() if reduction == "mean" else losses.reshape(features.shape[:-1])
 
 
@@ -93,40 +105,192 @@ def rnc_lower_bound(labels: Tensor, *, label_diff: str | Matrix = "l1", n_views:
     M = len(y)
     total = 0.0
     for rows in torch.arange(M).split(max(1, 2**20 // M)):
-        d = label_diff(y)[rows] if callable(label_diff) else _label_distances(y[rows], y, label_diff)
+        d = _label_distances(y, rows, label_diff)
         d[torch.arange(len(rows)), rows] = -1
         start, end = _runs(d.sort(dim=1, descending=True).values[:, :-1])
         total += float((end - start + 1).double().log().sum())
     return total / max(1, M * (M - 1))
 
 
-def _reference(v, y, temperature, label_diff, feature_sim):
-    """Per-anchor losses, written to be obviously right: sort each row, cumulate, read at the end of ties."""
-    M = len(v)
-    if M == 1:
-        return v.double().sum(dim=1) * 0
-    s = _similarities(v, feature_sim) / temperature
-    d = label_diff(y) if callable(label_diff) else _label_distances(*2 * (_comparable(y, label_diff),), label_diff)
-    d = d.clone()
-    d.fill_diagonal_(-1)  # the anchor itself comes last, and is cut off
-    d, order = d.sort(dim=1, descending=True)
-    d, order = d[:, :-1], order[:, :-1]
+def _anchor_losses(v, y, rows, temperature, label_diff, feature_sim):
+    """Losses of the anchors `rows`, plainly: sort each row by label distance, cumulate, read ties at their end.
+
+    Differentiable any number of times; O(len(rows)·M·log M) time and O(len(rows)·M) memory.
+    """
+    s = _similarities(v, rows, feature_sim) / temperature
+    d = _label_distances(_comparable(y, label_diff), rows, label_diff)
+    itself = rows[:, None] == torch.arange(len(v), device=v.device)
+    d, order = d.masked_fill(itself, -1).sort(dim=1, descending=True)
+    d, order = d[:, :-1], order[:, :-1]  # without the anchor itself, which came last
     s = s.gather(1, order)
     log_denominator = s.logcumsumexp(dim=1).gather(1, _runs(d)[1])
     return (log_denominator - s).mean(dim=1)
 
 
-def _similarities(v, feature_sim):
+def _similarities(v, rows, feature_sim):
     if callable(feature_sim):
-        return feature_sim(v).double()
+        return feature_sim(v)[rows].double()
     v = v.double()
     if feature_sim == "cosine":
-        norm = torch.linalg.vector_norm(v, dim=1, keepdim=True)
-        v = torch.where(norm > 1e-12, v / norm.clamp_min(1e-12), 0)
-        return v @ v.T
+        v = _unit_vectors(v)
+        return v[rows] @ v.T
     if feature_sim == "l1":
-        return -torch.cdist(v, v, p=1)
-    return -torch.cdist(v, v, compute_mode="donot_use_mm_for_euclid_dist")
+        return -torch.cdist(v[rows], v, p=1)
+    return -torch.cdist(v[rows], v, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def _unit_vectors(v):
+    norm = torch.linalg.vector_norm(v, dim=1, keepdim=True)
+    return torch.where(norm > 1e-12, v / norm.clamp_min(1e-12), 0)
+
+
+class _MeanLoss(torch.autograd.Function):
+    """The mean loss with its gradient made on the way, so that nothing of size M × M outlives a block."""
+
+    @staticmethod
+    def forward(ctx, v, y, rows, temperature, label_diff, feature_sim, need_grad):
+        loss, grad = _loss_and_gradient(v, y, rows, temperature, label_diff, feature_sim, need_grad)
+        ctx.save_for_backward(grad)
+        return loss.to(v.dtype)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad_output):
+        (grad,) = ctx.saved_tensors
+        return grad_output * grad, None, None, None, None, None, None
+
+
+def _loss_and_gradient(v, y, rows, temperature, label_diff, feature_sim, need_grad):
+    # The loss of (v, τ) is that of (v/u, τ/u); with u a power of two, this is exact and nothing overflows.
+    y = _comparable(y, label_diff)
+    largest = float(v.abs().max())
+    if not math.isfinite(largest):  # seen with validate=False only: pass it on, as gradient scaling expects
+        return torch.full((), torch.nan, device=v.device), torch.full_like(v, torch.nan)
+    unit = 1.0 if feature_sim == "cosine" else 2.0 ** max(-120, math.frexp(largest)[1] - 1)
+    x = v / unit
+    result = None
+    if feature_sim != "l1":
+        exact_mm = torch.get_float32_matmul_precision() == "highest"
+        for dtype, least in ((torch.float32, 128), (torch.float64, 1)):
+            if (dtype == torch.float64 or v.dtype == torch.float32 and exact_mm) and len(v) >= least:
+                z = x.to(dtype)
+                if feature_sim == "l2":
+                    z = z - z.mean(dim=0)
+                result = _by_cumulative_sums(z, y, rows, temperature / unit, label_diff, feature_sim, need_grad)
+            if result is not None:
+                break
+    if result is None:
+        result = _by_logarithms(x.double(), y, rows, temperature / unit, label_diff, feature_sim, need_grad)
+    loss, grad = result
+    return loss, None if grad is None else (grad / unit).to(v.dtype)
+
+
+def _by_logarithms(x, y, rows, temperature, label_diff, feature_sim, need_grad):
+    """Block by block over the plain path: slower, at home with any range."""
+    total, grad = x.new_zeros(()), torch.zeros_like(x)
+    x = x.detach().requires_grad_(need_grad)
+    for block in rows.split(max(1, BLOCK // len(x))):
+        with torch.set_grad_enabled(need_grad):
+            loss = _anchor_losses(x, y, block, temperature, label_diff, feature_sim).sum() / len(x)
+        if need_grad:
+            grad += torch.autograd.grad(loss, x)[0]
+        total += loss.detach()
+    return total, grad if need_grad else None
+
+
+# Where float32 and float64 serve: reach is (largest distance to the mean)/τ, bounded for accuracy and so that
+# exp(-2 reach) is far from underflow. Pairs closer than a share of the radius are recomputed from differences.
+REACH = {torch.float32: 16.0, torch.float64: 300.0}
+CLOSE = {torch.float32: (0.03, 6e-3), torch.float64: (1e-4, 2.5e-5)}
+BLOCK = 2**22
+
+
+def _by_cumulative_sums(x, y, rows, temperature, label_diff, feature_sim, need_grad):
+    M, device = len(x), x.device
+    euclidean = feature_sim == "l2"
+    square = (x * x).sum(dim=1)
+    radius = float(square.max().sqrt()) if euclidean else 1.0
+    reach = radius / temperature
+    if reach > REACH[x.dtype]:
+        return None
+    share, slope = CLOSE[x.dtype]
+    close = max(share, slope * reach) * radius
+
+    # Equal labels form groups; samples are put in the order of their groups.
+    values, group, count = torch.unique(y, dim=0, return_inverse=True, return_counts=True)
+    order = group.argsort(stable=True)
+    group, x, square = group[order], x[order], square[order]
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(M, device=device)
+    rows = rank[rows].sort().values
+    blocks = rows.split(max(1, min(BLOCK // M, len(rows))))
+    limits = torch.stack([group[b[[0, -1]]] for b in blocks]).tolist()
+    U = len(values)
+
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    grad = torch.zeros_like(x)
+    for block, (first, last) in zip(blocks, limits, strict=True):
+        b = torch.arange(len(block), device=device)
+        xb = x[block]
+        # costs (k, i): -s_ik, up to a constant
+        if euclidean:
+            cost = torch.addmm(square[:, None] + square[block], x, xb.T, alpha=-2)
+            cost[block, b] = torch.inf
+            pairs = (cost < close * close).nonzero()
+            if len(pairs) > cost.numel() // 64 and x.dtype == torch.float32:
+                return None
+            cost[block, b] = 0
+            cost = cost.clamp_(min=0).sqrt_()
+            pieces = pairs.split(max(1, BLOCK // x.shape[1]))
+            for k, i in (p.T for p in pieces):
+                cost[k, i] = torch.linalg.vector_norm(x[k] - xb[i], dim=1)
+            distance = cost
+            cost = cost / temperature
+        else:
+            cost = (1 - x @ xb.T) / temperature
+            cost[block, b] = 0
+        e = torch.exp(-cost)
+        e[block, b] = 0
+
+        # label geometry of the anchor groups of the block
+        anchor_groups = torch.arange(first, last + 1, device=device)
+        near = _argsort(_label_distances(values, anchor_groups, label_diff))
+        d = _label_distances(values, anchor_groups, label_diff).gather(1, near)
+        start, end = _runs(d)
+        n = count[near] - (near == anchor_groups[:, None]).to(count.dtype)
+        position = torch.empty_like(near).scatter_(1, near, end)
+        a = group[block] - first
+
+        by_group = torch.zeros(U, len(block), dtype=x.dtype, device=device).index_add_(0, group, e).T
+        far_sums = by_group.gather(1, near.flip(1)[a]).cumsum(1)
+        D = far_sums.gather(1, (U - 1 - start)[a])
+        n = n[a].to(x.dtype)
+        total += (n * D.log()).sum(dtype=torch.float64) + cost.sum(dtype=torch.float64)
+        if not need_grad:
+            continue
+        W = (n / D).cumsum(1).gather(1, position[a]).T.contiguous()
+        coefficient = e.mul_(W[group]).neg_().add_(1)
+        coefficient[block, b] = 0
+        if euclidean:
+            coefficient = torch.where(distance > 0, coefficient / distance, 0)
+            for k, i in (p.T for p in pieces):
+                pull = coefficient[k, i][:, None] * (x[k] - xb[i])
+                coefficient[k, i] = 0
+                grad.index_add_(0, k, pull)
+                grad.index_add_(0, block[i], -pull)
+            grad += coefficient.sum(1)[:, None] * x - coefficient @ xb
+            grad.index_add_(0, block, coefficient.sum(0)[:, None] * xb - coefficient.T @ x)
+        else:
+            grad -= coefficient @ xb
+            grad.index_add_(0, block, -(coefficient.T @ x))
+    grad = grad[rank] / (temperature * M * (M - 1)) if need_grad else None
+    return total / (M * (M - 1)), grad
+
+
+def _argsort(d):
+    if d.device.type == "cpu":
+        return torch.from_numpy(d.numpy().argsort(axis=1, kind="stable"))
+    return d.argsort(dim=1, stable=True)
 
 
 def _comparable(y, label_diff):
@@ -143,14 +307,16 @@ def _comparable(y, label_diff):
     return y.double()
 
 
-def _label_distances(a, b, label_diff):
-    """Distances between label rows, added up over label_dim from the left, as a literal loop does."""
+def _label_distances(y, rows, label_diff):
+    """Distances from the labels `rows` to all, added up over label_dim from the left, as a literal loop does."""
+    if callable(label_diff):
+        return label_diff(y)[rows]
     total = None
-    for p, q in zip(a.T, b.T, strict=True):
-        term = (p[:, None] - q[None, :]).abs()
-        term = term * term if label_diff == "l2" and a.shape[1] > 1 else term
+    for column in y.T:
+        term = (column[rows, None] - column).abs()
+        term = term * term if label_diff == "l2" and y.shape[1] > 1 else term
         total = term if total is None else total + term
-    return total.sqrt() if label_diff == "l2" and a.shape[1] > 1 else total
+    return total.sqrt() if label_diff == "l2" and y.shape[1] > 1 else total
 
 
 def _runs(sorted_rows):
