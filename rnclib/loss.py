@@ -172,7 +172,7 @@ def _loss_and_gradient(v, y, rows, temperature, label_diff, feature_sim, need_gr
     if feature_sim != "l1":
         exact_mm = torch.get_float32_matmul_precision() == "highest"
         for dtype, least in ((torch.float32, 128), (torch.float64, 1)):
-            if (dtype == torch.float64 or v.dtype == torch.float32 and exact_mm) and len(v) >= least:
+            if (dtype == torch.float64 or (v.dtype == torch.float32 and exact_mm)) and len(v) >= least:
                 z = x.to(dtype)
                 if feature_sim == "l2":
                     z = z - z.mean(dim=0)
@@ -254,9 +254,9 @@ def _by_cumulative_sums(x, y, rows, temperature, label_diff, feature_sim, need_g
 
         # label geometry of the anchor groups of the block
         anchor_groups = torch.arange(first, last + 1, device=device)
-        near = _argsort(_label_distances(values, anchor_groups, label_diff))
-        d = _label_distances(values, anchor_groups, label_diff).gather(1, near)
-        start, end = _runs(d)
+        d = _label_distances(values, anchor_groups, label_diff)
+        near = _argsort(d)
+        start, end = _runs(d.gather(1, near))
         n = count[near] - (near == anchor_groups[:, None]).to(count.dtype)
         position = torch.empty_like(near).scatter_(1, near, end)
         a = group[block] - first
@@ -278,11 +278,17 @@ def _by_cumulative_sums(x, y, rows, temperature, label_diff, feature_sim, need_g
                 coefficient[k, i] = 0
                 grad.index_add_(0, k, pull)
                 grad.index_add_(0, block[i], -pull)
-            grad += coefficient.sum(1)[:, None] * x - coefficient @ xb
-            grad.index_add_(0, block, coefficient.sum(0)[:, None] * xb - coefficient.T @ x)
+        if len(block) == M:  # one block: x and xb are the same, one product of the symmetric part will do
+            coefficient = coefficient + coefficient.T
+            if euclidean:
+                grad += coefficient.sum(1)[:, None] * x
+            grad -= coefficient @ x
         else:
+            if euclidean:
+                grad += coefficient.sum(1)[:, None] * x
+                grad.index_add_(0, block, coefficient.sum(0)[:, None] * xb)
             grad -= coefficient @ xb
-            grad.index_add_(0, block, -(coefficient.T @ x))
+            grad.index_add_(0, block, coefficient.T @ x, alpha=-1)
     grad = grad[rank] / (temperature * M * (M - 1)) if need_grad else None
     return total / (M * (M - 1)), grad
 
