@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import nn
-from torch_geometric.data import Data
-from torch_geometric.nn import GINConv, global_add_pool, global_mean_pool
+
+with warnings.catch_warnings():  # torch-geometric 2.8 scripts helpers at import time
+    warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
+    from torch_geometric.data import Data
+    from torch_geometric.nn import GINConv, global_add_pool, global_mean_pool
 
 __all__ = ["GIN"]
 

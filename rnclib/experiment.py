@@ -13,7 +13,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from multiprocessing import Manager
 from pathlib import Path
 from typing import Any
@@ -169,28 +169,29 @@ def run(
     dataset = _dataset(config.dataset)
     split = molecules.split(dataset.smiles, config.split, config.seed)
     mean, std = float(dataset.targets[split.train].mean()), float(dataset.targets[split.train].std())
-    standardised = (dataset.targets - mean) / std
+    outcome = _Outcome()
+    diverged = None
+    try:
+        if config.fit is None:
+            outcome.prediction = _baseline(config, dataset, split)
+        else:
+            _network(config, dataset, split, outcome, device, on_epoch)
+    except FloatingPointError as error:  # a result like any other: this method does not train here
+        diverged = str(error)
 
-    stages, representation, view = [], {}, None
-    if config.fit is None:
-        prediction = _baseline(config, dataset, split)
-    else:
-        prediction, features, stages = _network(config, dataset, split, standardised, mean, std, device, on_epoch)
-        representation = {
-            part: {"rank_agreement": _rounded(metrics.rank_agreement(features[index], dataset.targets[index]))}
-            for part, index in (("val", split.val), ("test", split.test))
-        }
-        if config.seed == 0:
-            view = _principal_components(features, split, dataset.targets)
-
-    errors = {}
-    for part, index in (("val", split.val), ("test", split.test)):
-        raw = metrics.regression_errors(prediction[index], dataset.targets[index])
-        scaled = metrics.regression_errors((prediction[index] - mean) / std, standardised[index])
-        errors[part] = {
-            "standardised": {name: _rounded(value) for name, value in scaled.items()} | representation.get(part, {}),
-            "raw": {name: _rounded(value) for name, value in raw.items()},
-        }
+    errors: dict[str, dict] = {}
+    if outcome.prediction is not None:
+        for part, index in (("val", split.val), ("test", split.test)):
+            raw = metrics.regression_errors(outcome.prediction[index], dataset.targets[index])
+            scaled = metrics.regression_errors(
+                (outcome.prediction[index] - mean) / std, (dataset.targets[index] - mean) / std
+            )
+            if outcome.features is not None:
+                scaled["rank_agreement"] = metrics.rank_agreement(outcome.features[index], dataset.targets[index])
+            errors[part] = {
+                scale: {name: _rounded(value) for name, value in values.items()}
+                for scale, values in (("standardised", scaled), ("raw", raw))
+            }
     record = {
         "schema": results.SCHEMA,
         "experiment": config.experiment,
@@ -213,15 +214,30 @@ def run(
             "train_std": _rounded(std),
         },
         "metrics": errors,
-        "stages": stages,
+        "diverged": diverged,
+        "stages": outcome.stages,
         "run": _circumstances(device) | {"started": started, "wall_time": round(time.monotonic() - began, 1)},
         "test": {
             "index": split.test.tolist(),
             "target": [round(float(value), 4) for value in dataset.targets[split.test]],
-            "prediction": [round(float(value), 4) for value in prediction[split.test]],
+            "prediction": []
+            if outcome.prediction is None
+            else [round(float(value), 4) for value in outcome.prediction[split.test]],
         },
     }
+    view = None
+    if outcome.features is not None and config.seed == 0:
+        view = _principal_components(outcome.features, split, dataset.targets)
     return record, view
+
+
+@dataclass
+class _Outcome:
+    """What a model gives: predictions (raw units) and features of every sample; what its training recorded."""
+
+    prediction: np.ndarray | None = None
+    features: np.ndarray | None = None
+    stages: list[dict[str, Any]] = field(default_factory=list)
 
 
 def _rounded(value: float) -> float:
@@ -251,13 +267,11 @@ def _network(
     config: Config,
     dataset: Dataset,
     split: Split,
-    standardised: np.ndarray,
-    mean: float,
-    std: float,
+    outcome: _Outcome,
     device: str,
     on_epoch: Callable[[int], None] | None,
-) -> tuple[np.ndarray, np.ndarray, list[dict[str, Any]]]:
-    """Predictions in raw units and features of every sample, and what the training stages recorded."""
+) -> None:
+    """Train the network of `config` and fill in `outcome`."""
     from rnclib.encoders import GIN
 
     fabric = Fabric(accelerator=device, devices=1)
@@ -268,14 +282,14 @@ def _network(
         encoder = GIN()
         head = nn.Linear(encoder.out_features, 1)
     encoder, head = encoder.to(fabric.device), head.to(fabric.device)
-    target = torch.tensor(standardised, dtype=torch.float32, device=fabric.device)
+    mean, std = dataset.targets[split.train].mean(), dataset.targets[split.train].std()
+    target = torch.tensor((dataset.targets - mean) / std, dtype=torch.float32, device=fabric.device)
     checkpoints = data.cache_dir() / "checkpoints"
     name = _digest([key(config), torch.__version__, str(fabric.device)])
 
-    stages = []
     if config.pretrain is not None:
         history = _pretrained(config, encoder, _Subset(inputs, split.train), target[split.train], fabric, on_epoch)
-        stages.append(_stage_record("encoder", history))
+        outcome.stages.append(_stage_record("encoder", history))
     if config.freeze:
         model, fit_inputs = head, predict(encoder, inputs, everything)
     else:
@@ -295,10 +309,10 @@ def _network(
         on_epoch=on_epoch,
     )
     checkpoint.unlink(missing_ok=True)
-    stages.append(_stage_record("regressor" if config.pretrain else "end-to-end", history))
+    outcome.stages.append(_stage_record("regressor" if config.pretrain else "end-to-end", history))
     features = predict(encoder, inputs, everything)
-    prediction = predict(head, features, everything).reshape(-1).double().cpu().numpy() * std + mean
-    return prediction, features.double().cpu().numpy(), stages
+    outcome.prediction = predict(head, features, everything).reshape(-1).double().cpu().numpy() * std + mean
+    outcome.features = features.double().cpu().numpy()
 
 
 @dataclass(frozen=True)
@@ -324,8 +338,14 @@ def _pretrained(
     assert config.pretrain is not None
     described = _described(config)
     name = _digest(
-        [{part: described[part] for part in ("dataset", "split", "seed", "model", "pretrain")}]
-        + [_checksum(config.dataset), PROTOCOL, torch.__version__, str(fabric.device), torch.get_num_threads()]
+        [
+            {part: described[part] for part in ("dataset", "split", "seed", "model", "pretrain")},
+            _checksum(config.dataset),
+            PROTOCOL,
+            torch.__version__,
+            str(fabric.device),
+            torch.get_num_threads(),
+        ]
     )
     cached = data.cache_dir() / "encoders" / f"{name}.pt"
     try:
@@ -465,7 +485,9 @@ def run_grid(
     root = Path(results.results_dir() if results_dir is None else results_dir)
     kinds = {(config.experiment, config.profile) for config in configs}
     if len(kinds) != 1:
-        raise ValueError(f"configs: got {sorted(kinds)}; allowed: one experiment and profile, at least one configuration")
+        raise ValueError(
+            f"configs: got {sorted(kinds)}; allowed: one experiment and profile, at least one configuration"
+        )
     ((experiment, profile),) = kinds
     stored = {record["key"]: record for record in results.load(root, profile=profile, experiment=experiment)}
     keys = [key(config) for config in configs]
@@ -539,9 +561,7 @@ def _worker(bundle: list[Config], root: Path, device: str, done: Any) -> list[di
     return records
 
 
-def _run_bundle(
-    bundle: list[Config], root: Path, device: str, on_epoch: Callable[[int], None]
-) -> list[dict[str, Any]]:
+def _run_bundle(bundle: list[Config], root: Path, device: str, on_epoch: Callable[[int], None]) -> list[dict[str, Any]]:
     records = []
     for config in bundle:
         record, view = run(config, device=device, on_epoch=on_epoch)

@@ -190,9 +190,7 @@ def curves(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
-def interval(
-    values: Sequence[float], test_train_ratio: float, confidence: float = 0.95
-) -> tuple[float, float, float]:
+def interval(values: Sequence[float], test_train_ratio: float, confidence: float = 0.95) -> tuple[float, float, float]:
     """Mean and confidence interval over random splits of one data set: the corrected resampled t.
 
     Splits of one data set share samples, so the plain t interval is too narrow. Nadeau and Bengio (2003)

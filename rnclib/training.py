@@ -182,7 +182,11 @@ def train(
         raise ValueError(f"labels: the last batch has {smallest} samples for {world} processes; allowed: ≥ {world}")
 
     optimizer = torch.optim.SGD(
-        model.parameters(), lr=stage.learning_rate, momentum=stage.momentum, weight_decay=stage.weight_decay
+        model.parameters(),
+        lr=stage.learning_rate,
+        momentum=stage.momentum,
+        weight_decay=stage.weight_decay,
+        fused=True,
     )
     model, optimizer = fabric.setup(model, optimizer)
     labels = labels.to(fabric.device)

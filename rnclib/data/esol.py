@@ -157,9 +157,33 @@ def delaney_equation(smiles: Sequence[str]) -> np.ndarray:
     return np.array([log_solubility(molecule) for molecule in _parse(smiles)])
 
 
-CORES = ("", "c1ccc(*)cc1", "c1cc(*)ccc1", "C1CCC(*)CC1", "c1ccc2cc(*)ccc2c1", "c1cnc(*)nc1", "C1CC(*)OC1", "c1csc(*)c1")
+CORES = (
+    "",
+    "c1ccc(*)cc1",
+    "c1cc(*)ccc1",
+    "C1CCC(*)CC1",
+    "c1ccc2cc(*)ccc2c1",
+    "c1cnc(*)nc1",
+    "C1CC(*)OC1",
+    "c1csc(*)c1",
+)
 LINKS = ("", "C", "CC", "CCC", "CCCC", "C(C)C", "CO", "COC", "CN(C)C", "C=C", "CCCCC", "C(=O)C")
-ENDS = ("", "O", "N", "Cl", "Br", "F", "C#N", "C(=O)O", "C(=O)N", "OC", "C(C)(C)C", "S(C)(=O)=O", "[N+](=O)[O-]", "C(Cl)Cl")
+ENDS = (
+    "",
+    "O",
+    "N",
+    "Cl",
+    "Br",
+    "F",
+    "C#N",
+    "C(=O)O",
+    "C(=O)N",
+    "OC",
+    "C(C)(C)C",
+    "S(C)(=O)=O",
+    "[N+](=O)[O-]",
+    "C(Cl)Cl",
+)
 
 
 def load_standin(n: int = 1128, seed: int = 0) -> Dataset:

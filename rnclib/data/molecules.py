@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from rnclib.data import Split, group_split
 
-if TYPE_CHECKING:
+with warnings.catch_warnings():  # torch-geometric 2.8 scripts helpers at import time
+    warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
     from torch_geometric.data import Data
+    from torch_geometric.utils import from_smiles
 
 __all__ = ["Graphs", "canonical_smiles", "descriptors", "graphs_from_smiles", "murcko_scaffold", "split"]
 
@@ -44,8 +46,6 @@ class Graphs:
 
     def __getitem__(self, index: np.ndarray | Sequence[int]) -> Data:
         """Batch of the molecules `index`, in that order, as one disconnected graph."""
-        from torch_geometric.data import Data
-
         index = torch.as_tensor(np.asarray(index), dtype=torch.int64, device=self.x.device)
         atoms, molecule = _ragged_take(self.node_start, index)
         bonds, molecule_of_bond = _ragged_take(self.edge_start, index)
@@ -80,8 +80,6 @@ def graphs_from_smiles(smiles: Sequence[str]) -> Graphs:
     ValueError
         If RDKit cannot parse one of them.
     """
-    from torch_geometric.utils import from_smiles
-
     canonical_smiles(smiles)  # refuses what cannot be parsed
     graphs = [from_smiles(s) for s in smiles]
 
