@@ -201,7 +201,7 @@ def _by_logarithms(x, y, rows, temperature, label_diff, feature_sim, need_grad):
 # Where float32 and float64 serve: reach is (largest distance to the mean)/τ, bounded for accuracy and so that
 # exp(-2 reach) is far from underflow. Pairs closer than a share of the radius are recomputed from differences.
 REACH = {torch.float32: 16.0, torch.float64: 300.0}
-CLOSE = {torch.float32: (0.03, 6e-3), torch.float64: (1e-4, 2.5e-5)}
+CLOSE = {torch.float32: (0.03, 6e-3), torch.float64: (3e-3, 2.5e-5)}
 BLOCK = 2**22
 
 
