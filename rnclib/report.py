@@ -92,9 +92,7 @@ def check_parameters(namespace: Mapping[str, Any], /, **allowed: Any) -> None:
     problems = []
     for name in _injected_names(namespace):
         if name not in allowed:
-            problems.append(
-                f"unknown parameter {name!r}{_hint(name, allowed)}; allowed: {', '.join(allowed)}"
-            )
+            problems.append(f"unknown parameter {name!r}{_hint(name, allowed)}; allowed: {', '.join(allowed)}")
     for name, rule in allowed.items():
         if name not in namespace:
             problems.append(f"parameter {name!r} is not set in the cell tagged 'parameters'")
@@ -223,9 +221,7 @@ class Table:
         for argument, given in (("columns", headings), ("format", formats), ("align", sides)):
             missing = [column for column in given if column not in frame.columns]
             if missing:
-                raise ValueError(
-                    f"{argument}: got {missing}; allowed: columns of frame, {list(frame.columns)}"
-                )
+                raise ValueError(f"{argument}: got {missing}; allowed: columns of frame, {list(frame.columns)}")
         for column, side in sides.items():
             if side not in ("left", "right"):
                 raise ValueError(f"align[{column!r}]: got {side!r}; allowed: 'left', 'right'")
@@ -235,8 +231,7 @@ class Table:
             for column in headings
         ]
         shown = [
-            [_cell(value, formats.get(column, everywhere), column) for value in frame[column]]
-            for column in headings
+            [_cell(value, formats.get(column, everywhere), column) for value in frame[column]] for column in headings
         ]
         self.rows = [list(row) for row in zip(*shown, strict=True)]
 
@@ -419,9 +414,7 @@ def _label(name: Any) -> str:
 
 def _is_numeric(column: pd.Series) -> bool:
     present = [value for value in column if not _is_missing(value)]
-    return bool(present) and all(
-        isinstance(value, numbers.Real) and not isinstance(value, bool) for value in present
-    )
+    return bool(present) and all(isinstance(value, numbers.Real) and not isinstance(value, bool) for value in present)
 
 
 def _is_missing(value: Any) -> bool:
@@ -442,9 +435,7 @@ def _cell(value: Any, how: str | Callable[[Any], str], column: Any) -> str:
         else:
             text = str(value)
     except ValueError as error:
-        raise ValueError(
-            f"format[{column!r}]: got {how!r}; allowed: one that takes {value!r} ({error})"
-        ) from None
+        raise ValueError(f"format[{column!r}]: got {how!r}; allowed: one that takes {value!r} ({error})") from None
     # A true minus sign for numbers, and never a negative zero.
     if re.fullmatch(r"-0(\.0*)?", text):
         text = text[1:]
@@ -490,7 +481,7 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     count = 0
     for number, cell in enumerate(notebook.cells):
         tags = cell.metadata.get("tags", [])
-        cell.metadata = _node({key: cell.metadata[key] for key in _CELL_METADATA if key in cell.metadata})
+        cell.metadata = _node({key: cell.metadata[key] for key in _CELL_METADATA if cell.metadata.get(key)})
         if "injected-parameters" in tags:  # papermill draws a new id each time
             cell.id = f"injected-parameters-{number}"
         if cell.cell_type != "code":
@@ -605,6 +596,7 @@ def publish(notebook: str | Path, to: str | Path, /, **parameters: Any) -> Path:
             progress_bar=False,
             stdout_file=sys.stderr,
             stderr_file=sys.stderr,
+            extra_arguments=["--IPKernelApp.log_level=ERROR"],  # not its remarks on how it is reached
         )
     except papermill.PapermillExecutionError as error:
         shown = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback)).strip()

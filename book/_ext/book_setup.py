@@ -28,6 +28,8 @@ MATHJAX = ("tex-chtml.js", "output/chtml/fonts/woff-v2", "input/tex/extensions",
 def setup(app: Sphinx) -> dict[str, Any]:
     # The API reference describes this checkout, installed or not.
     sys.path.insert(0, str(ROOT))
+    # Jupyter Book sets this value even where sphinx-comments, which defines it, is not loaded.
+    app.add_config_value("comments_config", {}, "html")
     app.connect("config-inited", use_root_toc, priority=850)  # sphinx-external-toc reads it at 900
     app.connect("builder-inited", copy_mathjax)
     app.connect("source-read", mark_local_page)

@@ -1,0 +1,339 @@
+"""The book: what it is built from, and that the built site is whole and asks no other host for anything."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+BOOK = ROOT / "book"
+
+yaml = pytest.importorskip("yaml")
+nbformat = pytest.importorskip("nbformat")
+pytest.importorskip("jupyter_book")
+
+
+@pytest.fixture(scope="module")
+def setup_module():
+    """The book's own Sphinx extension."""
+    spec = importlib.util.spec_from_file_location("book_setup", BOOK / "_ext" / "book_setup.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# --- sources --------------------------------------------------------------------------------------------
+
+
+def pages_in(toc):
+    return [toc["root"], *(one["file"] for part in toc["parts"] for one in part["chapters"])]
+
+
+def test_every_page_of_the_contents_exists_and_every_page_is_in_the_contents(setup_module):
+    listed = pages_in(yaml.safe_load((ROOT / "_toc.yml").read_text()))
+    assert len(listed) == len(set(listed))
+    there = {
+        path.relative_to(BOOK).with_suffix("").as_posix()
+        for path in [*BOOK.glob("*.md"), *BOOK.glob("chapters/*.ipynb")]
+    }
+    assert set(listed) == there
+
+
+def test_building_runs_no_notebook():
+    assert yaml.safe_load((ROOT / "_config.yml").read_text())["execute"]["execute_notebooks"] == "off"
+
+
+def test_published_chapters_are_clean():
+    from rnclib.report import clean
+
+    for path in sorted((BOOK / "chapters").glob("*.ipynb")):
+        text = path.read_text(encoding="utf-8")
+        notebook = nbformat.reads(text, as_version=4)
+        assert nbformat.writes(clean(notebook)).strip() == text.strip(), f"{path.name} was not published"
+        assert str(Path.home()) + "/" not in text, f"{path.name} names a home folder"
+        code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+        assert any(cell.outputs for cell in code), f"{path.name} was not run"
+        errors = [out for cell in code for out in cell.outputs if out.output_type == "error"]
+        assert not errors, f"{path.name} holds an error"
+
+
+def test_no_page_names_another_host_to_load_from():
+    loads = re.compile(r"""(?:src=|@import|url\(|mathjax_path:)\s*["']?\s*(?:https?:)?//""")
+    for path in [ROOT / "_config.yml", *BOOK.glob("*.md"), *BOOK.glob("_static/*.css")]:
+        assert not loads.search(path.read_text(encoding="utf-8")), path.name
+
+
+# --- this machine's pages -------------------------------------------------------------------------------
+
+
+def test_contents_without_local_pages_are_those_of_the_root(setup_module, tmp_path):
+    (tmp_path / "book").mkdir()
+    shutil.copy(ROOT / "_toc.yml", tmp_path)
+    expected = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    assert setup_module.complete_toc(tmp_path / "book") == expected
+
+
+def test_local_pages_follow_the_chapters_in_their_order(setup_module, tmp_path):
+    toc = {
+        "root": "index",
+        "parts": [
+            {"caption": "Chapters", "chapters": [{"file": "chapters/loss"}, {"file": "chapters/esol"}]},
+            {"caption": "Reference", "chapters": [{"file": "data"}]},
+        ],
+    }
+    (tmp_path / "_toc.yml").write_text(yaml.safe_dump(toc))
+    local = tmp_path / "book" / "local"
+    local.mkdir(parents=True)
+    for name in ("another", "esol", "loss"):
+        (local / f"{name}.ipynb").write_text("{}")
+    parts = setup_module.complete_toc(tmp_path / "book")["parts"]
+    assert [part["caption"] for part in parts] == ["Chapters", "Your machine", "Reference"]
+    assert [one["file"] for one in parts[1]["chapters"]] == ["local/loss", "local/esol", "local/another"]
+
+
+def test_local_page_has_its_own_labels_title_and_notice(setup_module):
+    page = setup_module.local_page(chapter(), "chapters/demo")
+    texts = [cell["source"] for cell in page["cells"] if cell["cell_type"] == "markdown"]
+    assert texts[0].startswith("(local-demo-start)=\n# A demonstration, on this machine\n\n:::{admonition}")
+    assert "</chapters/demo>" in texts[0]
+    text = "\n".join(texts)
+    assert "(local-demo-start)=" in text and ":label: local-demo-sum" in text
+    for reference in (
+        "{numref}`local-demo-table`",
+        "{numref}`drawing {number} <local-demo-dots>`",
+        "{eq}`local-demo-sum`",
+    ):
+        assert reference in text
+    assert "[the start](#local-demo-start)" in text
+    assert "`demo-table` as code" in text, "only references change, not other words"
+    code = [cell for cell in page["cells"] if cell["cell_type"] == "code"]
+    assert code[0]["outputs"][0]["data"]["text/markdown"].splitlines()[1] == ":name: local-demo-table"
+    assert code[1]["metadata"]["mystnb"]["figure"]["name"] == "local-demo-dots"
+
+
+def test_local_page_without_labels_is_left_alone_but_for_its_title(setup_module):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Title\n\nText (demo)=no.")])
+    page = setup_module.local_page(json.loads(nbformat.writes(notebook)), None)
+    assert page["cells"][0]["source"].startswith("# Title, on this machine\n")
+    assert page["cells"][0]["source"].endswith("Text (demo)=no.")
+    assert "published chapter" not in page["cells"][0]["source"]
+
+
+# --- the site -------------------------------------------------------------------------------------------
+
+
+def chapter(name="demo"):
+    """A small chapter with everything that chapters use: table, figure, formula, notice, references."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import pandas as pd
+    from matplotlib.figure import Figure as Drawing
+
+    from rnclib.report import Figure, Notice, Table, clean
+
+    frame = pd.DataFrame(
+        {"method": ["end to end", "RnC $|x|$ {cite:p}`zha2023rnc`"], "error": [0.5, -0.25], "runs": [3, 20]}
+    )
+    drawing = Drawing(figsize=(5, 3))
+    axes = drawing.add_subplot()
+    axes.plot([0, 1, 2], [0, 1, 4], "o-")
+    axes.set_xlabel("x")
+
+    def shown(thing):
+        data, metadata = bundle if isinstance(bundle := thing._repr_mimebundle_(), tuple) else (bundle, {})
+        return nbformat.v4.new_output("execute_result", data=data, metadata=metadata, execution_count=1)
+
+    v4 = nbformat.v4
+    notebook = v4.new_notebook(
+        cells=[
+            v4.new_markdown_cell(
+                f"({name}-start)=\n# A demonstration\n\nSee {{numref}}`{name}-table`, "
+                f"{{numref}}`drawing {{number}} <{name}-dots>` and {{eq}}`{name}-sum`, "
+                f"from [the start](#{name}-start); `{name}-table` as code.\n\n"
+                f"```{{math}}\n:label: {name}-sum\n\\sum_i \\boldsymbol x_i = 1\n```"
+            ),
+            v4.new_code_cell(
+                "table",
+                outputs=[
+                    shown(
+                        Table(
+                            frame,
+                            "Errors of $L$ in *demo* units.",
+                            name=f"{name}-table",
+                            columns={"method": "Method", "error": "Error", "runs": "Runs"},
+                        )
+                    )
+                ],
+            ),
+            v4.new_code_cell(
+                "figure",
+                outputs=[
+                    shown(
+                        Figure(
+                            drawing,
+                            f"A *curve*, as in {{numref}}`{name}-table`.",
+                            name=f"{name}-dots",
+                            alt="A rising curve",
+                        )
+                    )
+                ],
+            ),
+            v4.new_code_cell(
+                "notice", outputs=[shown(Notice("All `demo` data.", kind="warning", title="Demo"))]
+            ),
+        ]
+    )
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number}"
+    return json.loads(nbformat.writes(clean(notebook)))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A copy of the book with one more chapter, published and on this machine, built as the README says."""
+    root = tmp_path_factory.mktemp("clone")
+    shutil.copy(ROOT / "_config.yml", root)
+    skip = shutil.ignore_patterns("local", "results", "__pycache__")
+    shutil.copytree(BOOK, root / "book", ignore=skip)
+    (root / "rnclib").symlink_to(ROOT / "rnclib")
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    chapters = [part for part in toc["parts"] if part["caption"] == "Chapters"]
+    if chapters:
+        chapters[0]["chapters"].append({"file": "chapters/demo"})
+    else:
+        toc["parts"].insert(0, {"caption": "Chapters", "chapters": [{"file": "chapters/demo"}]})
+    (root / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
+    for folder in ("chapters", "local"):
+        (root / "book" / folder).mkdir(exist_ok=True)
+        (root / "book" / folder / "demo.ipynb").write_text(json.dumps(chapter()))
+    run = subprocess.run(
+        [sys.executable, "-m", "jupyter_book", "build", "book/", "-W", "-n", "--keep-going"]
+        if importlib.util.find_spec("jupyter_book.__main__")
+        else [
+            str(Path(sys.executable).with_name("jupyter-book")),
+            "build",
+            "book/",
+            "-W",
+            "-n",
+            "--keep-going",
+        ],
+        cwd=root,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-6000:]
+    return root / "_build" / "html"
+
+
+class Loads(HTMLParser):
+    """Collects what a browser fetches for a page, and what the page links to."""
+
+    def __init__(self):
+        super().__init__()
+        self.fetched, self.links, self.ids = [], [], set()
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        if given.get("id"):
+            self.ids.add(given["id"])
+        if tag == "a" and given.get("href"):
+            self.links.append(given["href"])
+        elif tag == "link" and given.get("rel") not in ("canonical", "next", "prev", "index", "search"):
+            self.fetched.append(given.get("href") or "")
+        elif tag != "a" and given.get("src"):
+            self.fetched.append(given["src"])
+
+
+def html_pages(site):
+    return [path for path in sorted(site.rglob("*.html")) if "_static" not in path.parts]
+
+
+def read(path):
+    parser = Loads()
+    parser.feed(path.read_text(encoding="utf-8"))
+    return parser
+
+
+def test_site_asks_no_other_host_for_anything(site):
+    pages = html_pages(site)
+    assert {"index.html", "data.html", "api.html", "search.html"} <= {path.name for path in pages}
+    for path in pages:
+        for url in read(path).fetched:
+            assert not re.match(r"(?:https?:)?//", url), f"{path.name} loads {url}"
+            if not url.startswith("data:"):
+                target = (path.parent / url.split("?")[0].split("#")[0]).resolve()
+                assert target.exists(), f"{path.name} loads {url}, which is missing"
+        text = path.read_text(encoding="utf-8")
+        for name in ("require.js", "thebe", "unpkg.com", "jsdelivr", "cdnjs", "googleapis"):
+            assert name not in text, f"{path.name} mentions {name}"
+    for path in site.rglob("*.css"):
+        found = re.search(
+            r"(?:url\(|@import)\s*[\"']?(?:https?:)?//[^)\"']*", path.read_text(encoding="utf-8")
+        )
+        assert not found, f"{path.name} loads {found[0]}"
+
+
+def test_site_carries_the_mathjax_it_uses(site):
+    page = site / "chapters" / "demo.html"
+    (script,) = [url for url in read(page).fetched if "mathjax" in url]
+    folder = (page.parent / script.split("?")[0]).resolve().parent
+    assert (folder / "tex-chtml.js").stat().st_size > 500_000
+    assert (folder / "output/chtml/fonts/woff-v2/MathJax_Main-Regular.woff").is_file()
+    assert (folder / "input/tex/extensions/boldsymbol.js").is_file()
+
+
+def test_links_within_the_site_lead_somewhere(site):
+    pages = {path: read(path) for path in html_pages(site)}
+    for path, page in pages.items():
+        for link in page.links:
+            if re.match(r"[a-z]+:", link):
+                continue
+            file, _, anchor = link.partition("#")
+            target = (path.parent / file.split("?")[0]).resolve() if file else path
+            assert target.exists(), f"{path.name} links to {link}"
+            if anchor and target in pages and not target.name.startswith("search"):
+                assert anchor in pages[target].ids, f"{path.name} links to {link}"
+
+
+def test_tables_and_figures_are_numbered_and_referred_to(site):
+    text = (site / "chapters" / "demo.html").read_text(encoding="utf-8")
+    plain = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", text))
+    table = re.search(r'id="demo-table">\s*<caption><span class="caption-number">(Table \d+) ', text)
+    figure = re.search(r'id="demo-dots">.*?<span class="caption-number">(Fig\. \d+) ', text, re.S)
+    assert table and figure
+    assert f"See {table[1]}, drawing {figure[1].split()[1]} and (" in plain
+    assert 'class="text-right"><p>−0.250</p>' in text
+    assert 'alt="A rising curve"' in text
+    # The same chapter on this machine: other numbers of its own, which its references use.
+    local = (site / "local" / "demo.html").read_text(encoding="utf-8")
+    other = re.search(r'id="local-demo-table">\s*<caption><span class="caption-number">(Table \d+) ', local)
+    assert other and other[1] != table[1]
+    assert f"See {other[1]}," in re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", local))
+    assert "A demonstration, on this machine" in local
+
+
+def test_local_pages_are_a_part_of_their_own(site):
+    text = (site / "index.html").read_text(encoding="utf-8")
+    assert '<span class="caption-text">Your machine</span>' in text
+    assert "A demonstration, on this machine" in text
+
+
+def test_nothing_glued_is_empty(site):
+    for path in html_pages(site):
+        text = path.read_text(encoding="utf-8")
+        assert "pasted-text" not in text or not re.search(r'<span class="pasted-text">\s*</span>', text), path
+        assert "{glue" not in text and "{numref}" not in re.sub(
+            r"<(code|pre)\b.*?</\1>", "", text, flags=re.S
+        )
