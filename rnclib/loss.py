@@ -175,6 +175,7 @@ def _loss_and_gradient(v, y, rows, temperature, label_diff, feature_sim, need_gr
             if (dtype == torch.float64 or (v.dtype == torch.float32 and exact_mm)) and len(v) >= least:
                 z = x.to(dtype)
                 if feature_sim == "l2":
+                    z = z - z[:1]  # identical embeddings become exactly zero
                     z = z - z.mean(dim=0)
                 result = _by_cumulative_sums(z, y, rows, temperature / unit, label_diff, feature_sim, need_grad)
             if result is not None:
@@ -217,9 +218,13 @@ def _by_cumulative_sums(x, y, rows, temperature, label_diff, feature_sim, need_g
     close = max(share, slope * reach) * radius
 
     # Equal labels form groups; samples are put in the order of their groups.
-    values, group, count = torch.unique(y, dim=0, return_inverse=True, return_counts=True)
+    if y.shape[1] == 1:
+        values, group, count = torch.unique(y[:, 0], return_inverse=True, return_counts=True)
+        values = values[:, None]
+    else:
+        values, group, count = torch.unique(y, dim=0, return_inverse=True, return_counts=True)
     order = group.argsort(stable=True)
-    group, x, square = group[order], x[order], square[order]
+    group, x, square = group[order], x.index_select(0, order), square[order]
     rank = torch.empty_like(order)
     rank[order] = torch.arange(M, device=device)
     rows = rank[rows].sort().values
@@ -227,32 +232,32 @@ def _by_cumulative_sums(x, y, rows, temperature, label_diff, feature_sim, need_g
     limits = torch.stack([group[b[[0, -1]]] for b in blocks]).tolist()
     U = len(values)
 
+    one = torch.ones((), dtype=x.dtype, device=device)
     total = torch.zeros((), dtype=torch.float64, device=device)
     grad = torch.zeros_like(x)
     for block, (first, last) in zip(blocks, limits, strict=True):
-        b = torch.arange(len(block), device=device)
-        xb = x[block]
-        # costs (k, i): -s_ik, up to a constant
+        whole = len(block) == M
+        xb = x if whole else x.index_select(0, block)
+        itself = block, torch.arange(len(block), device=device)
+        # distance[k, i] of sample k to anchor i, and e = exp(s_ik) up to a constant factor
         if euclidean:
-            cost = torch.addmm(square[:, None] + square[block], x, xb.T, alpha=-2)
-            cost[block, b] = torch.inf
-            pairs = (cost < close * close).nonzero()
-            if len(pairs) > cost.numel() // 64 and x.dtype == torch.float32:
+            distance = torch.addmm(square[:, None] + square[block], x, xb.T, alpha=-2)
+            distance[itself] = torch.inf
+            pairs = (distance < close * close).nonzero()
+            if len(pairs) > distance.numel() // 64 and x.dtype == torch.float32:
                 return None
-            cost[block, b] = 0
-            cost = cost.clamp_(min=0).sqrt_()
-            pieces = pairs.split(max(1, BLOCK // x.shape[1]))
-            for k, i in (p.T for p in pieces):
-                cost[k, i] = torch.linalg.vector_norm(x[k] - xb[i], dim=1)
-            distance = cost
-            cost = cost / temperature
+            distance[itself] = 0
+            distance = distance.clamp_(min=torch.finfo(x.dtype).tiny).sqrt_()
+            pairs = [p.unbind(1) for p in pairs.split(max(1, BLOCK // x.shape[1]))]
+            for k, i in pairs:
+                distance[k, i] = torch.linalg.vector_norm(x[k] - xb[i], dim=1)
         else:
-            cost = (1 - x @ xb.T) / temperature
-            cost[block, b] = 0
-        e = torch.exp(-cost)
-        e[block, b] = 0
+            distance = 1 - x @ xb.T
+            distance[itself] = 0
+        e = (distance * (-1 / temperature)).exp_()
+        e[itself] = 0
 
-        # label geometry of the anchor groups of the block
+        # Label geometry of the anchors' groups: nearest group first, and the runs of equal distances.
         anchor_groups = torch.arange(first, last + 1, device=device)
         d = _label_distances(values, anchor_groups, label_diff)
         near = _argsort(d)
@@ -262,23 +267,25 @@ def _by_cumulative_sums(x, y, rows, temperature, label_diff, feature_sim, need_g
         a = group[block] - first
 
         by_group = torch.zeros(U, len(block), dtype=x.dtype, device=device).index_add_(0, group, e).T
-        far_sums = by_group.gather(1, near.flip(1)[a]).cumsum(1)
-        D = far_sums.gather(1, (U - 1 - start)[a])
-        n = n[a].to(x.dtype)
-        total += (n * D.log()).sum(dtype=torch.float64) + cost.sum(dtype=torch.float64)
+        D = by_group.gather(1, near.flip(1).index_select(0, a)).cumsum(1)
+        D = D.gather(1, (U - 1 - start).index_select(0, a))
+        n = n.to(x.dtype).index_select(0, a)
+        total += (n * D.log()).sum(1).sum(dtype=torch.float64)
+        total += distance.sum(1).sum(dtype=torch.float64) / temperature
         if not need_grad:
             continue
-        W = (n / D).cumsum(1).gather(1, position[a]).T.contiguous()
-        coefficient = e.mul_(W[group]).neg_().add_(1)
-        coefficient[block, b] = 0
+        W = (n / D).cumsum(1).gather(1, position.index_select(0, a)).T.contiguous()
+        coefficient = torch.addcmul(one, e, W.index_select(0, group), value=-1)
+        coefficient[itself] = 0
         if euclidean:
-            coefficient = torch.where(distance > 0, coefficient / distance, 0)
-            for k, i in (p.T for p in pieces):
+            coefficient /= distance
+            for k, i in pairs:
                 pull = coefficient[k, i][:, None] * (x[k] - xb[i])
+                pull = torch.where(distance[k, i][:, None] > 0, pull, 0)
                 coefficient[k, i] = 0
                 grad.index_add_(0, k, pull)
-                grad.index_add_(0, block[i], -pull)
-        if len(block) == M:  # one block: x and xb are the same, one product of the symmetric part will do
+                grad.index_add_(0, block[i], pull, alpha=-1)
+        if whole:  # x and xb are the same: one product with the symmetric part will do
             coefficient = coefficient + coefficient.T
             if euclidean:
                 grad += coefficient.sum(1)[:, None] * x
