@@ -1,7 +1,33 @@
-"""The Rank-N-Contrast loss, exact and finite for every finite batch.
+r"""The Rank-N-Contrast loss: exact, finite for every finite batch, at about the cost of a softmax.
 
-``rnc_loss`` is the function, ``RnCLoss`` the module around it, ``rnc_lower_bound`` the least value the
-loss can approach for given labels.
+For embeddings :math:`v_1 … v_M` with labels :math:`y_i`, similarities
+:math:`s_{ij} = -\lVert v_i - v_j\rVert_2 / τ` and label distances :math:`d_{ij} = \lVert y_i - y_j\rVert_1`,
+the loss of Zha et al. (2023) is
+
+.. math::
+
+    L = \frac{1}{M(M-1)} \sum_i \sum_{j≠i} \bigl(\log D_{ij} - s_{ij}\bigr), \qquad
+    D_{ij} = \sum_{k≠i,\; d_{ik} ≥ d_{ij}} e^{s_{ik}} .
+
+**Cumulative sums.** Fix an anchor i and order the others by label distance, farthest first. Then
+:math:`D_{ij}` is the running sum of :math:`e^{s_{ik}}` up to j: one sort and one cumulative sum give all
+denominators of the anchor, where the definition asks for M − 1 sums of up to M − 1 terms.
+
+**Ties.** The condition is "greater *or equal*", so the running sum is read at the end of the run of equal
+distances. Distances are compared as numbers computed in float64 (or exact int64), never by looking up
+:math:`y_i ± d`, which rounding makes wrong. Samples of equal label are equally far from every anchor: they form one
+group, and everything above happens over the U groups, once for all anchors of a group.
+
+**Gradient.** :math:`e^{s_{ik}}` is a term of :math:`D_{ij}` for all j that are as near or nearer than k, so
+
+.. math::
+
+    \frac{∂L}{∂s_{ik}} = \frac{1}{M(M-1)} \bigl( e^{s_{ik}} W_{ik} - 1 \bigr), \qquad
+    W_{ik} = \sum_{j≠i,\; d_{ij} ≤ d_{ik}} \frac{1}{D_{ij}} ,
+
+another running sum, from the nearest outwards. The chain rule through the distances is a matrix product. So loss and
+gradient come from one pass over blocks of anchors, in O(M² d) time and memory linear in M; the backward
+pass only scales the stored gradient.
 """
 
 from __future__ import annotations
@@ -11,6 +37,7 @@ import numbers
 from collections.abc import Callable
 
 import torch
+import torch.distributed
 from torch import Tensor, nn
 
 __all__ = ["RnCLoss", "rnc_loss", "rnc_lower_bound"]
@@ -18,6 +45,15 @@ __all__ = ["RnCLoss", "rnc_loss", "rnc_lower_bound"]
 LABEL_DIFFS = ("l1", "l2")
 FEATURE_SIMS = ("l2", "cosine", "l1")
 REDUCTIONS = ("mean", "none")
+
+BLOCK = 2**22  # entries of a block of the M × M matrix: up to M = 2048 there is one block
+
+# What each precision is used for. The reach of a batch is its largest |s_ij|, halved: within these bounds exp(s)
+# keeps its accuracy and its range. Embeddings closer than `share` (or `slope` × reach) of the radius of the batch
+# lose too many digits in the product form of the distance, and are subtracted directly instead.
+FLOAT32_FROM = 128  # smaller batches cost next to nothing in float64
+REACH = {torch.float32: 16.0, torch.float64: 300.0}
+CLOSE = {torch.float32: (0.03, 6e-3), torch.float64: (3e-3, 2.5e-5)}
 
 Matrix = Callable[[Tensor], Tensor]
 
@@ -33,36 +69,112 @@ def rnc_loss(
     gather: bool = False,
     validate: bool = True,
 ) -> Tensor:
-    """Rank-N-Contrast loss of a batch."""
+    r"""Rank-N-Contrast loss of a batch.
+
+    For every pair of an anchor i and another sample j, j must be more similar to i than all the samples k
+    whose labels are at least as far from i's label as j's is.
+
+    Parameters
+    ----------
+    features : Tensor
+        Embeddings v, shape (bs, n_views, feat_dim), with any number of views of each sample, or
+        (n, feat_dim) for one view. Every view is an embedding of its own: M = bs · n_views. Any floating type; half
+        precision is computed in float32 or better.
+    labels : Tensor
+        Targets y, shape (bs,) or (bs, label_dim): one row a sample, which its views share. Integer or float.
+    temperature : float
+        τ > 0.
+    label_diff : {'l1', 'l2'} or callable
+        Distance of two labels. A callable takes labels (M, label_dim) and returns distances (M, M).
+    feature_sim : {'l2', 'cosine', 'l1'} or callable
+        Similarity of two embeddings before the division by τ: negative distance, or cosine. A callable takes
+        embeddings (M, feat_dim) and returns similarities (M, M).
+    reduction : {'mean', 'none'}
+        'none' gives each anchor's mean over its pairs, shape (bs, n_views) or (n,); their mean is the loss.
+    gather : bool
+        Take the samples of all processes of `torch.distributed` as one batch. Every process returns the loss of
+        the whole batch (with reduction='none', its own anchors'), and averaging parameter gradients over the
+        processes, as DistributedDataParallel does, gives exactly the gradient of that loss. Local batches may differ
+        in size. Without a process group this changes nothing.
+    validate : bool
+        Refuse NaN and infinite values. With False they pass through to the loss, as gradient scaling expects.
+
+    Returns
+    -------
+    Tensor
+        The loss, 0-dimensional, float32 or float64. It is 0 for a single embedding.
+
+    Raises
+    ------
+    ValueError
+        For wrong shapes or types, NaN or infinite values, or an unknown option.
+
+    Notes
+    -----
+    The named options with reduction='mean' take the fast path (see the module's docstring): memory linear in M, no
+    second derivatives. Callables and reduction='none' take the plain path, which sorts M × M matrices
+    and can be differentiated twice. feature_sim='l1' is the plain path in blocks.
+
+    The loss is exact to 1e-10 for float64 features; for float32 to 1e-5·max(1, L), its gradient to 1e-4 of the
+    largest entry. Where float32 arithmetic cannot hold that, as with embeddings far apart in units of τ,
+    float64 is used inside, and logarithms beyond its range. Two equal embeddings exert no force on each other, and
+    an embedding of length below 1e-12 has cosine 0 to all others.
+
+    Examples
+    --------
+    >>> features = torch.tensor([[0.0], [1.0], [2.0], [4.0]])
+    >>> labels = torch.tensor([20, 30, 40, 60])
+    >>> round(rnc_loss(features, labels).item(), 4)
+    0.498
+    """
     _check_options(temperature, label_diff, feature_sim, reduction)
     _check_shapes(features, labels)
     if validate:
         _check_values(features, labels)
-    if gather:
-        raise NotImplementedError
     n_views = features.shape[1] if features.ndim == 3 else 1
-    v = features.reshape(-1, features.shape[-1])
-    y = labels.detach().reshape(labels.shape[0], -1).repeat_interleave(n_views, dim=0)
-    rows = torch.arange(len(v), device=v.device)
     dtype = torch.promote_types(features.dtype, torch.float32)
-    if len(v) == 1:
-        losses = (v * 0).sum(dim=1)
-    elif reduction == "mean" and feature_sim in FEATURE_SIMS and label_diff in LABEL_DIFFS:
-        with torch.autocast(v.device.type, enabled=False):
-            v = v.to(dtype)
-            if feature_sim == "cosine":
-                v = _unit_vectors(v)
+    v = features.reshape(-1, features.shape[-1]).to(dtype)
+    y = labels.detach().reshape(len(labels), -1).repeat_interleave(n_views, dim=0)
+    rows = torch.arange(len(v), device=v.device)
+    shared = gather and torch.distributed.is_available() and torch.distributed.is_initialized()
+    if shared:
+        v, y, rows = _gather_batch(v, y)
+
+    fast = reduction == "mean" and not callable(label_diff) and not callable(feature_sim)
+    with torch.autocast(v.device.type, enabled=False):
+        if len(v) == 1:
+            losses = (v * 0).sum(dim=1)
+        elif fast:
+            v = _unit_vectors(v) if feature_sim == "cosine" else v
             need_grad = torch.is_grad_enabled() and v.requires_grad
-            return _MeanLoss.apply(v, y, rows, temperature, label_diff, feature_sim, need_grad)
-    else:
-        with torch.autocast(v.device.type, enabled=False):
-            losses = _anchor_losses(v, y, rows, temperature, label_diff, feature_sim)
-    losses = losses.to(dtype)
-    return losses.mean() if reduction == "mean" else losses.reshape(features.shape[:-1])
+            loss = _MeanLoss.apply(v, y, rows, float(temperature), label_diff, feature_sim, need_grad)
+            losses = loss[None] * (len(v) / len(rows))
+        else:
+            losses = _anchor_losses(v, y, rows, float(temperature), label_diff, feature_sim).to(dtype)
+    if reduction == "none":
+        return losses.reshape(features.shape[:-1])
+    if not shared:
+        return losses.mean()
+    # This process's share of the loss; its sum over the processes, seen by all of them, is the loss.
+    return _AllGather.apply(losses.mean()[None] * (len(rows) / len(v)), [1] * torch.distributed.get_world_size()).sum()
 
 
 class RnCLoss(nn.Module):
-    """Rank-N-Contrast loss as a module; see `rnc_loss`."""
+    """Rank-N-Contrast loss as a module, called as the official class is.
+
+    Parameters
+    ----------
+    temperature, label_diff, feature_sim, reduction, gather, validate
+        As in `rnc_loss`.
+
+    Examples
+    --------
+    >>> criterion = RnCLoss(temperature=2, label_diff='l1', feature_sim='l2')
+    >>> features = torch.zeros(8, 2, 16, requires_grad=True)  # two views of 8 samples
+    >>> labels = torch.arange(8.0)[:, None]
+    >>> loss = criterion(features, labels)
+    >>> loss.backward()
+    """
 
     def __init__(
         self,
@@ -84,6 +196,7 @@ class RnCLoss(nn.Module):
         self.validate = validate
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Loss of features (bs, n_views, feat_dim) or (n, feat_dim) with labels (bs,) or (bs, label_dim)."""
         return rnc_loss(
             features,
             labels,
@@ -96,40 +209,76 @@ class RnCLoss(nn.Module):
         )
 
     def extra_repr(self) -> str:
+        """Options shown by ``print(criterion)``."""
         return f"temperature={self.temperature}, label_diff={self.label_diff!r}, feature_sim={self.feature_sim!r}"
 
 
 def rnc_lower_bound(labels: Tensor, *, label_diff: str | Matrix = "l1", n_views: int = 1) -> float:
-    """Greatest lower bound L* of the loss over all embeddings."""
-    y = _comparable(labels.detach().reshape(labels.shape[0], -1).repeat_interleave(n_views, dim=0), label_diff)
+    r"""Greatest lower bound L* of the loss over all embeddings of samples with these labels.
+
+    Let :math:`n_{i,m}` count the samples j ≠ i at the m-th distinct label distance from anchor i. The denominator of
+    each of them contains at least these :math:`n_{i,m}`, and they cannot all be the most similar, hence
+
+    .. math:: L ≥ L^* = \frac{1}{M(M-1)} \sum_i \sum_m n_{i,m} \log n_{i,m} .
+
+    Embeddings spread far enough, in the order of the labels, come as close to it as one likes.
+
+    Parameters
+    ----------
+    labels : Tensor
+        Shape (bs,) or (bs, label_dim).
+    label_diff : {'l1', 'l2'} or callable
+        As in `rnc_loss`.
+    n_views : int
+        Views of each sample; M = bs · n_views.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> round(rnc_lower_bound(torch.tensor([20, 30, 40, 70])), 4)  # one tie: 20 and 40, seen from 30: 2 log 2 / 12
+    0.1155
+    >>> rnc_lower_bound(torch.tensor([20, 31, 40, 70]))
+    0.0
+    """
+    if n_views < 1:
+        raise ValueError(f"n_views must be at least 1, got {n_views}")
+    _check_options(1.0, label_diff, "l2", "mean")
+    _check_labels(labels)
+    _check_values(labels=labels)
+    y = _comparable(labels.detach().reshape(len(labels), -1).repeat_interleave(n_views, dim=0), label_diff)
     M = len(y)
     total = 0.0
-    for rows in torch.arange(M).split(max(1, 2**20 // M)):
-        d = _label_distances(y, rows, label_diff)
-        d[torch.arange(len(rows)), rows] = -1
-        start, end = _runs(d.sort(dim=1, descending=True).values[:, :-1])
+    for rows in torch.arange(M, device=y.device).split(max(1, BLOCK // M)):
+        start, end = _runs(_others_farthest_first(y, rows, label_diff)[0])
         total += float((end - start + 1).double().log().sum())
     return total / max(1, M * (M - 1))
 
 
-def _anchor_losses(v, y, rows, temperature, label_diff, feature_sim):
-    """Losses of the anchors `rows`, plainly: sort each row by label distance, cumulate, read ties at their end.
+# ---- The plain path -------------------------------------------------------------------------------------------
 
-    Differentiable any number of times; O(len(rows)·M·log M) time and O(len(rows)·M) memory.
-    """
+
+def _anchor_losses(v, y, rows, temperature, label_diff, feature_sim):
+    """Losses of the anchors `rows`: order the others, farthest label first, and read the running sum after ties."""
     s = _similarities(v, rows, feature_sim) / temperature
-    d = _label_distances(_comparable(y, label_diff), rows, label_diff)
-    itself = rows[:, None] == torch.arange(len(v), device=v.device)
-    d, order = d.masked_fill(itself, -1).sort(dim=1, descending=True)
-    d, order = d[:, :-1], order[:, :-1]  # without the anchor itself, which came last
+    d, order = _others_farthest_first(_comparable(y, label_diff), rows, label_diff)
     s = s.gather(1, order)
-    log_denominator = s.logcumsumexp(dim=1).gather(1, _runs(d)[1])
-    return (log_denominator - s).mean(dim=1)
+    log_D = s.logcumsumexp(dim=1).gather(1, _runs(d)[1])
+    return (log_D - s).mean(dim=1)
+
+
+def _others_farthest_first(y, rows, label_diff):
+    """Label distances of the anchors `rows` to all others in descending order, and that order."""
+    itself = rows[:, None] == torch.arange(len(y), device=y.device)
+    d, order = _label_distances(y, rows, label_diff).masked_fill(itself, -1).sort(dim=1, descending=True)
+    return d[:, :-1], order[:, :-1]  # the anchor itself came last
 
 
 def _similarities(v, rows, feature_sim):
     if callable(feature_sim):
-        return feature_sim(v)[rows].double()
+        return _square(feature_sim(v), len(v), "feature_sim")[rows].double()
     v = v.double()
     if feature_sim == "cosine":
         v = _unit_vectors(v)
@@ -144,192 +293,31 @@ def _unit_vectors(v):
     return torch.where(norm > 1e-12, v / norm.clamp_min(1e-12), 0)
 
 
-class _MeanLoss(torch.autograd.Function):
-    """The mean loss with its gradient made on the way, so that nothing of size M × M outlives a block."""
-
-    @staticmethod
-    def forward(ctx, v, y, rows, temperature, label_diff, feature_sim, need_grad):
-        loss, grad = _loss_and_gradient(v, y, rows, temperature, label_diff, feature_sim, need_grad)
-        ctx.save_for_backward(grad)
-        return loss.to(v.dtype)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, grad_output):
-        (grad,) = ctx.saved_tensors
-        return grad_output * grad, None, None, None, None, None, None
-
-
-def _loss_and_gradient(v, y, rows, temperature, label_diff, feature_sim, need_grad):
-    # The loss of (v, τ) is that of (v/u, τ/u); with u a power of two, this is exact and nothing overflows.
-    y = _comparable(y, label_diff)
-    largest = float(v.abs().max())
-    if not math.isfinite(largest):  # seen with validate=False only: pass it on, as gradient scaling expects
-        return torch.full((), torch.nan, device=v.device), torch.full_like(v, torch.nan)
-    unit = 1.0 if feature_sim == "cosine" else 2.0 ** max(-120, math.frexp(largest)[1] - 1)
-    x = v / unit
-    result = None
-    if feature_sim != "l1":
-        exact_mm = torch.get_float32_matmul_precision() == "highest"
-        for dtype, least in ((torch.float32, 128), (torch.float64, 1)):
-            if (dtype == torch.float64 or (v.dtype == torch.float32 and exact_mm)) and len(v) >= least:
-                z = x.to(dtype)
-                if feature_sim == "l2":
-                    z = z - z[:1]  # identical embeddings become exactly zero
-                    z = z - z.mean(dim=0)
-                result = _by_cumulative_sums(z, y, rows, temperature / unit, label_diff, feature_sim, need_grad)
-            if result is not None:
-                break
-    if result is None:
-        result = _by_logarithms(x.double(), y, rows, temperature / unit, label_diff, feature_sim, need_grad)
-    loss, grad = result
-    return loss, None if grad is None else (grad / unit).to(v.dtype)
-
-
-def _by_logarithms(x, y, rows, temperature, label_diff, feature_sim, need_grad):
-    """Block by block over the plain path: slower, at home with any range."""
-    total, grad = x.new_zeros(()), torch.zeros_like(x)
-    x = x.detach().requires_grad_(need_grad)
-    for block in rows.split(max(1, BLOCK // len(x))):
-        with torch.set_grad_enabled(need_grad):
-            loss = _anchor_losses(x, y, block, temperature, label_diff, feature_sim).sum() / len(x)
-        if need_grad:
-            grad += torch.autograd.grad(loss, x)[0]
-        total += loss.detach()
-    return total, grad if need_grad else None
-
-
-# Where float32 and float64 serve: reach is (largest distance to the mean)/τ, bounded for accuracy and so that
-# exp(-2 reach) is far from underflow. Pairs closer than a share of the radius are recomputed from differences.
-REACH = {torch.float32: 16.0, torch.float64: 300.0}
-CLOSE = {torch.float32: (0.03, 6e-3), torch.float64: (3e-3, 2.5e-5)}
-BLOCK = 2**22
-
-
-def _by_cumulative_sums(x, y, rows, temperature, label_diff, feature_sim, need_grad):
-    M, device = len(x), x.device
-    euclidean = feature_sim == "l2"
-    square = (x * x).sum(dim=1)
-    radius = float(square.max().sqrt()) if euclidean else 1.0
-    reach = radius / temperature
-    if reach > REACH[x.dtype]:
-        return None
-    share, slope = CLOSE[x.dtype]
-    close = max(share, slope * reach) * radius
-
-    # Equal labels form groups; samples are put in the order of their groups.
-    if y.shape[1] == 1:
-        values, group, count = torch.unique(y[:, 0], return_inverse=True, return_counts=True)
-        values = values[:, None]
-    else:
-        values, group, count = torch.unique(y, dim=0, return_inverse=True, return_counts=True)
-    order = group.argsort(stable=True)
-    group, x, square = group[order], x.index_select(0, order), square[order]
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(M, device=device)
-    rows = rank[rows].sort().values
-    blocks = rows.split(max(1, min(BLOCK // M, len(rows))))
-    limits = torch.stack([group[b[[0, -1]]] for b in blocks]).tolist()
-    U = len(values)
-
-    one = torch.ones((), dtype=x.dtype, device=device)
-    total = torch.zeros((), dtype=torch.float64, device=device)
-    grad = torch.zeros_like(x)
-    for block, (first, last) in zip(blocks, limits, strict=True):
-        whole = len(block) == M
-        xb = x if whole else x.index_select(0, block)
-        itself = block, torch.arange(len(block), device=device)
-        # distance[k, i] of sample k to anchor i, and e = exp(s_ik) up to a constant factor
-        if euclidean:
-            distance = torch.addmm(square[:, None] + square[block], x, xb.T, alpha=-2)
-            distance[itself] = torch.inf
-            pairs = (distance < close * close).nonzero()
-            if len(pairs) > distance.numel() // 64 and x.dtype == torch.float32:
-                return None
-            distance[itself] = 0
-            distance = distance.clamp_(min=torch.finfo(x.dtype).tiny).sqrt_()
-            pairs = [p.unbind(1) for p in pairs.split(max(1, BLOCK // x.shape[1]))]
-            for k, i in pairs:
-                distance[k, i] = torch.linalg.vector_norm(x[k] - xb[i], dim=1)
-        else:
-            distance = 1 - x @ xb.T
-            distance[itself] = 0
-        e = (distance * (-1 / temperature)).exp_()
-        e[itself] = 0
-
-        # Label geometry of the anchors' groups: nearest group first, and the runs of equal distances.
-        anchor_groups = torch.arange(first, last + 1, device=device)
-        d = _label_distances(values, anchor_groups, label_diff)
-        near = _argsort(d)
-        start, end = _runs(d.gather(1, near))
-        n = count[near] - (near == anchor_groups[:, None]).to(count.dtype)
-        position = torch.empty_like(near).scatter_(1, near, end)
-        a = group[block] - first
-
-        by_group = torch.zeros(U, len(block), dtype=x.dtype, device=device).index_add_(0, group, e).T
-        D = by_group.gather(1, near.flip(1).index_select(0, a)).cumsum(1)
-        D = D.gather(1, (U - 1 - start).index_select(0, a))
-        n = n.to(x.dtype).index_select(0, a)
-        total += (n * D.log()).sum(1).sum(dtype=torch.float64)
-        total += distance.sum(1).sum(dtype=torch.float64) / temperature
-        if not need_grad:
-            continue
-        W = (n / D).cumsum(1).gather(1, position.index_select(0, a)).T.contiguous()
-        coefficient = torch.addcmul(one, e, W.index_select(0, group), value=-1)
-        coefficient[itself] = 0
-        if euclidean:
-            coefficient /= distance
-            for k, i in pairs:
-                pull = coefficient[k, i][:, None] * (x[k] - xb[i])
-                pull = torch.where(distance[k, i][:, None] > 0, pull, 0)
-                coefficient[k, i] = 0
-                grad.index_add_(0, k, pull)
-                grad.index_add_(0, block[i], pull, alpha=-1)
-        if whole:  # x and xb are the same: one product with the symmetric part will do
-            coefficient = coefficient + coefficient.T
-            if euclidean:
-                grad += coefficient.sum(1)[:, None] * x
-            grad -= coefficient @ x
-        else:
-            if euclidean:
-                grad += coefficient.sum(1)[:, None] * x
-                grad.index_add_(0, block, coefficient.sum(0)[:, None] * xb)
-            grad -= coefficient @ xb
-            grad.index_add_(0, block, coefficient.T @ x, alpha=-1)
-    grad = grad[rank] / (temperature * M * (M - 1)) if need_grad else None
-    return total / (M * (M - 1)), grad
-
-
-def _argsort(d):
-    if d.device.type == "cpu":
-        return torch.from_numpy(d.numpy().argsort(axis=1, kind="stable"))
-    return d.argsort(dim=1, stable=True)
-
-
 def _comparable(y, label_diff):
-    """Labels in a type in which their differences are exact or at least float64's."""
+    """Labels (M, label_dim) in float64, or int64 where only that keeps their distances exact."""
     if callable(label_diff):
         return y
-    if y.dtype == torch.int64 and y.numel():
+    if y.dtype == torch.int64:
         low, high = int(y.min()), int(y.max())
-        reach = (high - low) * y.shape[1]
-        if reach < 2**53:
+        largest = (high - low) * y.shape[1]
+        if largest < 2**53:
             return (y - low).double()
-        if reach < 2**63 and label_diff == "l1":
+        if largest < 2**63 and label_diff == "l1":
             return y - low
     return y.double()
 
 
 def _label_distances(y, rows, label_diff):
-    """Distances from the labels `rows` to all, added up over label_dim from the left, as a literal loop does."""
+    """Distances from the labels `rows` to all, added up over label_dim from the left as a literal loop does."""
     if callable(label_diff):
-        return label_diff(y)[rows]
-    total = None
+        return _square(label_diff(y), len(y), "label_diff")[rows]
+    if y.shape[1] == 1:
+        return (y[rows] - y.T).abs()
+    total = 0
     for column in y.T:
         term = (column[rows, None] - column).abs()
-        term = term * term if label_diff == "l2" and y.shape[1] > 1 else term
-        total = term if total is None else total + term
-    return total.sqrt() if label_diff == "l2" and y.shape[1] > 1 else total
+        total = total + (term * term if label_diff == "l2" else term)
+    return total.sqrt() if label_diff == "l2" else total
 
 
 def _runs(sorted_rows):
@@ -343,46 +331,272 @@ def _runs(sorted_rows):
     return start, end
 
 
+# ---- The fast path --------------------------------------------------------------------------------------------
+
+
+class _MeanLoss(torch.autograd.Function):
+    """Sum of the losses of the anchors `rows`, over M; its gradient is made along with it."""
+
+    @staticmethod
+    def forward(ctx, v, y, rows, temperature, label_diff, feature_sim, need_grad):
+        M = len(v)
+        total, grad = _sums(v, _comparable(y, label_diff), rows, temperature, label_diff, feature_sim, need_grad)
+        ctx.save_for_backward(grad.div_(temperature * M * (M - 1)).to(v.dtype) if need_grad else None)
+        return (total / (M * (M - 1))).to(v.dtype)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad_output):
+        (grad,) = ctx.saved_tensors
+        return grad_output * grad, None, None, None, None, None, None
+
+
+def _sums(v, y, rows, temperature, label_diff, feature_sim, need_grad):
+    """Sum of the loss over all pairs (i in `rows`, j), and its gradient by v times τ, in the precision it takes."""
+    largest = float(v.abs().max())
+    if not math.isfinite(largest):  # validate=False: not for us to judge
+        return torch.full((), torch.nan, device=v.device), torch.full_like(v, torch.nan)
+    # The loss of (v, τ) is that of (v/u, τ/u). With u a power of two this is exact, and no square can overflow.
+    u = 1.0 if feature_sim == "cosine" else 2.0 ** max(-120, math.frexp(largest)[1] - 1)
+    x, temperature = v / u, max(temperature / u, 1e-300)
+    arguments = y, rows, temperature, label_diff, feature_sim, need_grad
+    result = None
+    full_float32 = torch.get_float32_matmul_precision() == "highest"  # not TF32, not bfloat16
+    if feature_sim != "l1" and v.dtype == torch.float32 and len(v) >= FLOAT32_FROM and full_float32:
+        result = _sums_by_exponentials(x, *arguments)
+    if feature_sim != "l1" and result is None:
+        result = _sums_by_exponentials(x.double(), *arguments)
+    return result or _sums_by_logarithms(x.double(), *arguments)
+
+
+def _sums_by_logarithms(x, y, rows, temperature, label_diff, feature_sim, need_grad):
+    """The plain path, block by block: slower, and at home with any range."""
+    total, grad = x.new_zeros(()), torch.zeros_like(x)
+    x = x.detach().requires_grad_(need_grad)
+    for block in rows.split(max(1, BLOCK // len(x))):
+        with torch.set_grad_enabled(need_grad):
+            loss = _anchor_losses(x, y, block, temperature, label_diff, feature_sim).sum() * (len(x) - 1)
+        total += loss.detach()
+        if need_grad:
+            grad += torch.autograd.grad(loss, x)[0] * temperature
+    return total, grad
+
+
+def _sums_by_exponentials(x, y, rows, temperature, label_diff, feature_sim, need_grad):
+    """The cumulative sums of the module's docstring; None where x's precision does not suffice.
+
+    Index k runs over samples, i over the anchors of a block, g over groups of equal labels. Similarities are
+    shifted by a constant (so that cosine's, like -distance, is at most 0), which cancels in the loss.
+    """
+    M = len(x)
+    if feature_sim == "l2":
+        x = x - x[:1]  # makes equal embeddings exactly zero
+        x = x - x.mean(dim=0)
+    square = (x * x).sum(dim=1)
+    radius = float(square.max().sqrt()) if feature_sim == "l2" else 1.0
+    reach = radius / temperature
+    if reach > REACH[x.dtype]:
+        return None
+    share, slope = CLOSE[x.dtype]
+    close = max(share, slope * reach) * radius
+
+    # Put the samples in the order of their labels, so that the anchors of a block share few groups.
+    values, group, count = _groups(y)
+    order = group.argsort(stable=True)
+    rank = order.argsort()
+    x, square, group = x.index_select(0, order), square[order], group[order]
+    blocks = rank[rows].sort().values.split(max(1, min(BLOCK // M, len(rows))))
+    group_ranges = torch.stack([group[block[[0, -1]]] for block in blocks]).tolist()
+
+    one = torch.ones((), dtype=x.dtype, device=x.device)
+    total = torch.zeros((), dtype=torch.float64, device=x.device)
+    grad = torch.zeros_like(x)
+    for block, (first, last) in zip(blocks, group_ranges, strict=True):
+        whole = len(block) == M
+        anchors = x if whole else x.index_select(0, block)
+        itself = block, torch.arange(len(block), device=x.device)
+        pairs = []
+        if feature_sim == "l2":
+            distance = torch.addmm(square[:, None] + square[block], x, anchors.T, alpha=-2)
+            distance[itself] = torch.inf
+            pairs = (distance < close * close).nonzero()
+            if len(pairs) > distance.numel() // 64 and x.dtype == torch.float32:
+                return None
+            distance[itself] = 0
+            distance = distance.clamp_(min=torch.finfo(x.dtype).tiny).sqrt_()
+            pairs = [pair.unbind(1) for pair in pairs.split(max(1, BLOCK // x.shape[1]))]
+            for k, i in pairs:
+                distance[k, i] = torch.linalg.vector_norm(x[k] - anchors[i], dim=1)
+        else:
+            distance = 1 - x @ anchors.T
+            distance[itself] = 0
+        exp_s = (distance * (-1 / temperature)).exp_()
+        exp_s[itself] = 0
+
+        near, run_start, run_end, n = _group_order(values, count, range(first, last + 1), label_diff)
+        own = group[block] - first  # each anchor's row in these tables
+        exp_sum = torch.zeros(len(values), len(block), dtype=x.dtype, device=x.device)
+        exp_sum = exp_sum.index_add_(0, group, exp_s).T
+        farthest_first = near.flip(1).index_select(0, own)
+        D = exp_sum.gather(1, farthest_first).cumsum(1)
+        D = D.gather(1, (len(values) - 1 - run_start).index_select(0, own))  # from here on, nearest first
+        n = n.to(x.dtype).index_select(0, own)
+        total += (n * D.log()).sum(1).sum(dtype=torch.float64)
+        total += distance.sum(1).sum(dtype=torch.float64) / temperature
+        if not need_grad:
+            continue
+
+        at = torch.empty_like(near).scatter_(1, near, run_end).index_select(0, own)
+        W = (n / D).cumsum(1).gather(1, at).T.contiguous()
+        force = torch.addcmul(one, exp_s, W.index_select(0, group), value=-1)  # -∂L/∂s_ik, up to 1/M(M-1)
+        force[itself] = 0
+        if feature_sim == "l2":  # ∂distance/∂anchor = (anchor - x_k)/distance
+            force /= distance
+            for k, i in pairs:
+                pull = force[k, i][:, None] * (x[k] - anchors[i])
+                pull = torch.where(distance[k, i][:, None] > 0, pull, 0)
+                force[k, i] = 0
+                grad.index_add_(0, k, pull)
+                grad.index_add_(0, block[i], pull, alpha=-1)
+        if whole:  # x and anchors are the same: one product with the symmetric part will do
+            force = force + force.T
+            if feature_sim == "l2":
+                grad += force.sum(1)[:, None] * x
+            grad -= force @ x
+        else:
+            if feature_sim == "l2":
+                grad += force.sum(1)[:, None] * x
+                grad.index_add_(0, block, force.sum(0)[:, None] * anchors)
+            grad -= force @ anchors
+            grad.index_add_(0, block, force.T @ x, alpha=-1)
+    return total, grad[rank]
+
+
+def _groups(y):
+    """Distinct labels (U, label_dim) in ascending order, the group of each sample, the size of each group."""
+    if y.shape[1] > 1:
+        return torch.unique(y, dim=0, return_inverse=True, return_counts=True)
+    values, group, count = torch.unique(y[:, 0], return_inverse=True, return_counts=True)
+    return values[:, None], group, count
+
+
+def _group_order(values, count, anchors, label_diff):
+    """For each anchor group: all groups nearest first, the ends of the runs of equal distance, and n.
+
+    n counts the samples of a group, in that order, without the anchor itself.
+    """
+    anchors = torch.arange(anchors.start, anchors.stop, device=values.device)
+    d = _label_distances(values, anchors, label_diff)
+    if d.device.type == "cpu":  # NumPy sorts rows several times faster; on a line a row is two runs to be merged
+        kind = "stable" if values.shape[1] == 1 else None
+        near = torch.from_numpy(d.numpy().argsort(axis=1, kind=kind))
+    else:
+        near = d.argsort(dim=1)
+    run_start, run_end = _runs(d.gather(1, near))
+    n = count[near] - (near == anchors[:, None]).to(count.dtype)
+    return near, run_start, run_end, n
+
+
+# ---- Several processes ----------------------------------------------------------------------------------------
+
+
+class _AllGather(torch.autograd.Function):
+    """Rows of all processes, in the order of their ranks, with the gradient that every process has for them."""
+
+    @staticmethod
+    def forward(ctx, rows, sizes):
+        ctx.sizes = sizes
+        padded = rows.new_zeros(max(sizes), *rows.shape[1:])
+        padded[: len(rows)] = rows
+        parts = [torch.empty_like(padded) for _ in sizes]
+        torch.distributed.all_gather(parts, padded)
+        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        grad = grad.clone(memory_format=torch.contiguous_format)
+        torch.distributed.all_reduce(grad)
+        return grad.split(ctx.sizes)[torch.distributed.get_rank()], None
+
+
+def _gather_batch(v, y):
+    """The whole batch, and which of its rows are this process's own."""
+    world, rank = torch.distributed.get_world_size(), torch.distributed.get_rank()
+    shape = torch.tensor([len(v), v.shape[1], y.shape[1]], device=v.device)
+    shapes = [torch.empty_like(shape) for _ in range(world)]
+    torch.distributed.all_gather(shapes, shape)
+    shapes = torch.stack(shapes).tolist()
+    if len({(feat_dim, label_dim) for _, feat_dim, label_dim in shapes}) > 1:
+        raise ValueError(
+            "features and labels must have the same feat_dim and label_dim in every process, got "
+            + ", ".join(f"({feat_dim}, {label_dim})" for _, feat_dim, label_dim in shapes)
+        )
+    sizes = [n for n, _, _ in shapes]
+    wide = torch.float64 if y.is_floating_point() else torch.int64
+    everyone = _AllGather.apply(y.to(wide), sizes).to(y.dtype)
+    rows = torch.arange(sum(sizes), device=v.device).split(sizes)[rank]
+    return _AllGather.apply(v, sizes), everyone, rows
+
+
+# ---- Checks ---------------------------------------------------------------------------------------------------
+
+
 def _check_options(temperature, label_diff, feature_sim, reduction):
-    if (
-        isinstance(temperature, bool)
-        or not isinstance(temperature, numbers.Real)
-        or not (0 < temperature < math.inf)
-    ):
+    number = isinstance(temperature, numbers.Real) and not isinstance(temperature, bool)
+    if not number or not 0 < temperature < math.inf:
         raise ValueError(f"temperature must be a positive finite number, got {temperature!r}")
     for name, value, allowed in (
         ("label_diff", label_diff, LABEL_DIFFS),
         ("feature_sim", feature_sim, FEATURE_SIMS),
     ):
         if not callable(value) and value not in allowed:
-            raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))} or a callable, got {value!r}")
+            raise ValueError(f"{name} must be one of {_listed(allowed)} or a callable, got {value!r}")
     if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction must be one of {', '.join(map(repr, REDUCTIONS))}, got {reduction!r}")
+        raise ValueError(f"reduction must be one of {_listed(REDUCTIONS)}, got {reduction!r}")
+
+
+def _listed(allowed):
+    return ", ".join(map(repr, allowed))
+
+
+def _check_labels(labels):
+    if not isinstance(labels, Tensor):
+        raise ValueError(f"labels must be a torch.Tensor, got {type(labels).__name__}")
+    if labels.ndim not in (1, 2) or 0 in labels.shape or labels.is_complex():
+        raise ValueError(
+            "labels must be a real, non-empty tensor of shape (bs,) or (bs, label_dim), "
+            f"got {labels.dtype} of shape {tuple(labels.shape)}"
+        )
 
 
 def _check_shapes(features, labels):
-    for name, value in (("features", features), ("labels", labels)):
-        if not isinstance(value, Tensor):
-            raise ValueError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    if not isinstance(features, Tensor):
+        raise ValueError(f"features must be a torch.Tensor, got {type(features).__name__}")
     if features.ndim not in (2, 3) or 0 in features.shape or not features.is_floating_point():
         raise ValueError(
-            "features must be a floating-point tensor of shape (bs, n_views, feat_dim) or (n, feat_dim), "
-            f"none of them zero, got {features.dtype} of shape {tuple(features.shape)}"
+            "features must be a non-empty floating-point tensor of shape (bs, n_views, feat_dim) or (n, feat_dim), "
+            f"got {features.dtype} of shape {tuple(features.shape)}"
         )
-    if labels.ndim not in (1, 2) or 0 in labels.shape or labels.is_complex():
+    _check_labels(labels)
+    if len(labels) != len(features):
         raise ValueError(
-            "labels must be a real tensor of shape (bs,) or (bs, label_dim), none of them zero, "
-            f"got {labels.dtype} of shape {tuple(labels.shape)}"
+            f"labels must have one row for each of the {len(features)} rows of features (the views of a sample "
+            f"share its label), got shape {tuple(labels.shape)}"
         )
-    if labels.shape[0] != features.shape[0]:
-        raise ValueError(
-            f"labels must have one row per row of features ({features.shape[0]}; views of a sample share its "
-            f"label), got shape {tuple(labels.shape)}"
-        )
+    if labels.device != features.device:
+        raise ValueError(f"labels must be on the device of features, {features.device}, got {labels.device}")
 
 
-def _check_values(features, labels):
+def _check_values(features=None, labels=None):
     for name, value in (("features", features), ("labels", labels)):
-        if not torch.isfinite(value).all():
+        if value is not None and not torch.isfinite(value).all():
             bad = int((~torch.isfinite(value)).sum())
-            raise ValueError(f"{name} must be finite, got {bad} NaN or infinite of {value.numel()} values")
+            raise ValueError(f"{name} must be finite, got {bad} NaN or infinite among {value.numel()} values")
+
+
+def _square(matrix, M, name):
+    if not isinstance(matrix, Tensor) or matrix.shape != (M, M):
+        got = tuple(matrix.shape) if isinstance(matrix, Tensor) else type(matrix).__name__
+        raise ValueError(f"{name} must return a tensor of shape ({M}, {M}), got {got}")
+    return matrix
