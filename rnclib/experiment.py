@@ -290,10 +290,8 @@ def _network(
     if config.pretrain is not None:
         history = _pretrained(config, encoder, _Subset(inputs, split.train), target[split.train], fabric, on_epoch)
         outcome.stages.append(_stage_record("encoder", history))
-    if config.freeze:
-        model, fit_inputs = head, predict(encoder, inputs, everything)
-    else:
-        model, fit_inputs = nn.Sequential(encoder, head), inputs
+    model: nn.Module = head if config.freeze else nn.Sequential(encoder, head)
+    fit_inputs = predict(encoder, inputs, everything) if config.freeze else inputs
     assert config.fit is not None
     checkpoint = checkpoints / f"{name}.pt"
     history = train(
@@ -478,7 +476,7 @@ def run_grid(
     device : str
         See `run`.
     n_jobs : int, optional
-        Processes, with one thread each; by default one per processor, and one on an accelerator.
+        Processes, with one thread each; by default one per processor, but one for short work or an accelerator.
     progress : bool
         Show a bar with the time left.
     """
@@ -498,7 +496,9 @@ def run_grid(
         bundles: dict[Any, list[Config]] = {}
         for config in missing:
             bundles.setdefault((config.split, config.seed, config.pretrain or config.method), []).append(config)
-        jobs = n_jobs or (os.cpu_count() or 1 if device == "cpu" else 1)
+        epochs = sum(map(_epochs, missing))
+        # a second process takes as long to start as some dozens of epochs take
+        jobs = n_jobs or ((os.cpu_count() or 1) if device == "cpu" and epochs > 100 else 1)
         for record in _carry_out(list(bundles.values()), root, device, min(jobs, len(bundles)), progress):
             stored[record["key"]] = record
     redone = set(map(key, missing))
@@ -513,7 +513,9 @@ def _carry_out(
     bundles: list[list[Config]], root: Path, device: str, jobs: int, progress: bool
 ) -> Iterable[dict[str, Any]]:
     total = sum(_epochs(config) for bundle in bundles for config in bundle)
-    bar = tqdm(total=total, unit="epoch", disable=not progress, desc=f"{sum(map(len, bundles))} runs", mininterval=1)
+    bar = tqdm(
+        total=total or None, unit="epoch", disable=not progress, desc=f"{sum(map(len, bundles))} runs", mininterval=1
+    )
     with bar:
         if jobs == 1:
             for bundle in bundles:

@@ -49,7 +49,7 @@ ESOL_PUBLISHED = pd.DataFrame(
 ).set_index("method")
 
 # profile: epochs of the encoder, end to end, and of the regressor
-_ESOL_EPOCHS = {"paper": (800, 800, 300), "quick": (80, 80, 40), "smoke": (2, 2, 1)}
+_ESOL_EPOCHS = {"paper": (800, 800, 300), "quick": (80, 80, 40), "smoke": (1, 1, 1)}
 
 
 def _esol_splits(profile: str, split: str, method: str) -> int:
@@ -99,7 +99,7 @@ def esol_grid(
         stages: dict[str, Any] = {"model": method}
         if method in ESOL_METHODS:
             stages = {"model": "gin"}
-            fit = {"loss": ESOL_METHODS[method]}
+            fit: dict[str, Any] = {"loss": ESOL_METHODS[method]}
             if method.startswith("RnC"):
                 stages["pretrain"] = replace(_ENCODER, epochs=encoder_epochs)
                 stages["fit"] = replace(_REGRESSOR, epochs=regressor_epochs, **fit)

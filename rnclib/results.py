@@ -11,24 +11,27 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy import stats
 
 __all__ = [
     "PROFILES",
     "compare",
     "curves",
+    "error_table",
     "frame",
     "interval",
     "load",
     "predictions",
     "results_dir",
     "summarise",
+    "view",
     "write",
 ]
 
@@ -152,9 +155,11 @@ def frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
         If there are no records, or they mix data sets or profiles.
     """
     _of_one_kind(records)
+    nothing = {f"{part}_{metric}{scale}": math.nan for part in ("val", "test") for metric in ("mae", "rmse", "mse")
+               for scale in ("", "_raw")}  # fmt: skip
     rows = []
     for record in records:
-        row = {name: record[name] for name in (*IDENTITY, "key")}
+        row = {name: record[name] for name in (*IDENTITY, "key")} | nothing  # a run that diverged has no metrics
         row |= {f"n_{part}": record["data"][f"n_{part}"] for part in ("train", "test")}
         for part, scales in record["metrics"].items():
             for scale, values in scales.items():
@@ -172,6 +177,7 @@ def predictions(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
         [
             pd.DataFrame(record["test"]).assign(**{name: record[name] for name in ("split", "method", "seed")})
             for record in records
+            if record["test"]["prediction"]
         ],
         ignore_index=True,
     )
@@ -190,7 +196,24 @@ def curves(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
-def interval(values: Sequence[float], test_train_ratio: float, confidence: float = 0.95) -> tuple[float, float, float]:
+def view(records: Sequence[dict[str, Any]], method: str, root: str | os.PathLike | None = None) -> pd.DataFrame | None:
+    """Two principal components of every sample's features, from the file beside the record of seed 0.
+
+    Returns
+    -------
+    DataFrame or None
+        Columns ``index``, ``part``, ``target``, ``pc1`` and ``pc2``; None if there is no such file.
+    """
+    root = results_dir() if root is None else root
+    for record in records:
+        if (record["method"], record["seed"]) == (method, 0):
+            where = folder(root, record["profile"], record["experiment"])
+            for path in where.glob(f"*{record['key'][:8]}*.csv"):
+                return pd.read_csv(path)
+    return None
+
+
+def interval(values: ArrayLike, test_train_ratio: float, confidence: float = 0.95) -> tuple[float, float, float]:
     """Mean and confidence interval over random splits of one data set: the corrected resampled t.
 
     Splits of one data set share samples, so the plain t interval is too narrow. Nadeau and Bengio (2003)
@@ -198,7 +221,7 @@ def interval(values: Sequence[float], test_train_ratio: float, confidence: float
 
     Parameters
     ----------
-    values : sequence of float
+    values : array_like, shape (n_splits,)
         One per split.
     test_train_ratio : float
         n_test / n_train.
@@ -215,15 +238,15 @@ def interval(values: Sequence[float], test_train_ratio: float, confidence: float
     >>> round(mean, 3), round(low, 3), round(high, 3)
     (2.0, -0.913, 4.913)
     """
-    values = np.asarray(values, float)
-    if values.ndim != 1 or not len(values):
-        raise ValueError(f"values: got shape {values.shape}; allowed: (n_splits,), at least one")
+    sample = np.asarray(values, float)
+    if sample.ndim != 1 or not len(sample):
+        raise ValueError(f"values: got shape {sample.shape}; allowed: (n_splits,), at least one")
     if not test_train_ratio > 0:
         raise ValueError(f"test_train_ratio: got {test_train_ratio!r}; allowed: a positive number")
-    mean, n = float(values.mean()), len(values)
+    mean, n = float(sample.mean()), len(sample)
     if n < 2:
         return mean, math.nan, math.nan
-    error = math.sqrt((1 / n + test_train_ratio) * values.var(ddof=1))
+    error = math.sqrt((1 / n + test_train_ratio) * sample.var(ddof=1))
     half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * error
     return mean, mean - half, mean + half
 
@@ -246,19 +269,71 @@ def summarise(runs: pd.DataFrame, metric: str, by: str | list[str] = "method") -
     Returns
     -------
     DataFrame
-        Indexed by `by`, with columns ``mean``, ``low``, ``high``, ``min``, ``max``, ``sd`` and ``n``.
+        Indexed by `by`, with columns ``mean``, ``low``, ``high``, ``min``, ``max``, ``sd``, ``n`` and ``diverged``;
+        runs that diverged count in the last only.
     """
     rows = {}
     for group, part in runs.groupby(by, sort=False):
-        values = part[metric].to_numpy()
-        mean, low, high = interval(values, _ratio(part))
-        rows[group] = {
-            "mean": mean, "low": low, "high": high, "min": values.min(), "max": values.max(),
-            "sd": values.std(ddof=1) if len(values) > 1 else math.nan, "n": len(values),
-        }  # fmt: skip
+        values = part[metric].dropna().to_numpy()
+        row = dict.fromkeys(("mean", "low", "high", "min", "max", "sd"), math.nan)
+        if len(values):
+            mean, low, high = interval(values, _ratio(part))
+            row = {"mean": mean, "low": low, "high": high, "min": values.min(), "max": values.max()}
+            row["sd"] = values.std(ddof=1) if len(values) > 1 else math.nan
+        rows[group] = row | {"n": len(values), "diverged": len(part) - len(values)}
     summary = pd.DataFrame.from_dict(rows, orient="index")
     summary.index.name = by if isinstance(by, str) else None
     return summary
+
+
+def error_table(runs: pd.DataFrame, metrics: Mapping[str, str], published: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Errors of each method as text, ready for a page: mean with its 95% interval, and what was published.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        From `frame`, of one kind of split.
+    metrics : mapping
+        Column of `runs` to heading, such as ``{"test_mae": "MAE"}``.
+    published : DataFrame, optional
+        Indexed by method, with the same columns. Each of its figures is followed by whether it lies between
+        the lowest and the highest of our single splits.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``method``, ``splits`` and for each metric its heading, and ``<heading>, published``.
+    """
+    summaries = {metric: summarise(runs, metric) for metric in metrics}
+    first = next(iter(summaries.values()))
+    table = pd.DataFrame({"method": first.index})
+    table["splits"] = [
+        f"{n}" + (f" ({diverged} diverged)" if diverged else "")
+        for n, diverged in zip(first["n"], first["diverged"], strict=True)
+    ]
+    for metric, heading in metrics.items():
+        table[heading] = [_with_interval(row) for row in summaries[metric].itertuples()]
+        if published is not None:
+            table[f"{heading}, published"] = [
+                _against_spread(published[metric].get(row.Index, math.nan), row)
+                for row in summaries[metric].itertuples()
+            ]
+    return table
+
+
+def _with_interval(row: Any) -> str:
+    if math.isnan(row.mean):
+        return "–"
+    return f"{row.mean:.3f}" if math.isnan(row.low) else f"{row.mean:.3f} [{row.low:.3f}, {row.high:.3f}]"
+
+
+def _against_spread(value: float, row: Any) -> str:
+    if math.isnan(value):
+        return "–"
+    if math.isnan(row.min):
+        return f"{value:.3f}"
+    where = "below" if value < row.min else "above" if value > row.max else "inside"
+    return f"{value:.3f} {where}"
 
 
 def compare(runs: pd.DataFrame, metric: str, baseline: str, methods: Iterable[str] | None = None) -> pd.DataFrame:

@@ -20,7 +20,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from rnclib.loss import rnc_loss
+from rnclib.loss import RnCLoss
 
 __all__ = ["REGRESSION_LOSSES", "History", "Stage", "learning_rate", "predict", "train"]
 
@@ -218,7 +218,9 @@ def train(
             fabric.backward(loss)
             optimizer.step()
             total += loss.detach() * len(batch)
-        train_loss = float(fabric.all_reduce(total, reduce_op="mean")) / stop
+        mean_total = fabric.all_reduce(total, reduce_op="mean")
+        assert isinstance(mean_total, torch.Tensor)
+        train_loss = mean_total.item() / stop
         if not math.isfinite(train_loss):
             raise FloatingPointError(f"training loss ({stage.loss}) became {train_loss} in epoch {epoch}")
         history.train_loss.append(train_loss)
@@ -254,14 +256,8 @@ def train(
 
 def _loss_function(stage: Stage, distributed: bool = False) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     if stage.loss == "rnc":
-        return lambda features, labels: rnc_loss(
-            features,
-            labels,
-            temperature=stage.temperature,
-            label_diff=stage.label_diff,
-            feature_sim=stage.feature_sim,
-            gather=distributed,
-        )
+        assert stage.temperature is not None and stage.label_diff is not None and stage.feature_sim is not None
+        return RnCLoss(stage.temperature, stage.label_diff, stage.feature_sim, gather=distributed)
     regression_loss = REGRESSION_LOSSES[stage.loss]
     return lambda prediction, target: regression_loss(prediction.reshape(target.shape), target.to(prediction.dtype))
 

@@ -46,13 +46,13 @@ class Graphs:
 
     def __getitem__(self, index: np.ndarray | Sequence[int]) -> Data:
         """Batch of the molecules `index`, in that order, as one disconnected graph."""
-        index = torch.as_tensor(np.asarray(index), dtype=torch.int64, device=self.x.device)
-        atoms, molecule = _ragged_take(self.node_start, index)
-        bonds, molecule_of_bond = _ragged_take(self.edge_start, index)
-        n_atoms = self.node_start[index + 1] - self.node_start[index]
+        wanted = torch.as_tensor(np.asarray(index), dtype=torch.int64, device=self.x.device)
+        atoms, molecule = _ragged_take(self.node_start, wanted)
+        bonds, molecule_of_bond = _ragged_take(self.edge_start, wanted)
+        n_atoms = self.node_start[wanted + 1] - self.node_start[wanted]
         first_atom = torch.cumsum(n_atoms, 0) - n_atoms
         edge_index = self.edge_index[:, bonds] + first_atom[molecule_of_bond]
-        return Data(x=self.x[atoms], edge_index=edge_index, batch=molecule, batch_size=len(index))
+        return Data(x=self.x[atoms], edge_index=edge_index, batch=molecule, batch_size=len(wanted))
 
     def to(self, device: torch.device | str) -> Graphs:
         """The same graphs on `device`."""

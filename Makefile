@@ -1,0 +1,55 @@
+# make report: set up, train the quick profile on this machine, build the book
+# make test:   set up, run the default tests
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# Several processes with one thread each are faster here than one with several.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help env report test book chapters check clean
+
+help:
+	@sed -n 's/^# make/make/p' Makefile
+	@echo "make env:    only set up the virtual environment .venv"
+	@echo "make book:   only build the book from what is there"
+	@echo "make chapters: run the notebooks on the committed records, for the published pages"
+	@echo "make check:  lint, format and type checks"
+	@echo "make clean:  remove the built book and this machine's own runs"
+
+env: $(STAMP)
+
+$(STAMP): pyproject.toml .constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) else f"Python 3.11 or later is needed; {sys.executable} is {v[0]}.{v[1]} (make PYTHON=/path/to/python3.11)")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --progress-bar on -c .constraints.txt -e '.[notebooks,book,test]'
+	@touch $@
+
+# Each chapter's quick profile on this machine; records and pages go to ignored folders.
+report: env
+	$(BIN)/python -m rnclib.report notebooks/loss.ipynb book/local/loss.ipynb
+	$(BIN)/python -m rnclib.report notebooks/esol.ipynb book/local/esol.ipynb -p profile quick -p split random
+	$(MAKE) book
+
+book: env
+	$(BIN)/jupyter-book build book/ -W -n --keep-going
+	@test -f _build/html/index.html
+	@echo "The book: $(CURDIR)/_build/html/index.html"
+
+chapters: env
+	for name in loss esol; do \
+		$(BIN)/python -m rnclib.report notebooks/$$name.ipynb book/chapters/$$name.ipynb || exit 1; \
+	done
+
+test: env
+	$(BIN)/python -m pytest
+
+check: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf _build book/local book/results/quick book/results/smoke

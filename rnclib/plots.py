@@ -1,0 +1,217 @@
+"""The book's figures: a tidy frame in, matplotlib `Axes` out."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from rnclib import results
+
+__all__ = [
+    "METHOD_COLOURS",
+    "differences",
+    "error_by_range",
+    "errors",
+    "learning_curves",
+    "parity",
+    "representations",
+    "use_style",
+]
+
+_BLUE, _ORANGE, _GREEN, _RED, _PURPLE, _BROWN, _PINK, _GREY, _OLIVE, _CYAN = sns.color_palette("colorblind", 10)
+#: One colour for each method, the same in every figure.
+METHOD_COLOURS = {
+    "L1": _GREY, "L2": _BROWN, "L2 (lr 0.001)": _BROWN, "Huber": "#555555",
+    "RnC(L1)+freeze": _CYAN, "RnC(L1)": _BLUE,
+    "RnC(L2)+freeze": _PINK, "RnC(L2)": _PURPLE,
+    "RnC(Huber)+freeze": _OLIVE, "RnC(Huber)": _ORANGE,
+    "training mean": "#bbbbbb", "Delaney's equation": _RED, "extra trees": _GREEN,
+}  # fmt: skip
+
+
+def use_style() -> None:
+    """Set seaborn's theme as every figure of the book has it."""
+    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind", rc={
+        "figure.figsize": (7.2, 4.2), "figure.dpi": 100, "figure.facecolor": "white", "savefig.facecolor": "white",
+        "axes.titlesize": "medium", "axes.titlelocation": "left", "legend.frameon": False, "svg.fonttype": "none",
+        "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans", "Arial", "sans-serif"],
+    })  # fmt: skip
+
+
+def _axes(ax: Axes | None) -> Axes:
+    return plt.subplots(layout="constrained")[1] if ax is None else ax
+
+
+def _present(frame: pd.DataFrame) -> list[str]:
+    known = [method for method in METHOD_COLOURS if (frame["method"] == method).any()]
+    return known + sorted(set(frame["method"]) - set(known))
+
+
+def errors(
+    runs: pd.DataFrame, metric: str, *, label: str, published: pd.Series | None = None, ax: Axes | None = None
+) -> Axes:
+    """Each run as a dot, the mean with its 95% interval, and published figures as diamonds; one line per method.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        From `rnclib.results.frame`, of one kind of split.
+    metric : str
+    label : str
+        Of the axis.
+    published : Series, optional
+        Indexed by method.
+    """
+    runs = runs.dropna(subset=[metric])
+    ax, order = _axes(ax), _present(runs)
+    sns.stripplot(
+        runs, x=metric, y="method", hue="method", order=order, palette=METHOD_COLOURS, alpha=0.45, size=4,
+        jitter=0.22, legend=False, ax=ax, zorder=1,
+    )  # fmt: skip
+    summary = results.summarise(runs, metric)
+    for row, method in enumerate(order):
+        mean, low, high = summary.loc[method, ["mean", "low", "high"]]
+        spread = None if np.isnan(low) else [[mean - low], [high - mean]]
+        ax.errorbar(mean, row, xerr=spread, fmt="o", color="black", capsize=4, markersize=5, zorder=3)
+        if published is not None and method in published:
+            ax.plot(published[method], row, "D", mfc="white", mec="crimson", mew=1.6, markersize=7, zorder=4)
+    ax.plot([], [], "ko", label="mean, 95% interval")
+    if published is not None:
+        ax.plot([], [], "D", mfc="white", mec="crimson", mew=1.6, label="published, one split")
+    ax.legend(loc="best", fontsize="small")
+    ax.set(xlabel=label, ylabel="")
+    return ax
+
+
+def differences(comparison: pd.DataFrame, *, label: str, ax: Axes | None = None) -> Axes:
+    """Paired differences from a baseline with their 95% intervals; left of the line is better.
+
+    Parameters
+    ----------
+    comparison : DataFrame
+        From `rnclib.results.compare`.
+    """
+    ax = _axes(ax)
+    order = _present(comparison.reset_index())
+    for row, method in enumerate(order):
+        mean, low, high = comparison.loc[method, ["mean", "low", "high"]]
+        spread = None if np.isnan(low) else [[mean - low], [high - mean]]
+        ax.errorbar(mean, row, xerr=spread, fmt="o", color=METHOD_COLOURS.get(method, "black"), capsize=4)
+    ax.axvline(0, color="black", linewidth=1)
+    ax.set_yticks(range(len(order)), order)
+    ax.invert_yaxis()
+    ax.set(xlabel=label)
+    return ax
+
+
+def learning_curves(curves: pd.DataFrame, methods: Sequence[str], *, value: str = "val_loss") -> Figure:
+    """A stage's loss against epochs, one panel per method: each run thin, their median thick.
+
+    Parameters
+    ----------
+    curves : DataFrame
+        From `rnclib.results.curves`.
+    methods : sequence of str
+        Those without a curve are left out.
+    """
+    curves = curves[curves["method"].isin(methods)].dropna(subset=[value])
+    panels = [method for method in methods if (curves["method"] == method).any()]
+    figure, grid = plt.subplots(
+        1, len(panels), figsize=(2.6 * len(panels) + 0.6, 3.0), sharey=True, layout="constrained", squeeze=False
+    )
+    for ax, method in zip(grid[0], panels, strict=True):
+        part = curves[curves["method"] == method]
+        colour = METHOD_COLOURS.get(method, "black")
+        for _, run in part.groupby("seed"):
+            ax.plot(run["epoch"], run[value], color=colour, alpha=0.2, linewidth=0.8)
+        ax.plot(part.groupby("epoch")[value].median(), color=colour, linewidth=2)
+        ax.set(title=method, xlabel="epoch", yscale="log")
+    grid[0][0].set_ylabel({"val_loss": "validation loss", "train_loss": "training loss"}[value])
+    return figure
+
+
+def parity(predictions: pd.DataFrame, methods: Sequence[str], *, unit: str) -> Figure:
+    """Prediction against measurement of every test sample of every run, one panel per method."""
+    panels = [method for method in methods if (predictions["method"] == method).any()]
+    figure, grid = plt.subplots(
+        1, len(panels), figsize=(2.7 * len(panels) + 0.5, 3.1), sharex=True, sharey=True, layout="constrained",
+        squeeze=False,
+    )  # fmt: skip
+    ends = [predictions["target"].min(), predictions["target"].max()]
+    for ax, method in zip(grid[0], panels, strict=True):
+        part = predictions[predictions["method"] == method]
+        colour = METHOD_COLOURS.get(method, "black")
+        ax.scatter(part["target"], part["prediction"], s=7, alpha=0.3, color=colour, linewidths=0)
+        ax.plot(ends, ends, color="black", linewidth=1)
+        ax.set(title=method, xlabel=f"measured, {unit}", aspect="equal")
+    grid[0][0].set_ylabel(f"predicted, {unit}")
+    return figure
+
+
+def error_by_range(
+    predictions: pd.DataFrame, methods: Sequence[str], edges: Sequence[float], *, unit: str, ax: Axes | None = None
+) -> Axes:
+    """Mean absolute error in ranges of the target: mean over runs, and the range of single runs as a band.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        From `rnclib.results.predictions`.
+    edges : sequence of float
+        Bounds of the ranges; samples outside are left out.
+    """
+    ax = _axes(ax)
+    labels = [f"{low:g} to {high:g}" for low, high in itertools.pairwise(edges)]
+    frame = predictions.assign(
+        error=(predictions["prediction"] - predictions["target"]).abs(),
+        range=pd.cut(predictions["target"], edges, labels=labels),
+    ).dropna(subset=["range"])
+    for method in [m for m in methods if (frame["method"] == m).any()]:
+        per_run = frame[frame["method"] == method].pivot_table(
+            index="range", columns="seed", values="error", aggfunc="mean", observed=False
+        )
+        colour = METHOD_COLOURS.get(method, "black")
+        ax.plot(labels, per_run.mean(axis=1), "o-", color=colour, label=method)
+        ax.fill_between(
+            labels, per_run.quantile(0.25, axis=1), per_run.quantile(0.75, axis=1), color=colour, alpha=0.15
+        )
+    counts = frame.drop_duplicates("index").groupby("range", observed=False).size()
+    ax.set_xticks(range(len(labels)), [f"{label}\n{counts[label]} molecules" for label in labels], fontsize="small")
+    ax.set(xlabel=f"measured, {unit}", ylabel=f"mean absolute error, {unit}")
+    ax.set_ylim(bottom=0)
+    ax.legend(fontsize="small")
+    return ax
+
+
+def representations(views: dict[str, pd.DataFrame], *, label: str) -> Figure:
+    """Two principal components of the features, training above and test below, coloured by the target.
+
+    Parameters
+    ----------
+    views : dict
+        Name to a frame with columns ``part``, ``target``, ``pc1`` and ``pc2``.
+    label : str
+        Of the colour bar.
+    """
+    figure, grid = plt.subplots(
+        2, len(views), figsize=(3.4 * len(views) + 0.9, 5.6), sharex="col", sharey="col", layout="constrained",
+        squeeze=False,
+    )  # fmt: skip
+    every = pd.concat(views.values())
+    colours: dict[str, Any] = {"cmap": "viridis", "vmin": every["target"].min(), "vmax": every["target"].max()}
+    for column, (name, view) in enumerate(views.items()):
+        for row, (part, title) in enumerate((("train", "training molecules"), ("test", "test molecules"))):
+            shown, ax = view[view["part"] == part], grid[row][column]
+            points = ax.scatter(shown["pc1"], shown["pc2"], c=shown["target"], s=11, linewidths=0, **colours)
+            ax.set_title(f"{name}: {title}")
+            ax.set(xlabel="first component" if row else "", ylabel="second component" if not column else "")
+    figure.colorbar(points, ax=grid, label=label, shrink=0.7)
+    return figure
