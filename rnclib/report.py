@@ -39,6 +39,7 @@ __all__ = [
     "check_parameters",
     "clean",
     "data_notice",
+    "glue",
     "publish",
 ]
 
@@ -155,7 +156,8 @@ def _hint(given: Any, options: Any) -> str:
 class Table:
     """A numbered, captioned table: plain HTML in Jupyter, a native table in the book.
 
-    Put it last in a cell, or hand it to ``display``. On other lines, ``{numref}`esol-errors``` refers to it.
+    Put it last in a cell, or hand it to ``display``. In the text, ``{numref}`` followed by its name refers to
+    it.
     Numbers stand right-aligned, missing values are a dash, the same frame always gives the same text.
 
     Parameters
@@ -172,7 +174,8 @@ class Table:
         A format specification such as ``".3f"`` for every float column, or a mapping from column to a
         specification or a function of the value. Floats are given three decimals without it.
     align : mapping, optional
-        ``"left"`` or ``"right"`` by column; otherwise numeric columns and formatted ones are right-aligned.
+        ``"left"`` or ``"right"`` by column; otherwise columns whose cells begin with a number are
+        right-aligned.
 
     Examples
     --------
@@ -226,12 +229,12 @@ class Table:
             if side not in ("left", "right"):
                 raise ValueError(f"align[{column!r}]: got {side!r}; allowed: 'left', 'right'")
         self.headings = [_one_line(heading, "a column heading") for heading in headings.values()]
-        self.sides = [
-            sides.get(column) or ("right" if column in formats or _is_numeric(frame[column]) else "left")
-            for column in headings
-        ]
         shown = [
             [_cell(value, formats.get(column, everywhere), column) for value in frame[column]] for column in headings
+        ]
+        self.sides = [
+            sides.get(column) or ("right" if _are_numbers(cells) else "left")
+            for column, cells in zip(headings, shown, strict=True)
         ]
         self.rows = [list(row) for row in zip(*shown, strict=True)]
 
@@ -400,6 +403,31 @@ measurements. Training was shortened (profile `quick`): good for a first look, n
     return Notice(text, kind=kind, title=title)
 
 
+def glue(**values: Any) -> None:
+    """Record numbers of a notebook under names by which any page of the book can quote them.
+
+    A page writes the notebook's path, the name and the format, which it must give:
+    ``{glue:text}`` followed by ```chapters/esol.ipynb::esol_mae:.3f```.
+
+    Parameters
+    ----------
+    **values : float, int or str
+        The numbers by name. A name can be used once in a notebook.
+    """
+    from IPython.display import display
+
+    for name, value in values.items():
+        if not isinstance(value, (numbers.Real, str)) or _is_missing(value):
+            raise ValueError(f"{name}: got {value!r}; allowed: a number that is not missing, or a text")
+        plain = repr(value) if isinstance(value, str) else repr(getattr(value, "item", lambda v=value: v)())
+        prefix = "application/papermill.record/"  # what myst-nb looks for; Jupyter shows nothing
+        display(
+            {f"{prefix}text/plain": plain},
+            raw=True,
+            metadata={"scrapbook": {"name": name, "mime_prefix": prefix}},
+        )
+
+
 def _one_line(text: Any, what: str) -> str:
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"{what}: got {text!r}; allowed: a text that is not empty")
@@ -412,9 +440,10 @@ def _label(name: Any) -> str:
     return name
 
 
-def _is_numeric(column: pd.Series) -> bool:
-    present = [value for value in column if not _is_missing(value)]
-    return bool(present) and all(isinstance(value, numbers.Real) and not isinstance(value, bool) for value in present)
+def _are_numbers(cells: Sequence[str]) -> bool:
+    """Whether a column reads as numbers: "0.25", "−3", "0.25 [0.24, 0.26]"."""
+    present = [cell for cell in cells if cell != "–"]
+    return bool(present) and all(re.match(r"[−+-]?\.?\d", cell) for cell in present)
 
 
 def _is_missing(value: Any) -> bool:

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import unittest.mock
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -139,7 +140,7 @@ def chapter(name="demo"):
     import pandas as pd
     from matplotlib.figure import Figure as Drawing
 
-    from rnclib.report import Figure, Notice, Table, clean
+    from rnclib.report import Figure, Notice, Table, clean, glue
 
     frame = pd.DataFrame(
         {"method": ["end to end", "RnC $|x|$ {cite:p}`zha2023rnc`"], "error": [0.5, -0.25], "runs": [3, 20]}
@@ -152,6 +153,14 @@ def chapter(name="demo"):
     def shown(thing):
         data, metadata = bundle if isinstance(bundle := thing._repr_mimebundle_(), tuple) else (bundle, {})
         return nbformat.v4.new_output("execute_result", data=data, metadata=metadata, execution_count=1)
+
+    def glued(**values):
+        with unittest.mock.patch("IPython.display.display") as display:
+            glue(**values)
+        return [
+            nbformat.v4.new_output("display_data", data=call.args[0], metadata=call.kwargs["metadata"])
+            for call in display.call_args_list
+        ]
 
     v4 = nbformat.v4
     notebook = v4.new_notebook(
@@ -188,9 +197,8 @@ def chapter(name="demo"):
                     )
                 ],
             ),
-            v4.new_code_cell(
-                "notice", outputs=[shown(Notice("All `demo` data.", kind="warning", title="Demo"))]
-            ),
+            v4.new_code_cell("glue", outputs=glued(error=0.98765, best="RnC")),
+            v4.new_code_cell("notice", outputs=[shown(Notice("All `demo` data.", kind="warning", title="Demo"))]),
         ]
     )
     for number, cell in enumerate(notebook.cells):
@@ -216,17 +224,10 @@ def site(tmp_path_factory):
     for folder in ("chapters", "local"):
         (root / "book" / folder).mkdir(exist_ok=True)
         (root / "book" / folder / "demo.ipynb").write_text(json.dumps(chapter()))
+    with (root / "book" / "index.md").open("a") as file:
+        file.write("\nFrom there: {glue:text}`chapters/demo.ipynb::error:.2f`.\n")
     run = subprocess.run(
-        [sys.executable, "-m", "jupyter_book", "build", "book/", "-W", "-n", "--keep-going"]
-        if importlib.util.find_spec("jupyter_book.__main__")
-        else [
-            str(Path(sys.executable).with_name("jupyter-book")),
-            "build",
-            "book/",
-            "-W",
-            "-n",
-            "--keep-going",
-        ],
+        [Path(sys.executable).with_name("jupyter-book"), "build", "book/", "-W", "-n", "--keep-going"],
         cwd=root,
         env={**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1"},
         capture_output=True,
@@ -279,9 +280,7 @@ def test_site_asks_no_other_host_for_anything(site):
         for name in ("require.js", "thebe", "unpkg.com", "jsdelivr", "cdnjs", "googleapis"):
             assert name not in text, f"{path.name} mentions {name}"
     for path in site.rglob("*.css"):
-        found = re.search(
-            r"(?:url\(|@import)\s*[\"']?(?:https?:)?//[^)\"']*", path.read_text(encoding="utf-8")
-        )
+        found = re.search(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//[^)\"']*", path.read_text(encoding="utf-8"))
         assert not found, f"{path.name} loads {found[0]}"
 
 
@@ -330,10 +329,10 @@ def test_local_pages_are_a_part_of_their_own(site):
     assert "A demonstration, on this machine" in text
 
 
-def test_nothing_glued_is_empty(site):
+def test_quoted_numbers_arrive(site):
+    assert "From there: 0.99." in re.sub(r"<[^>]+>", "", (site / "index.html").read_text(encoding="utf-8"))
     for path in html_pages(site):
         text = path.read_text(encoding="utf-8")
-        assert "pasted-text" not in text or not re.search(r'<span class="pasted-text">\s*</span>', text), path
-        assert "{glue" not in text and "{numref}" not in re.sub(
-            r"<(code|pre)\b.*?</\1>", "", text, flags=re.S
-        )
+        assert not re.search(r'<span class="pasted-text">\s*</span>', text), path.name
+        prose = re.sub(r"<(code|pre)\b.*?</\1>", "", text, flags=re.S)
+        assert "{glue" not in prose and "{numref}" not in prose and "{cite" not in prose, path.name

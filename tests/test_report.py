@@ -20,6 +20,7 @@ from rnclib.report import (
     check_parameters,
     clean,
     data_notice,
+    glue,
     main,
     publish,
 )
@@ -80,6 +81,20 @@ def test_table_shows_columns_in_order_with_headings_formats_and_sides():
 def test_table_cell(value, format, shown):
     table = Table(pd.DataFrame({"x": pd.Series([value], dtype=object)}), "C.", name="c", format=format)
     assert table.rows == [[shown]]
+
+
+@pytest.mark.parametrize(
+    ("cells", "side"),
+    [
+        (["0.25 [0.24, 0.26]", None], "right"),
+        (["−3", "+4", ".5"], "right"),
+        ([1, 2.5], "right"),
+        (["L1", "2"], "left"),
+        ([None, None], "left"),
+    ],
+)
+def test_table_sets_what_reads_as_numbers_to_the_right(cells, side):
+    assert Table(pd.DataFrame({"x": pd.Series(cells, dtype=object)}), "C.", name="c").sides == [side]
 
 
 def test_table_escapes_what_would_break_it():
@@ -196,6 +211,22 @@ def test_data_that_was_not_measured_and_short_training_are_said_out_loud(dataset
 def test_data_notice_refuses_an_unknown_profile():
     with pytest.raises(ValueError, match="profile: got 'fast'"):
         data_notice("esol", "fast")
+
+
+def test_glued_numbers_are_recorded_but_not_shown():
+    pytest.importorskip("IPython")
+    from unittest.mock import patch
+
+    with patch("IPython.display.display") as display:
+        glue(mae=np.float64(0.25), runs=20, method="RnC")
+    prefix = "application/papermill.record/"
+    assert [call.args[0] for call in display.call_args_list] == [
+        {f"{prefix}text/plain": text} for text in ("0.25", "20", "'RnC'")
+    ]
+    assert display.call_args_list[0].kwargs["metadata"] == {"scrapbook": {"name": "mae", "mime_prefix": prefix}}
+    for bad in (None, float("nan"), [1]):
+        with pytest.raises(ValueError, match="mae: got"):
+            glue(mae=bad)
 
 
 # --- parameters -----------------------------------------------------------------------------------------
