@@ -174,8 +174,8 @@ class Table:
         A format specification such as ``".3f"`` for every float column, or a mapping from column to a
         specification or a function of the value. Floats are given three decimals without it.
     align : mapping, optional
-        ``"left"`` or ``"right"`` by column; otherwise columns whose cells begin with a number are
-        right-aligned.
+        ``"left"`` or ``"right"`` by column; otherwise columns of numbers, those with a format of their own
+        and those whose cells begin with a number are right-aligned.
 
     Examples
     --------
@@ -233,7 +233,7 @@ class Table:
             [_cell(value, formats.get(column, everywhere), column) for value in frame[column]] for column in headings
         ]
         self.sides = [
-            sides.get(column) or ("right" if _are_numbers(cells) else "left")
+            sides.get(column) or ("right" if column in formats or _are_numbers(frame[column], cells) else "left")
             for column, cells in zip(headings, shown, strict=True)
         ]
         self.rows = [list(row) for row in zip(*shown, strict=True)]
@@ -440,8 +440,10 @@ def _label(name: Any) -> str:
     return name
 
 
-def _are_numbers(cells: Sequence[str]) -> bool:
+def _are_numbers(column: pd.Series, cells: Sequence[str]) -> bool:
     """Whether a column reads as numbers: "0.25", "−3", "0.25 [0.24, 0.26]"."""
+    if column.dtype.kind in "iuf":
+        return True
     present = [cell for cell in cells if cell != "–"]
     return bool(present) and all(re.match(r"[−+-]?\.?\d", cell) for cell in present)
 

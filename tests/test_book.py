@@ -104,7 +104,7 @@ def test_local_pages_follow_the_chapters_in_their_order(setup_module, tmp_path):
 def test_local_page_has_its_own_labels_title_and_notice(setup_module):
     page = setup_module.local_page(chapter(), "chapters/demo")
     texts = [cell["source"] for cell in page["cells"] if cell["cell_type"] == "markdown"]
-    assert texts[0].startswith("(local-demo-start)=\n# A demonstration, on this machine\n\n:::{admonition}")
+    assert texts[0].startswith("(local-demo-start)=\n# A demonstration (this machine)\n\n:::{admonition}")
     assert "</chapters/demo>" in texts[0]
     text = "\n".join(texts)
     assert "(local-demo-start)=" in text and ":label: local-demo-sum" in text
@@ -124,7 +124,7 @@ def test_local_page_has_its_own_labels_title_and_notice(setup_module):
 def test_local_page_without_labels_is_left_alone_but_for_its_title(setup_module):
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Title\n\nText (demo)=no.")])
     page = setup_module.local_page(json.loads(nbformat.writes(notebook)), None)
-    assert page["cells"][0]["source"].startswith("# Title, on this machine\n")
+    assert page["cells"][0]["source"].startswith("# Title (this machine)\n")
     assert page["cells"][0]["source"].endswith("Text (demo)=no.")
     assert "published chapter" not in page["cells"][0]["source"]
 
@@ -320,13 +320,13 @@ def test_tables_and_figures_are_numbered_and_referred_to(site):
     other = re.search(r'id="local-demo-table">\s*<caption><span class="caption-number">(Table \d+) ', local)
     assert other and other[1] != table[1]
     assert f"See {other[1]}," in re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", local))
-    assert "A demonstration, on this machine" in local
+    assert "A demonstration (this machine)" in local
 
 
 def test_local_pages_are_a_part_of_their_own(site):
     text = (site / "index.html").read_text(encoding="utf-8")
     assert '<span class="caption-text">Your machine</span>' in text
-    assert "A demonstration, on this machine" in text
+    assert "A demonstration (this machine)" in text
 
 
 def test_quoted_numbers_arrive(site):

@@ -91,10 +91,12 @@ def test_table_cell(value, format, shown):
         ([1, 2.5], "right"),
         (["L1", "2"], "left"),
         ([None, None], "left"),
+        (np.array([np.nan, np.nan]), "right"),
     ],
 )
 def test_table_sets_what_reads_as_numbers_to_the_right(cells, side):
-    assert Table(pd.DataFrame({"x": pd.Series(cells, dtype=object)}), "C.", name="c").sides == [side]
+    series = pd.Series(cells, dtype=object) if isinstance(cells, list) else pd.Series(cells)
+    assert Table(pd.DataFrame({"x": series}), "C.", name="c").sides == [side]
 
 
 def test_table_escapes_what_would_break_it():

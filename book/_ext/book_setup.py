@@ -101,7 +101,7 @@ def local_page(notebook: dict[str, Any], published: str | None) -> dict[str, Any
             if title_due and (heading := re.search(r"^# .*$", text, re.M)):
                 title_due = False
                 text = (
-                    f"{text[: heading.start()]}{heading[0].rstrip()}, on this machine\n\n"
+                    f"{text[: heading.start()]}{heading[0].rstrip()} (this machine)\n\n"
                     f"{_notice(published)}\n{text[heading.end() :]}"
                 )
             cell["source"] = text
