@@ -1,0 +1,339 @@
+"""The training loop: its schedule, its random numbers, resumption, and several processes."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from rnclib.training import History, Stage, learning_rate, predict, train
+
+REGRESSION = Stage("l1", epochs=6, batch_size=8, learning_rate=0.05, lr_decay_rate=0.1, weight_decay=1e-4)
+CONTRASTIVE = Stage(
+    "rnc", epochs=6, batch_size=8, learning_rate=0.05, lr_decay_rate=0.1, weight_decay=1e-4, drop_last=True,
+    temperature=2.0, label_diff="l1", feature_sim="l2",
+)  # fmt: skip
+
+
+def problem(n: int = 27, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(n, 5, generator=generator)
+    return inputs, inputs @ torch.arange(1.0, 6.0) + 0.1 * torch.randn(n, generator=generator)
+
+
+def network(out: int = 1, norm: bool = False, seed: int = 0) -> nn.Sequential:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        layers = [nn.Linear(5, 16), nn.BatchNorm1d(16) if norm else nn.Identity(), nn.Tanh(), nn.Linear(16, out)]
+    return nn.Sequential(*layers)
+
+
+def weights(model: nn.Module) -> torch.Tensor:
+    return torch.cat([value.double().reshape(-1) for value in model.state_dict().values()])
+
+
+# --- the stage ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("loss", "L1"),
+        ("epochs", 0),
+        ("batch_size", 2.5),
+        ("learning_rate", math.nan),
+        ("weight_decay", -1e-5),
+        ("lr_decay_rate", math.inf),
+        ("batch_norm", "frozen"),
+        ("temperature", 2.0),
+    ],
+)
+def test_a_bad_hyperparameter_is_named(name, value):
+    with pytest.raises(ValueError, match=rf"{name}: got .*; allowed: "):
+        replace(REGRESSION, **{name: value})
+
+
+def test_contrastive_options_are_required_with_rnc():
+    with pytest.raises(ValueError, match="temperature: got None"):
+        replace(CONTRASTIVE, temperature=None)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.5])
+def test_learning_rate_is_the_published_cosine(rate):
+    stage = replace(REGRESSION, epochs=40, learning_rate=0.2, lr_decay_rate=rate)
+    floor = 0.2 * rate**3
+    assert learning_rate(stage, 40) == pytest.approx(floor)
+    assert learning_rate(stage, 20) == pytest.approx((0.2 + floor) / 2)
+    values = [learning_rate(stage, epoch) for epoch in range(1, 41)]
+    assert values == sorted(values, reverse=True) and values[0] < 0.2
+
+
+# --- the loop -------------------------------------------------------------------------------------------
+
+
+def test_one_epoch_equals_a_literal_loop():
+    inputs, labels = problem()
+    model, twin = network(), network()
+    stage = replace(REGRESSION, epochs=2, batch_size=10)
+    train(model, stage, inputs, labels, seed=3)
+
+    momentum = [torch.zeros_like(value) for value in twin.parameters()]
+    for epoch in (1, 2):
+        order = np.random.default_rng([3, epoch]).permutation(27)
+        for batch in (order[:10], order[10:20], order[20:]):
+            loss = (twin(inputs[batch]).squeeze(1) - labels[batch]).abs().mean()
+            gradients = torch.autograd.grad(loss, list(twin.parameters()))
+            with torch.no_grad():
+                for value, gradient, m in zip(twin.parameters(), gradients, momentum, strict=True):
+                    m.mul_(0.9).add_(gradient + 1e-4 * value)
+                    value -= learning_rate(stage, epoch) * m
+    torch.testing.assert_close(weights(model), weights(twin), rtol=0, atol=1e-6)
+
+
+def test_rnc_epoch_equals_a_literal_loop():
+    inputs, labels = problem(20)
+    model, twin = network(4), network(4)
+    stage = replace(CONTRASTIVE, epochs=1, weight_decay=0.0, momentum=0.0)
+    train(model, stage, inputs, labels, seed=1)
+
+    order = np.random.default_rng([1, 1]).permutation(20)
+    for batch in (order[:8], order[8:16]):  # drop_last leaves out the four others
+        features, y = twin(inputs[batch]).double(), labels[batch].double()
+        terms = []
+        for i in range(8):
+            for j in range(8):
+                if i != j:
+                    s = {k: -torch.linalg.norm(features[i] - features[k]) / 2 for k in range(8) if k != i}
+                    negatives = [s[k] for k in s if abs(y[i] - y[k]) >= abs(y[i] - y[j])]
+                    terms.append(torch.logsumexp(torch.stack(negatives), 0) - s[j])
+        gradients = torch.autograd.grad(torch.stack(terms).mean(), list(twin.parameters()))
+        with torch.no_grad():
+            for value, gradient in zip(twin.parameters(), gradients, strict=True):
+                value -= learning_rate(stage, 1) * gradient
+    torch.testing.assert_close(weights(model), weights(twin), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["l1", "l2", "huber"])
+def test_overfits_a_tiny_set(loss):
+    inputs, labels = problem(12)
+    labels = (labels - labels.mean()) / labels.std()
+    stage = replace(REGRESSION, loss=loss, epochs=400, batch_size=12, weight_decay=0.0)
+    history = train(network(), stage, inputs, labels, seed=0)
+    assert history.train_loss[-1] < 0.05 < history.train_loss[0]
+
+
+def test_contrastive_training_orders_features_by_label():
+    from rnclib.metrics import rank_agreement
+
+    inputs, labels = problem(64)
+    stage = replace(CONTRASTIVE, epochs=150, batch_size=32)
+    model = network(4)
+    before = rank_agreement(model(inputs).detach().numpy(), labels.numpy())
+    train(model, stage, inputs, labels, seed=0)
+    assert rank_agreement(model(inputs).detach().numpy(), labels.numpy()) > max(0.9, before)
+
+
+def test_the_epoch_of_least_validation_loss_is_kept():
+    inputs, labels = problem(40)
+    val_inputs, val_labels = problem(15, seed=9)
+    model = network()
+    stage = replace(REGRESSION, epochs=25, learning_rate=0.3)  # rough enough to go up and down
+    history = train(model, stage, inputs, labels, val_inputs, val_labels, seed=0)
+    found = float((predict(model, val_inputs, np.arange(15)).squeeze(1) - val_labels).abs().mean())
+    assert found == pytest.approx(min(history.val_loss), abs=1e-6)
+    assert history.best_epoch == int(np.argmin(history.val_loss)) + 1 != 25
+
+
+def test_eval_batch_norm_keeps_its_statistics_and_still_trains():
+    inputs, labels = problem()
+    model = network(norm=True)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    train(model, replace(REGRESSION, batch_norm="eval"), inputs, labels, seed=0)
+    after = model.state_dict()
+    assert torch.equal(after["1.running_mean"], before["1.running_mean"])
+    assert not torch.equal(after["0.weight"], before["0.weight"])
+    train(model, REGRESSION, inputs, labels, seed=0)
+    assert not torch.equal(model.state_dict()["1.running_mean"], before["1.running_mean"])
+
+
+def test_divergence_is_an_error_that_says_when():
+    inputs, labels = problem()
+    with pytest.raises(FloatingPointError, match=r"training loss \(l2\) became (nan|inf) in epoch \d"):
+        train(network(), replace(REGRESSION, loss="l2", learning_rate=1e6, epochs=9), inputs, labels, seed=0)
+
+
+def test_no_run_may_take_no_step():
+    inputs, labels = problem(5)
+    with pytest.raises(ValueError, match=r"batch_size: got 8 with drop_last and 5 samples.*allowed: at most 5"):
+        train(network(4), CONTRASTIVE, inputs, labels, seed=0)
+
+
+def test_random_numbers_are_keyed_and_leave_the_global_state_alone():
+    inputs, labels = problem()
+    torch.manual_seed(0)
+    before = torch.random.get_rng_state()
+    first, second, other = network(), network(), network()
+    train(first, REGRESSION, inputs, labels, seed=5)
+    torch.manual_seed(77)
+    np.random.seed(77)  # noqa: NPY002
+    train(second, REGRESSION, inputs, labels, seed=5)
+    train(other, REGRESSION, inputs, labels, seed=6)
+    assert torch.equal(weights(first), weights(second))
+    assert not torch.equal(weights(first), weights(other))
+    torch.manual_seed(0)
+    train(network(), REGRESSION, inputs, labels, seed=5)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+# --- resumption -----------------------------------------------------------------------------------------
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("epoch", range(1, 7))
+@pytest.mark.parametrize("stage", [REGRESSION, CONTRASTIVE], ids=["l1", "rnc"])
+def test_a_run_killed_after_any_epoch_ends_with_the_same_numbers(tmp_path, stage, epoch):
+    inputs, labels = problem(40)
+    validation = problem(15, seed=9) if stage.loss == "l1" else (None, None)
+    out = 1 if stage.loss == "l1" else 4
+    undisturbed = network(out, norm=True)
+    expected = train(undisturbed, stage, inputs, labels, *validation, seed=2)
+
+    done = 0
+
+    def kill(epochs: int) -> None:
+        nonlocal done
+        done += epochs
+        if done == epoch:
+            raise Killed
+
+    checkpoint = tmp_path / "run.pt"
+    with pytest.raises(Killed):
+        train(
+            network(out, norm=True), stage, inputs, labels, *validation,
+            seed=2, checkpoint=checkpoint, checkpoint_seconds=0, on_epoch=kill,
+        )  # fmt: skip
+    resumed, counted = network(out, norm=True, seed=99), []
+    history = train(
+        resumed, stage, inputs, labels, *validation, seed=2, checkpoint=checkpoint, on_epoch=counted.append
+    )
+    if epoch > 1:  # else nothing had been saved, and the other initial weights count
+        assert torch.equal(weights(resumed), weights(undisturbed))
+        assert (history.train_loss, history.val_loss) == (expected.train_loss, expected.val_loss)
+        assert history.best_epoch == expected.best_epoch
+    assert sum(counted) == stage.epochs
+
+
+def test_a_killed_process_resumes(tmp_path):
+    script = textwrap.dedent(
+        """
+        import sys, time, torch
+        sys.path.insert(0, {tests!r})
+        from test_training import REGRESSION, network, problem, weights
+        from rnclib.training import train
+        from dataclasses import replace
+        torch.set_num_threads(1)
+        slow = (lambda _: time.sleep(0.05)) if sys.argv[2] == "slow" else None
+        model = network()
+        train(model, replace(REGRESSION, epochs=30), *problem(), seed=4,
+              checkpoint=sys.argv[1], checkpoint_seconds=0, on_epoch=slow)
+        print(weights(model).sum().item().hex())
+        """
+    ).format(tests=os.path.dirname(__file__))
+
+    def start(checkpoint, speed):
+        return subprocess.Popen(
+            [sys.executable, "-c", script, str(checkpoint), speed], stdout=subprocess.PIPE, text=True
+        )
+
+    victim = start(tmp_path / "run.pt", "slow")
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "run.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    victim.send_signal(signal.SIGKILL)
+    assert victim.communicate()[0] == ""
+    resumed, undisturbed = start(tmp_path / "run.pt", "fast"), start(tmp_path / "other.pt", "fast")
+    assert resumed.communicate()[0] == undisturbed.communicate()[0] != ""
+    epochs = len(torch.load(tmp_path / "run.pt", weights_only=True)["history"]["train_loss"])
+    assert epochs == 29 or epochs == 30
+
+
+def test_a_checkpoint_holds_no_code_and_belongs_to_its_run(tmp_path):
+    inputs, labels = problem()
+    checkpoint = tmp_path / "run.pt"
+    train(network(), REGRESSION, inputs, labels, seed=0, checkpoint=checkpoint, checkpoint_seconds=0)
+    assert set(torch.load(checkpoint, weights_only=True)) == {"identity", "model", "optimizer", "history", "best"}
+    with pytest.raises(ValueError, match=r"checkpoint: .*run\.pt belongs to another run"):
+        train(network(), REGRESSION, inputs, labels, seed=1, checkpoint=checkpoint)
+
+
+def test_a_truncated_checkpoint_is_reported_and_training_starts_again(tmp_path):
+    inputs, labels = problem()
+    checkpoint = tmp_path / "run.pt"
+    expected = network()
+    train(expected, REGRESSION, inputs, labels, seed=0, checkpoint=checkpoint, checkpoint_seconds=0)
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    model = network()
+    with pytest.warns(UserWarning, match=r"run\.pt cannot be read"):
+        train(model, REGRESSION, inputs, labels, seed=0, checkpoint=checkpoint)
+    assert torch.equal(weights(model), weights(expected))
+
+
+# --- several processes ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", ["l1", "rnc"])
+def test_two_processes_reach_the_weights_of_one(tmp_path, loss):
+    """Without batch norm, whose statistics would be each process's own; to rounding."""
+    script = textwrap.dedent(
+        """
+        import sys, torch
+        sys.path.insert(0, {tests!r})
+        from test_training import CONTRASTIVE, REGRESSION, network, problem, weights
+        from lightning_fabric import Fabric
+        from rnclib.training import train
+
+        def work(fabric):
+            torch.set_num_threads(1)
+            rnc = sys.argv[2] == "rnc"
+            model, stage = (network(4), CONTRASTIVE) if rnc else (network(), REGRESSION)
+            history = train(model, stage, *problem(), seed=2, fabric=fabric)
+            if fabric.is_global_zero:
+                torch.save({{"weights": weights(model), "loss": history.train_loss}}, sys.argv[1])
+
+        if __name__ == "__main__":
+            Fabric(accelerator="cpu", devices=2, strategy="ddp_spawn").launch(work)
+        """
+    ).format(tests=os.path.dirname(__file__))
+    program, result = tmp_path / "two.py", tmp_path / "two.pt"
+    program.write_text(script)
+    subprocess.run([sys.executable, "-W", "ignore", str(program), str(result), loss], check=True, timeout=240)
+    two = torch.load(result, weights_only=True)
+
+    rnc = loss == "rnc"
+    model, stage = (network(4), CONTRASTIVE) if rnc else (network(), REGRESSION)
+    one = train(model, stage, *problem(), seed=2)  # 27 samples: the last batch of l1 is uneven
+    torch.testing.assert_close(two["weights"], weights(model), rtol=0, atol=2e-6)
+    torch.testing.assert_close(torch.tensor(two["loss"]), torch.tensor(one.train_loss), rtol=1e-5, atol=1e-6)
+
+
+def test_predict_is_in_order_and_leaves_the_mode_alone():
+    inputs, _ = problem()
+    model = network(norm=True)
+    index = np.array([4, 4, 0, 26])
+    output = predict(model, inputs, index, batch_size=3)
+    assert model.training
+    torch.testing.assert_close(output, model.eval()(inputs)[index])
+    assert History().train_loss == []
