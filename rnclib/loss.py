@@ -53,7 +53,7 @@ BLOCK = 2**22  # entries of a block of the M × M matrix: up to M = 2048 there i
 # lose too many digits in the product form of the distance, and are subtracted directly instead.
 FLOAT32_FROM = 128  # smaller batches cost next to nothing in float64
 REACH = {torch.float32: 16.0, torch.float64: 300.0}
-CLOSE = {torch.float32: (0.03, 6e-3), torch.float64: (3e-3, 2.5e-5)}
+CLOSE = {torch.float32: (0.05, 6e-3), torch.float64: (3e-3, 2.5e-5)}
 
 Matrix = Callable[[Tensor], Tensor]
 
@@ -389,6 +389,7 @@ def _sums_by_exponentials(x, y, rows, temperature, label_diff, feature_sim, need
     shifted by a constant (so that cosine's, like -distance, is at most 0), which cancels in the loss.
     """
     M = len(x)
+    v = x
     if feature_sim == "l2":
         x = x - x[:1]  # makes equal embeddings exactly zero
         x = x - x.mean(dim=0)
@@ -404,7 +405,7 @@ def _sums_by_exponentials(x, y, rows, temperature, label_diff, feature_sim, need
     values, group, count = _groups(y)
     order = group.argsort(stable=True)
     rank = order.argsort()
-    x, square, group = x.index_select(0, order), square[order], group[order]
+    v, x, square, group = v[order], x.index_select(0, order), square[order], group[order]
     blocks = rank[rows].sort().values.split(max(1, min(BLOCK // M, len(rows))))
     group_ranges = torch.stack([group[block[[0, -1]]] for block in blocks]).tolist()
 
@@ -426,7 +427,7 @@ def _sums_by_exponentials(x, y, rows, temperature, label_diff, feature_sim, need
             distance = distance.clamp_(min=torch.finfo(x.dtype).tiny).sqrt_()
             pairs = [pair.unbind(1) for pair in pairs.split(max(1, BLOCK // x.shape[1]))]
             for k, i in pairs:
-                distance[k, i] = torch.linalg.vector_norm(x[k] - anchors[i], dim=1)
+                distance[k, i] = torch.linalg.vector_norm(v[k] - v[block[i]], dim=1)
         else:
             distance = 1 - x @ anchors.T
             distance[itself] = 0
@@ -453,7 +454,7 @@ def _sums_by_exponentials(x, y, rows, temperature, label_diff, feature_sim, need
         if feature_sim == "l2":  # ∂distance/∂anchor = (anchor - x_k)/distance
             force /= distance
             for k, i in pairs:
-                pull = force[k, i][:, None] * (x[k] - anchors[i])
+                pull = force[k, i][:, None] * (v[k] - v[block[i]])
                 pull = torch.where(distance[k, i][:, None] > 0, pull, 0)
                 force[k, i] = 0
                 grad.index_add_(0, k, pull)
