@@ -1,0 +1,266 @@
+"""From configuration to record: keys, provenance, repetition, and what a grid loads, trains and leaves alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from rnclib import experiment, results
+from rnclib.data import esol
+from rnclib.experiment import Config, key, run, run_grid
+from rnclib.protocols import ESOL_METHODS, ESOL_PUBLISHED, esol_grid
+
+
+@pytest.fixture(autouse=True)
+def small_world(tmp_path, monkeypatch):
+    """A stand-in of 120 molecules, a cache and a store of its own."""
+    standin = esol.load_standin(120)
+    monkeypatch.setenv("RNC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(experiment, "_dataset", lambda name: standin)
+    torch.set_num_threads(1)
+    return standin
+
+
+def configs(*methods: str, **options) -> list[Config]:
+    grid = esol_grid(dataset="standin", profile="smoke", split="random", n_seeds=1, baselines=True)
+    small = []
+    for config in grid:
+        if config.method in methods:
+            stages = {
+                name: replace(stage, batch_size=32, epochs=3)
+                for name in ("pretrain", "fit")
+                if (stage := getattr(config, name)) is not None
+            }
+            small.append(replace(config, **stages, **options))
+    assert len(small) == len(methods)
+    return small
+
+
+def without_circumstances(record: dict) -> dict:
+    record = json.loads(json.dumps(record))
+    del record["run"]
+    for stage in record["stages"]:
+        del stage["wall_time"]
+    return record
+
+
+# --- configurations and keys ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("dataset", "ESOL"), ("profile", "full"), ("split", "time"), ("seed", -1), ("model", "gcn"), ("freeze", True)],
+)
+def test_a_bad_configuration_names_the_argument(name, value):
+    (config,) = configs("L1")
+    with pytest.raises(ValueError, match=rf"{name}: got "):
+        replace(config, **{name: value})
+
+
+def test_an_unknown_option_is_an_error():
+    with pytest.raises(TypeError, match="learning_rat"):
+        Config("esol", "standin", "smoke", "random", 0, "L1", "gin", learning_rat=0.1)
+
+
+def test_the_key_depends_on_everything_that_matters_and_on_nothing_else(monkeypatch):
+    (config,) = configs("RnC(L1)")
+    changed = [
+        replace(config, seed=1),
+        replace(config, split="scaffold"),
+        replace(config, pretrain=replace(config.pretrain, temperature=1.0)),
+        replace(config, fit=replace(config.fit, learning_rate=0.002)),
+        replace(config, freeze=True),
+    ]
+    assert len({key(one) for one in [config, *changed]}) == 6
+    assert key(config) == key(replace(config))
+    before = key(config)
+    monkeypatch.setattr(experiment, "_commit", lambda: ("another", False))
+    assert key(config) == before
+    monkeypatch.setattr(experiment, "_checksum", lambda name: "other data")
+    assert key(config) != before
+    monkeypatch.undo()
+    monkeypatch.setattr(experiment, "PROTOCOL", experiment.PROTOCOL + 1)
+    assert key(config) != before
+
+
+def test_published_keys_stay_as_they_are():
+    """Changing the description of a run would orphan the committed records."""
+    l1 = esol_grid(dataset="esol", profile="paper", split="random", loss="l1", n_seeds=1)
+    assert {config.method: key(config) for config in l1} == {
+        "L1": "ea9520880169ce63",
+        "RnC(L1)+freeze": "750c5f997644a695",
+        "RnC(L1)": "62159bd54f9ceb44",
+    }
+
+
+def test_the_grid_is_the_published_protocol():
+    grid = {c.method: c for c in esol_grid(dataset="esol", profile="paper", split="random", n_seeds=1)}
+    assert set(ESOL_PUBLISHED.index) < set(ESOL_METHODS) < set(grid)
+    rnc, end_to_end = grid["RnC(Huber)"], grid["L1"]
+    encoder, regressor = rnc.pretrain, rnc.fit
+    assert (encoder.epochs, encoder.batch_size, encoder.learning_rate, encoder.lr_decay_rate) == (800, 256, 0.01, 0)
+    assert (encoder.weight_decay, encoder.drop_last, encoder.temperature) == (1e-5, True, 2.0)
+    assert (regressor.epochs, regressor.batch_size, regressor.learning_rate) == (300, 128, 0.001)
+    assert (regressor.lr_decay_rate, regressor.weight_decay, regressor.batch_norm) == (0.1, 0.0, "eval")
+    fit = end_to_end.fit
+    assert (fit.epochs, fit.batch_size, fit.learning_rate, fit.weight_decay) == (800, 128, 0.01, 1e-6)
+    assert end_to_end.pretrain is None and regressor.loss == "huber"
+    assert [m for m, c in grid.items() if c.freeze] == ["RnC(L1)+freeze", "RnC(L2)+freeze", "RnC(Huber)+freeze"]
+
+
+@pytest.mark.parametrize("loss", ["l1", "l2", "huber"])
+def test_a_loss_selects_end_to_end_frozen_and_fine_tuned(loss):
+    grid = esol_grid(dataset="esol", profile="quick", split="random", loss=loss, n_seeds=1)
+    assert {config.fit.loss for config in grid} == {loss}
+    assert {(config.pretrain is not None, config.freeze) for config in grid} == {
+        (False, False), (True, False), (True, True),
+    }  # fmt: skip
+
+
+def test_the_stand_in_has_no_row_for_the_equation_that_made_it():
+    methods = {c.method for c in esol_grid(dataset="standin", profile="quick", split="random")}
+    assert "Delaney's equation" not in methods and "extra trees" in methods
+
+
+# --- one run --------------------------------------------------------------------------------------------
+
+
+def test_a_record_says_what_was_done(small_world):
+    (config,) = configs("RnC(L1)")
+    record, view = run(config)
+    test = record["test"]
+    assert record["key"] == key(config) and record["dataset"] == "standin" and record["data"]["synthetic"] is True
+    assert record["data"]["checksum"] == small_world.checksum
+    np.testing.assert_allclose(test["target"], small_world.targets[test["index"]], atol=1e-4)
+    error = np.abs(np.subtract(test["prediction"], test["target"])).mean()
+    assert record["metrics"]["test"]["raw"]["mae"] == pytest.approx(error, abs=1e-4)
+    scaled = record["metrics"]["test"]["standardised"]["mae"] * record["data"]["train_std"]
+    assert scaled == pytest.approx(error, abs=1e-4)
+    assert [stage["name"] for stage in record["stages"]] == ["encoder", "regressor"]
+    assert set(record["run"]) >= {"commit", "clean", "device", "threads", "versions", "started", "wall_time"}
+    assert {line.split(",")[1] for line in view.splitlines()[1:]} == {"train", "val", "test"}
+    assert len(view.splitlines()) == 121
+
+
+def test_the_same_run_twice_gives_the_same_record(monkeypatch, tmp_path):
+    for config in configs("L1", "RnC(L2)", "RnC(Huber)+freeze"):
+        monkeypatch.setenv("RNC_CACHE", str(tmp_path / "first"))
+        first, _ = run(config)
+        monkeypatch.setenv("RNC_CACHE", str(tmp_path / f"second-{config.seed}-{config.model}"))
+        second, _ = run(config)
+        assert without_circumstances(first) == without_circumstances(second)
+
+
+@pytest.mark.parametrize("epoch", [1, 3, 4, 6])
+def test_a_killed_run_ends_with_the_record_of_an_undisturbed_one(monkeypatch, tmp_path, epoch):
+    """Killed in the first stage, between the stages, in the second stage, and before the record is written."""
+    (config,) = configs("RnC(L1)")
+    monkeypatch.setattr(
+        experiment.train, "__kwdefaults__", {**experiment.train.__kwdefaults__, "checkpoint_seconds": 0}
+    )
+    expected, _ = run(config)
+    monkeypatch.setenv("RNC_CACHE", str(tmp_path / "killed"))
+    done = 0
+
+    def kill(epochs: int) -> None:
+        nonlocal done
+        done += epochs
+        if done == epoch:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(config, on_epoch=kill)
+    resumed, _ = run(config)
+    assert without_circumstances(resumed) == without_circumstances(expected)
+
+
+def test_the_target_scaler_sees_the_training_part_only(monkeypatch, small_world):
+    (config,) = configs("L1")
+    record, _ = run(config)
+    targets = small_world.targets.copy()
+    targets[record["test"]["index"]] += 100.0
+    monkeypatch.setattr(experiment, "_dataset", lambda name: replace(small_world, targets=targets))
+    disturbed, _ = run(config)
+    assert disturbed["data"] == record["data"]
+    assert disturbed["test"]["prediction"] == record["test"]["prediction"]
+    assert disturbed["metrics"]["val"] == record["metrics"]["val"]
+
+
+def test_freezing_leaves_the_encoder_as_it_was_and_runs_share_it():
+    frozen, tuned, other = configs("RnC(L1)+freeze", "RnC(L1)", "RnC(L2)+freeze")
+    records = {config.method: run(config)[0] for config in (frozen, tuned, other)}
+    agreement = {name: record["metrics"]["test"]["standardised"]["rank_agreement"] for name, record in records.items()}
+    assert agreement["RnC(L1)+freeze"] == agreement["RnC(L2)+freeze"] != agreement["RnC(L1)"]
+    curves = [record["stages"][0] for record in records.values()]
+    assert curves[0] == curves[1] == curves[2]
+
+
+def test_a_run_that_diverges_is_recorded_as_such(tmp_path):
+    (config,) = configs("L2")
+    config = replace(config, fit=replace(config.fit, learning_rate=1e8))
+    grid = run_grid([config], results_dir=tmp_path, progress=False)
+    (record,) = grid.records
+    assert "became" in record["diverged"] and record["metrics"] == {} and record["test"]["prediction"] == []
+    frame = results.frame(grid.records)
+    assert frame["test_mae"].isna().all()
+    assert results.summarise(frame, "test_mae").loc["L2", "diverged"] == 1
+
+
+# --- the grid -------------------------------------------------------------------------------------------
+
+
+def test_a_grid_trains_what_is_missing_and_loads_the_rest(tmp_path):
+    first = run_grid(configs("training mean", "L1"), results_dir=tmp_path, progress=False)
+    assert str(first) == "0 runs loaded from the store, 2 trained now"
+    every = configs("L1", "training mean", "RnC(L1)+freeze")
+    second = run_grid(every, results_dir=tmp_path, progress=False)
+    assert [config.method for config in second.trained] == ["RnC(L1)+freeze"]
+    assert [record["key"] for record in second.records] == [key(config) for config in every]
+    third = run_grid(every, results_dir=tmp_path, progress=False, refresh=True)
+    assert len(third.trained) == 3
+    assert list(map(without_circumstances, third.records)) == list(map(without_circumstances, second.records))
+    assert len(list(tmp_path.rglob("*.json"))) == 3
+
+
+def test_two_processes_give_the_same_records(tmp_path, monkeypatch):
+    monkeypatch.undo()  # worker processes do not see the small stand-in
+    monkeypatch.setenv("RNC_CACHE", str(tmp_path / "cache"))
+    grid = esol_grid(dataset="standin", profile="smoke", split="random", n_seeds=2, baselines=False, loss="huber")
+    grid = [config for config in grid if config.method == "Huber"]
+    two = run_grid(grid, results_dir=tmp_path / "two", n_jobs=2, progress=False)
+    one = run_grid(grid, results_dir=tmp_path / "one", n_jobs=1, progress=False)
+    assert list(map(without_circumstances, two.records)) == list(map(without_circumstances, one.records))
+
+
+def test_a_truncated_record_is_named_kept_and_made_again(tmp_path):
+    (config,) = configs("training mean")
+    run_grid([config], results_dir=tmp_path, progress=False)
+    (path,) = tmp_path.rglob("*.json")
+    path.write_text(path.read_text()[:200])
+    broken = path.read_text()
+    with pytest.warns(UserWarning, match=path.name):
+        again = run_grid([config], results_dir=tmp_path, progress=False)
+    assert again.trained == [config] and path.read_text() == broken
+    with pytest.warns(UserWarning, match=path.name):
+        loaded = run_grid([config], results_dir=tmp_path, progress=False)
+    assert loaded.loaded == [config]
+
+
+def test_a_grid_of_two_profiles_is_refused(tmp_path):
+    (config,) = configs("training mean")
+    with pytest.raises(ValueError, match=r"configs: got .*allowed: one experiment and profile"):
+        run_grid([config, replace(config, profile="quick")], results_dir=tmp_path)
+
+
+def test_auto_is_esol_where_its_published_records_are_and_else_what_can_be_had(tmp_path, monkeypatch):
+    assert experiment.resolve_dataset("standin", "paper", tmp_path) == "standin"
+    monkeypatch.setattr(esol, "load", lambda name: esol.load_standin(10))
+    assert experiment.resolve_dataset("auto", "quick", tmp_path) == "standin"
+    record, _ = run(configs("training mean")[0])
+    results.write(record | {"profile": "paper", "dataset": "esol"}, tmp_path)
+    assert experiment.resolve_dataset("auto", "paper", tmp_path) == "esol"
+    assert experiment.resolve_dataset("auto", "quick", tmp_path) == "standin"
