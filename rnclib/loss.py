@@ -117,7 +117,8 @@ def rnc_loss(
 
     The loss is exact to 1e-10 for float64 features; for float32 to 1e-5·max(1, L), its gradient to 1e-4 of the
     largest entry. Where float32 arithmetic cannot hold that, as with embeddings far apart in units of τ,
-    float64 is used inside, and logarithms beyond its range. Two equal embeddings exert no force on each other, and
+    float64 is used inside, and logarithms beyond its range; only distances beyond 1e10 τ reach the limits of float64
+    itself. Two equal embeddings exert no force on each other, and
     an embedding of length below 1e-12 has cosine 0 to all others.
 
     Examples
@@ -345,8 +346,11 @@ class _MeanLoss(torch.autograd.Function):
         return (total / (M * (M - 1))).to(v.dtype)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad_output):
+        if torch.is_grad_enabled():  # create_graph=True: the gradient would pass for a constant
+            raise RuntimeError(
+                "this path of rnc_loss has no second derivatives; rnc_loss(..., reduction='none').mean() has them"
+            )
         (grad,) = ctx.saved_tensors
         return grad_output * grad, None, None, None, None, None, None
 
