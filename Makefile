@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 # Several processes with one thread each are faster here than one with several.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help env report test book chapters check clean
+.PHONY: help env report test book chapters check lock clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -17,6 +17,7 @@ help:
 	@echo "make book:   only build the book from what is there"
 	@echo "make chapters: run the notebooks on the committed records, for the published pages"
 	@echo "make check:  lint, format and type checks"
+	@echo "make lock:   write .constraints.txt from what is installed"
 	@echo "make clean:  remove the built book and this machine's own runs"
 
 env: $(STAMP)
@@ -50,6 +51,11 @@ check: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The exact versions of everything installed, without where they came from.
+lock: env
+	$(BIN)/python -m pip freeze --exclude-editable > .constraints.txt
+	@touch $(STAMP)
 
 clean:
 	rm -rf _build book/local book/results/quick book/results/smoke

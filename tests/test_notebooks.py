@@ -1,0 +1,95 @@
+"""Every notebook: a pair without outputs, guarded parameters, and a run in seconds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+from jupytext.compare import compare_notebooks
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SMOKE = {"esol": ["-p", "profile", "smoke", "-p", "split", "random", "-p", "dataset", "standin"]}
+
+
+def papermill(notebook: Path, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "papermill", str(notebook), str(out), "--no-progress-bar", *options],
+        cwd=ROOT,
+        env=os.environ | {"RNC_CACHE": str(out.parent / "cache"), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request) -> Path:
+    return request.param
+
+
+def test_there_are_notebooks():
+    assert {"esol", "loss"} <= {path.stem for path in NOTEBOOKS}
+
+
+def test_both_forms_say_the_same_and_hold_no_outputs(notebook):
+    stored = nbformat.read(notebook, as_version=4)
+    twin = jupytext.read(notebook.with_suffix(".py"))
+    compare_notebooks(stored, twin, fmt="py:percent", compare_outputs=False, raise_on_first_difference=True)
+    for cell in stored.cells:
+        assert not cell.get("outputs") and not cell.get("execution_count"), cell.source[:80]
+    assert stored.metadata.kernelspec.name == "python3"
+
+
+def test_parameters_are_literals_and_are_checked_next(notebook):
+    cells = nbformat.read(notebook, as_version=4).cells
+    (position,) = [i for i, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", [])]
+    names: dict[str, object] = {}
+    exec(cells[position].source, {"__builtins__": {"str": str, "int": int, "float": float, "bool": bool}}, names)
+    guard = next(cell for cell in cells[position + 1 :] if cell.cell_type == "code")
+    assert "check_parameters(" in guard.source
+    assert all(f"{name}=" in guard.source for name in names if name != "__annotations__")
+
+
+def test_no_training_loop_lives_in_a_notebook():
+    for path in NOTEBOOKS:
+        if path.stem != "loss":  # it moves a handful of points, which is its subject
+            source = path.with_suffix(".py").read_text()
+            assert "backward(" not in source and "optim." not in source, path.name
+
+
+def test_a_misspelt_parameter_ends_with_one_clear_line(notebook, tmp_path):
+    done = papermill(notebook, tmp_path / "out.ipynb", "-p", "n_seedz", "3")
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert "n_seedz" in last and "allowed" in last
+
+
+def test_a_bad_value_ends_with_one_clear_line(tmp_path):
+    done = papermill(ROOT / "notebooks" / "esol.ipynb", tmp_path / "out.ipynb", "-p", "loss", "hubber")
+    assert done.returncode == 1
+    assert "loss: got 'hubber' (did you mean 'huber'?)" in done.stderr.strip().splitlines()[-1]
+
+
+def test_it_runs_in_seconds(notebook, tmp_path):
+    options = SMOKE.get(notebook.stem, [])
+    if options:
+        options = [*options, "-p", "results_dir", str(tmp_path / "results")]
+    done = papermill(notebook, tmp_path / "out.ipynb", *options)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_the_published_runs_of_one_loss_are_loaded_without_training(tmp_path):
+    done = papermill(ROOT / "notebooks" / "esol.ipynb", tmp_path / "out.ipynb", "-p", "loss", "huber")
+    assert done.returncode == 0, done.stderr[-2000:]
+    text = "".join(
+        output.get("text", "")
+        for cell in nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
+        for output in cell.get("outputs", [])
+    )
+    assert "esol, paper, random split" in text and " 0 trained now" in text
