@@ -72,8 +72,9 @@ def errors(
     """
     runs = runs.dropna(subset=[metric])
     ax, order = _axes(ax), _present(runs)
+    palette = {method: METHOD_COLOURS.get(method, "black") for method in order}
     sns.stripplot(
-        runs, x=metric, y="method", hue="method", order=order, palette=METHOD_COLOURS, alpha=0.45, size=4,
+        runs, x=metric, y="method", hue="method", order=order, palette=palette, alpha=0.45, size=4,
         jitter=0.22, legend=False, ax=ax, zorder=1,
     )  # fmt: skip
     summary = results.summarise(runs, metric)
@@ -86,7 +87,7 @@ def errors(
     ax.plot([], [], "ko", label="mean, 95% interval")
     if published is not None:
         ax.plot([], [], "D", mfc="white", mec="crimson", mew=1.6, label="published, one split")
-    ax.legend(loc="best", fontsize="small")
+    ax.figure.legend(loc="outside lower center", ncols=2, fontsize="small")
     ax.set(xlabel=label, ylabel="")
     return ax
 
@@ -112,6 +113,19 @@ def differences(comparison: pd.DataFrame, *, label: str, ax: Axes | None = None)
     return ax
 
 
+def _panels(n: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure of `n` panels with common axes, three to a row so that they stay readable on a phone."""
+    columns = min(n, 3)
+    rows = -(-n // columns)
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(width * columns, height * rows), sharex=True, sharey=True, layout="constrained",
+        squeeze=False,
+    )  # fmt: skip
+    for ax in grid.flat[n:]:
+        ax.set_visible(False)
+    return figure, list(grid.flat[:n])
+
+
 def learning_curves(curves: pd.DataFrame, methods: Sequence[str], *, value: str = "val_loss") -> Figure:
     """A stage's loss against epochs, one panel per method: each run thin, their median thick.
 
@@ -124,59 +138,65 @@ def learning_curves(curves: pd.DataFrame, methods: Sequence[str], *, value: str 
     """
     curves = curves[curves["method"].isin(methods)].dropna(subset=[value])
     panels = [method for method in methods if (curves["method"] == method).any()]
+    columns = max(1, len(panels))  # an empty panel where there is nothing to show
     figure, grid = plt.subplots(
-        1, len(panels), figsize=(2.6 * len(panels) + 0.6, 3.0), sharey=True, layout="constrained", squeeze=False
+        1, columns, figsize=(2.6 * columns + 0.6, 3.0), sharey=True, layout="constrained", squeeze=False
     )
-    for ax, method in zip(grid[0], panels, strict=True):
+    for ax, method in zip(grid[0], panels, strict=False):
         part = curves[curves["method"] == method]
         colour = METHOD_COLOURS.get(method, "black")
         for _, run in part.groupby("seed"):
             ax.plot(run["epoch"], run[value], color=colour, alpha=0.2, linewidth=0.8)
         ax.plot(part.groupby("epoch")[value].median(), color=colour, linewidth=2)
-        ax.set(title=method, xlabel="epoch", yscale="log")
-    grid[0][0].set_ylabel({"val_loss": "validation loss", "train_loss": "training loss"}[value])
+        ax.set(title=method, yscale="log")
+    figure.supxlabel("epoch", fontsize="medium")
+    figure.supylabel({"val_loss": "validation loss", "train_loss": "training loss"}[value], fontsize="medium")
     return figure
 
 
 def parity(predictions: pd.DataFrame, methods: Sequence[str], *, unit: str) -> Figure:
     """Prediction against measurement of every test sample of every run, one panel per method."""
     panels = [method for method in methods if (predictions["method"] == method).any()]
+    columns = max(1, len(panels))
     figure, grid = plt.subplots(
-        1, len(panels), figsize=(2.7 * len(panels) + 0.5, 3.1), sharex=True, sharey=True, layout="constrained",
+        1, columns, figsize=(2.7 * columns + 0.5, 3.1), sharex=True, sharey=True, layout="constrained",
         squeeze=False,
     )  # fmt: skip
     ends = [predictions["target"].min(), predictions["target"].max()]
-    for ax, method in zip(grid[0], panels, strict=True):
+    for ax, method in zip(grid[0], panels, strict=False):
         part = predictions[predictions["method"] == method]
         colour = METHOD_COLOURS.get(method, "black")
         ax.scatter(part["target"], part["prediction"], s=7, alpha=0.3, color=colour, linewidths=0)
         ax.plot(ends, ends, color="black", linewidth=1)
-        ax.set(title=method, xlabel=f"measured, {unit}", aspect="equal")
-    grid[0][0].set_ylabel(f"predicted, {unit}")
+        ax.set(title=method, aspect="equal")
+    figure.supxlabel(f"measured, {unit}", fontsize="medium")
+    figure.supylabel(f"predicted, {unit}", fontsize="medium")
     return figure
 
 
 def error_by_range(
     predictions: pd.DataFrame, methods: Sequence[str], edges: Sequence[float], *, unit: str, ax: Axes | None = None
 ) -> Axes:
-    """Mean absolute error in ranges of the target: mean over runs, and the range of single runs as a band.
+    """Mean absolute error in ranges of the target: mean over runs, and their middle half as a band.
 
     Parameters
     ----------
     predictions : DataFrame
         From `rnclib.results.predictions`.
     edges : sequence of float
-        Bounds of the ranges; samples outside are left out.
+        Bounds of the ranges, a bound belonging to the range below it; samples outside are left out.
     """
     ax = _axes(ax)
     labels = [f"{low:g} to {high:g}" for low, high in itertools.pairwise(edges)]
     frame = predictions.assign(
         error=(predictions["prediction"] - predictions["target"]).abs(),
-        range=pd.cut(predictions["target"], edges, labels=labels),
+        range=pd.cut(predictions["target"].astype(float), edges, labels=labels, include_lowest=True),
     ).dropna(subset=["range"])
     for method in [m for m in methods if (frame["method"] == m).any()]:
-        per_run = frame[frame["method"] == method].pivot_table(
-            index="range", columns="seed", values="error", aggfunc="mean", observed=False
+        per_run = (
+            frame[frame["method"] == method]
+            .pivot_table(index="range", columns="seed", values="error", aggfunc="mean", observed=False)
+            .reindex(labels)
         )
         colour = METHOD_COLOURS.get(method, "black")
         ax.plot(labels, per_run.mean(axis=1), "o-", color=colour, label=method)
@@ -187,7 +207,8 @@ def error_by_range(
     ax.set_xticks(range(len(labels)), [f"{label}\n{counts[label]} molecules" for label in labels], fontsize="small")
     ax.set(xlabel=f"measured, {unit}", ylabel=f"mean absolute error, {unit}")
     ax.set_ylim(bottom=0)
-    ax.legend(fontsize="small")
+    if ax.lines:
+        ax.legend(fontsize="small")
     return ax
 
 
@@ -201,10 +222,13 @@ def representations(views: dict[str, pd.DataFrame], *, label: str) -> Figure:
     label : str
         Of the colour bar.
     """
+    columns = max(1, len(views))
     figure, grid = plt.subplots(
-        2, len(views), figsize=(3.4 * len(views) + 0.9, 5.6), sharex="col", sharey="col", layout="constrained",
+        2, columns, figsize=(3.4 * columns + 0.9, 5.6), sharex="col", sharey="col", layout="constrained",
         squeeze=False,
     )  # fmt: skip
+    if not views:
+        return figure
     every = pd.concat(views.values())
     colours: dict[str, Any] = {"cmap": "viridis", "vmin": every["target"].min(), "vmax": every["target"].max()}
     for column, (name, view) in enumerate(views.items()):

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+import threading
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -88,16 +89,19 @@ def write(record: dict[str, Any], root: str | os.PathLike) -> Path:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file so that nobody ever sees a part of it."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> dict[str, Any] | None:
     """The record in a file, or None if it holds none."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     complete = isinstance(record, dict) and all(name in record for name in REQUIRED)
     return record if complete and record["schema"] == SCHEMA else None
@@ -173,14 +177,13 @@ def frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
 def predictions(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """One row per test sample of each run: identity, ``index``, ``target`` and ``prediction`` in raw units."""
     _of_one_kind(records)
-    return pd.concat(
-        [
-            pd.DataFrame(record["test"]).assign(**{name: record[name] for name in ("split", "method", "seed")})
-            for record in records
-            if record["test"]["prediction"]
-        ],
-        ignore_index=True,
-    )
+    parts = [
+        pd.DataFrame(record["test"]).assign(**{name: record[name] for name in ("split", "method", "seed")})
+        for record in records
+        if record["test"]["prediction"]
+    ]
+    columns = ["index", "target", "prediction", "split", "method", "seed"]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
 def curves(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -193,7 +196,8 @@ def curves(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
         for record in records
         for stage in record["stages"]
     ]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    columns = ["epoch", "train_loss", "val_loss", "stage", "split", "method", "seed"]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
 def view(records: Sequence[dict[str, Any]], method: str, root: str | os.PathLike | None = None) -> pd.DataFrame | None:
@@ -269,24 +273,33 @@ def summarise(runs: pd.DataFrame, metric: str, by: str | list[str] = "method") -
     Returns
     -------
     DataFrame
-        Indexed by `by`, with columns ``mean``, ``low``, ``high``, ``min``, ``max``, ``sd``, ``n`` and ``diverged``;
+        Indexed by `by`, with columns ``mean``, ``low``, ``high``, ``median``, ``min``, ``max``, ``sd``, ``n`` and
+        ``diverged``;
         runs that diverged count in the last only.
     """
     rows = {}
     for group, part in runs.groupby(by, sort=False):
         values = part[metric].dropna().to_numpy()
-        row = dict.fromkeys(("mean", "low", "high", "min", "max", "sd"), math.nan)
+        row = dict.fromkeys(("mean", "low", "high", "median", "min", "max", "sd"), math.nan)
         if len(values):
             mean, low, high = interval(values, _ratio(part))
-            row = {"mean": mean, "low": low, "high": high, "min": values.min(), "max": values.max()}
+            row = {"mean": mean, "low": low, "high": high, "median": float(np.median(values))}
+            row |= {"min": values.min(), "max": values.max()}
             row["sd"] = values.std(ddof=1) if len(values) > 1 else math.nan
         rows[group] = row | {"n": len(values), "diverged": len(part) - len(values)}
     summary = pd.DataFrame.from_dict(rows, orient="index")
-    summary.index.name = by if isinstance(by, str) else None
+    summary.index.names = [by] if isinstance(by, str) else by
     return summary
 
 
-def error_table(runs: pd.DataFrame, metrics: Mapping[str, str], published: pd.DataFrame | None = None) -> pd.DataFrame:
+def _one_kind_of_split(runs: pd.DataFrame) -> None:
+    if runs["split"].nunique() != 1:
+        raise ValueError(f"runs: got splits {sorted(runs['split'].unique())}; allowed: one kind")
+
+
+def error_table(
+    runs: pd.DataFrame, metrics: Mapping[str, str], published: pd.DataFrame | None = None, *, median: bool = False
+) -> pd.DataFrame:
     """Errors of each method as text, ready for a page: mean with its 95% interval, and what was published.
 
     Parameters
@@ -298,25 +311,30 @@ def error_table(runs: pd.DataFrame, metrics: Mapping[str, str], published: pd.Da
     published : DataFrame, optional
         Indexed by method, with the same columns. Each of its figures is followed by whether it lies between
         the lowest and the highest of our single splits.
+    median : bool
+        Add the median over splits, which a few failed runs do not move.
 
     Returns
     -------
     DataFrame
-        Columns ``method``, ``splits`` and for each metric its heading, and ``<heading>, published``.
+        Columns ``Method``, ``Splits`` and for each metric its heading, ``<heading>, median`` and
+        ``<heading>, published``.
     """
     summaries = {metric: summarise(runs, metric) for metric in metrics}
     first = next(iter(summaries.values()))
-    table = pd.DataFrame({"method": first.index})
-    table["splits"] = [
+    table = pd.DataFrame({"Method": first.index})
+    table["Splits"] = [
         f"{n}" + (f" ({diverged} diverged)" if diverged else "")
         for n, diverged in zip(first["n"], first["diverged"], strict=True)
     ]
     for metric, heading in metrics.items():
-        table[heading] = [_with_interval(row) for row in summaries[metric].itertuples()]
+        rows = list(summaries[metric].itertuples())
+        table[heading] = [_with_interval(row) for row in rows]
+        if median:
+            table[f"{heading}, median"] = ["–" if math.isnan(row.median) else f"{row.median:.3f}" for row in rows]
         if published is not None:
             table[f"{heading}, published"] = [
-                _against_spread(published[metric].get(row.Index, math.nan), row)
-                for row in summaries[metric].itertuples()
+                _against_spread(published[metric].get(row.Index, math.nan), row) for row in rows
             ]
     return table
 
@@ -333,7 +351,7 @@ def _against_spread(value: float, row: Any) -> str:
     if math.isnan(row.min):
         return f"{value:.3f}"
     where = "below" if value < row.min else "above" if value > row.max else "inside"
-    return f"{value:.3f} {where}"
+    return f"{value:.3f} ({where})"
 
 
 def compare(runs: pd.DataFrame, metric: str, baseline: str, methods: Iterable[str] | None = None) -> pd.DataFrame:
@@ -358,17 +376,18 @@ def compare(runs: pd.DataFrame, metric: str, baseline: str, methods: Iterable[st
     Raises
     ------
     ValueError
-        If `baseline` has no runs, or `runs` holds several kinds of split or two runs of one method and seed.
+        If a method has no runs, or `runs` holds several kinds of split or two runs of one method and seed.
     """
-    if runs["split"].nunique() != 1:
-        raise ValueError(f"runs: got splits {sorted(runs['split'].unique())}; allowed: one kind")
+    _one_kind_of_split(runs)
     if runs.duplicated(["method", "seed"]).any():
         raise ValueError("runs: got two of one method and seed; allowed: one each")
     values = runs.pivot(index="seed", columns="method", values=metric)
-    if baseline not in values:
-        raise ValueError(f"baseline: got {baseline!r}; allowed: one of {sorted(values)}")
+    wanted = [m for m in runs["method"].unique() if m != baseline] if methods is None else list(methods)
+    for name, given in (("baseline", [baseline]), ("methods", wanted)):
+        if unknown := [method for method in given if method not in values]:
+            raise ValueError(f"{name}: got {unknown}; allowed: {sorted(values)}")
     rows = {}
-    for method in methods if methods is not None else [m for m in runs["method"].unique() if m != baseline]:
+    for method in wanted:
         difference = (values[method] - values[baseline]).dropna().to_numpy()
         if not len(difference):
             continue
@@ -380,4 +399,5 @@ def compare(runs: pd.DataFrame, metric: str, baseline: str, methods: Iterable[st
         rows[method] = {
             "mean": mean, "low": low, "high": high, "p": p, "better": float((difference < 0).mean()), "n": n,
         }  # fmt: skip
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
+    columns = ["mean", "low", "high", "p", "better", "n"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("method")

@@ -148,8 +148,8 @@ def delaney_equation(smiles: Sequence[str]) -> np.ndarray:
         aromatic = sum(atom.GetIsAromatic() for atom in molecule.GetAtoms()) / molecule.GetNumHeavyAtoms()
         return (
             0.16
-            - 0.63 * Crippen.MolLogP(molecule)
-            - 0.0062 * Descriptors.MolWt(molecule)
+            - 0.63 * Crippen.MolLogP(molecule)  # type: ignore[attr-defined]
+            - 0.0062 * Descriptors.MolWt(molecule)  # type: ignore[attr-defined]
             + 0.066 * rdMolDescriptors.CalcNumRotatableBonds(molecule)
             - 0.74 * aromatic
         )
@@ -184,13 +184,15 @@ ENDS = (
     "[N+](=O)[O-]",
     "C(Cl)Cl",
 )
+# a second ring: with the chain between, it makes scaffolds enough for a scaffold split
+RINGS = ("c3ccccc3", "C3CCCC3", "c3cccnc3", "C3CCOCC3", "c3ccco3")
 
 
 def load_standin(n: int = 1128, seed: int = 0) -> Dataset:
     """Generated molecules whose target is Delaney's equation: a stand-in where ESOL cannot be had.
 
-    Each molecule is a ring or none, with one or two chains that end in functional groups. The target has
-    no measurement error, so errors on it say nothing about ESOL.
+    Each molecule is a ring or none, with one or two chains that end in functional groups or another ring. The
+    target has no measurement error, so errors on it say nothing about ESOL.
 
     Parameters
     ----------
@@ -223,7 +225,7 @@ def _random_smiles(rng: np.random.Generator) -> str:
     def chain() -> str:
         return "C" + "".join(rng.choice(LINKS, size=rng.integers(1, 4)))
 
-    tail = chain() + str(rng.choice(ENDS))
+    tail = chain() + str(rng.choice(ENDS if rng.random() < 0.5 else RINGS))
     core = str(rng.choice(CORES))
     head = chain() if rng.random() < 0.5 or not core else ""
     return head + (core.replace("*", tail) if core else tail)

@@ -12,8 +12,9 @@ import torch
 
 from rnclib.data import Split, group_split
 
-with warnings.catch_warnings():  # torch-geometric 2.8 scripts helpers at import time
+with warnings.catch_warnings():  # torch-geometric 2.8 scripts helpers and asks for widgets at import time
     warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
+    warnings.filterwarnings("ignore", "IProgress not found")
     from torch_geometric.data import Data
     from torch_geometric.utils import from_smiles
 
@@ -46,7 +47,10 @@ class Graphs:
 
     def __getitem__(self, index: np.ndarray | Sequence[int]) -> Data:
         """Batch of the molecules `index`, in that order, as one disconnected graph."""
-        wanted = torch.as_tensor(np.asarray(index), dtype=torch.int64, device=self.x.device)
+        numbers = np.asarray(index)
+        if numbers.ndim != 1 or (numbers.size and (numbers.dtype.kind not in "iu" or numbers.min() < 0)):
+            raise IndexError(f"index: got {index!r}; allowed: a sequence of molecule numbers from 0 to {len(self) - 1}")
+        wanted = torch.as_tensor(numbers, dtype=torch.int64, device=self.x.device)
         atoms, molecule = _ragged_take(self.node_start, wanted)
         bonds, molecule_of_bond = _ragged_take(self.edge_start, wanted)
         n_atoms = self.node_start[wanted + 1] - self.node_start[wanted]
@@ -99,7 +103,7 @@ def _parse(smiles: Sequence[str]) -> list:
 
     with rdBase.BlockLogs():
         molecules = [Chem.MolFromSmiles(s) for s in smiles]
-    bad = [s for s, molecule in zip(smiles, molecules, strict=True) if molecule is None]
+    bad = [s for s, molecule in zip(smiles, molecules, strict=True) if molecule is None or not molecule.GetNumAtoms()]
     if bad:
         shown = ", ".join(repr(s) for s in bad[:5]) + (", …" if len(bad) > 5 else "")
         raise ValueError(f"smiles: got {len(bad)} that RDKit cannot parse ({shown}); allowed: valid SMILES")
