@@ -7,8 +7,9 @@ import warnings
 import torch
 from torch import nn
 
-with warnings.catch_warnings():  # torch-geometric 2.8 scripts helpers at import time
+with warnings.catch_warnings():  # torch-geometric 2.8 scripts helpers and asks for widgets at import time
     warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
+    warnings.filterwarnings("ignore", "IProgress not found")
     from torch_geometric.data import Data
     from torch_geometric.nn import GINConv, global_add_pool, global_mean_pool
 

@@ -31,6 +31,8 @@ __all__ = [
     "load",
     "predictions",
     "results_dir",
+    "stuck",
+    "stuck_table",
     "summarise",
     "view",
     "write",
@@ -165,6 +167,7 @@ def frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     for record in records:
         row = {name: record[name] for name in (*IDENTITY, "key")} | nothing  # a run that diverged has no metrics
         row |= {f"n_{part}": record["data"][f"n_{part}"] for part in ("train", "test")}
+        row["baseline"] = "fit" not in record["config"]  # not a network of ours
         for part, scales in record["metrics"].items():
             for scale, values in scales.items():
                 suffix = "_raw" if scale == "raw" else ""
@@ -274,8 +277,7 @@ def summarise(runs: pd.DataFrame, metric: str, by: str | list[str] = "method") -
     -------
     DataFrame
         Indexed by `by`, with columns ``mean``, ``low``, ``high``, ``median``, ``min``, ``max``, ``sd``, ``n`` and
-        ``diverged``;
-        runs that diverged count in the last only.
+        ``diverged``; runs that diverged count in the last only.
     """
     rows = {}
     for group, part in runs.groupby(by, sort=False):
@@ -319,7 +321,13 @@ def error_table(
     DataFrame
         Columns ``Method``, ``Splits`` and for each metric its heading, ``<heading>, median`` and
         ``<heading>, published``.
+
+    Raises
+    ------
+    ValueError
+        If `runs` is empty, or holds several kinds of split.
     """
+    _one_kind_of_split(runs)
     summaries = {metric: summarise(runs, metric) for metric in metrics}
     first = next(iter(summaries.values()))
     table = pd.DataFrame({"Method": first.index})
@@ -337,6 +345,33 @@ def error_table(
                 _against_spread(published[metric].get(row.Index, math.nan), row) for row in rows
             ]
     return table
+
+
+def stuck(runs: pd.DataFrame, threshold: float = 0.5) -> pd.Series:
+    """Which runs never left the plateau of a coarse guess: networks whose validation MAE stayed above `threshold`.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        From `frame`.
+    threshold : float
+        In standard deviations of the target. The validation part decides, so that the test part stays unseen.
+
+    Returns
+    -------
+    Series of bool
+    """
+    return (runs["val_mae"] > threshold) & ~runs["baseline"]
+
+
+def stuck_table(runs: pd.DataFrame, threshold: float = 0.5) -> pd.DataFrame:
+    """Number of runs of each network that got stuck or diverged, and the test MAE of the others as text."""
+    networks = runs[~runs["baseline"]]
+    counted = networks.assign(Stuck=stuck(networks, threshold), Diverged=networks["val_mae"].isna())
+    counts = counted.groupby("method", sort=False)[["Stuck", "Diverged"]].sum()
+    others = error_table(networks[~stuck(networks, threshold)], {"test_mae": "Test MAE of the others"}, median=True)
+    table = counts.join(others.set_index("Method").drop(columns="Splits"))
+    return table.rename_axis("Method").reset_index()
 
 
 def _with_interval(row: Any) -> str:

@@ -226,9 +226,7 @@ def test_a_run_killed_after_any_epoch_ends_with_the_same_numbers(tmp_path, stage
             seed=2, checkpoint=checkpoint, checkpoint_seconds=0, on_epoch=kill,
         )  # fmt: skip
     resumed, counted = network(out, norm=True, seed=99), []
-    history = train(
-        resumed, stage, inputs, labels, *validation, seed=2, checkpoint=checkpoint, on_epoch=counted.append
-    )
+    history = train(resumed, stage, inputs, labels, *validation, seed=2, checkpoint=checkpoint, on_epoch=counted.append)
     if epoch > 1:  # else nothing had been saved, and the other initial weights count
         assert torch.equal(weights(resumed), weights(undisturbed))
         assert (history.train_loss, history.val_loss) == (expected.train_loss, expected.val_loss)
