@@ -1,0 +1,143 @@
+"""The graph encoder against a dense re-computation, and the symmetries it must have."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from rnclib.data.molecules import graphs_from_smiles
+from rnclib.encoders import GIN
+
+SMILES = ["C", "CCO", "c1ccccc1C(=O)N", "CC(C)(C)Cl", "C1CC2CCC1O2", "C", "N#Cc1ccc(Br)s1"]
+
+
+def encoder(**options) -> GIN:
+    """A network whose batch norms have run for a while: their statistics and scales are not 0 and 1."""
+    generator = torch.Generator().manual_seed(7)
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        model = GIN(**options).double()
+    for norm in model.norms:
+        norm.running_mean.uniform_(-1, 1, generator=generator)
+        norm.running_var.uniform_(0.5, 2, generator=generator)
+        nn.init.uniform_(norm.weight, 0.5, 1.5, generator=generator)
+        nn.init.uniform_(norm.bias, -0.5, 0.5, generator=generator)
+    return model
+
+
+def batch_of(smiles, dtype=torch.float64):
+    graphs = graphs_from_smiles(smiles)
+    batch = graphs[np.arange(len(graphs))]
+    batch.x = batch.x.to(dtype)
+    return batch
+
+
+def literal(model: GIN, smiles, training: bool) -> np.ndarray:
+    """The encoder's formula in NumPy, with RDKit's adjacency matrix of the whole batch."""
+    from rdkit import Chem
+
+    molecules = [Chem.MolFromSmiles(s) for s in smiles]
+    sizes = [molecule.GetNumAtoms() for molecule in molecules]
+    ends = np.cumsum(sizes)
+    adjacency = np.zeros((ends[-1], ends[-1]))
+    for molecule, size, end in zip(molecules, sizes, ends, strict=True):
+        adjacency[end - size : end, end - size : end] = Chem.GetAdjacencyMatrix(molecule)
+    x = batch_of(smiles).x.numpy()
+    state = {name: value.numpy() for name, value in model.state_dict().items()}
+
+    def convolution(x, name):
+        summed = x + adjacency @ x  # (1 + ε)·x + Σ over neighbours, with ε = 0
+        inner = np.maximum(summed @ state[f"{name}.nn.0.weight"].T + state[f"{name}.nn.0.bias"], 0)
+        return inner @ state[f"{name}.nn.2.weight"].T + state[f"{name}.nn.2.bias"]
+
+    for layer in range(len(model.hidden)):
+        x = convolution(x, f"hidden.{layer}")
+        name = f"norms.{layer}"
+        if training:
+            mean, variance = x.mean(0), x.var(0)
+        else:
+            mean, variance = state[f"{name}.running_mean"], state[f"{name}.running_var"]
+        x = (x - mean) / np.sqrt(variance + 1e-5) * state[f"{name}.weight"] + state[f"{name}.bias"]
+        x = np.tanh(x)
+    x = convolution(x, "last")
+    parts = [x[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+    return np.array([np.concatenate([part.sum(0), part.mean(0)]) for part in parts])
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(
+    "options", [{}, {"hidden_channels": 5, "out_channels": 3, "num_layers": 2}, {"num_layers": 3, "out_channels": 8}]
+)
+def test_the_encoder_is_its_formula(options, training):
+    model = encoder(**options).train(training)
+    expected = literal(model, SMILES, training)
+    with torch.no_grad():
+        features = model(batch_of(SMILES))
+    assert features.shape == (len(SMILES), model.out_features) == expected.shape
+    np.testing.assert_allclose(features.numpy(), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_the_order_of_atoms_does_not_matter():
+    from rdkit import Chem
+
+    model, rng = encoder().eval(), np.random.default_rng(0)
+    smiles = ["CC(=O)Nc1ccc(O)cc1", "C1CC2CCC1O2", "CC(C)(C)CCl"]
+    reordered = []
+    for s in smiles:
+        molecule = Chem.MolFromSmiles(s)
+        order = rng.permutation(molecule.GetNumAtoms()).tolist()
+        reordered.append(Chem.MolToSmiles(Chem.RenumberAtoms(molecule, order), canonical=False))
+    assert all(a != b for a, b in zip(smiles, reordered, strict=True))
+    with torch.no_grad():
+        torch.testing.assert_close(model(batch_of(reordered)), model(batch_of(smiles)), rtol=1e-10, atol=1e-10)
+
+
+def test_in_evaluation_a_molecules_features_do_not_depend_on_its_batch():
+    model = encoder().eval()
+    with torch.no_grad():
+        together = model(batch_of(SMILES))
+        alone = torch.cat([model(batch_of([s])) for s in SMILES])
+        backwards = model(batch_of(SMILES[::-1])).flip(0)
+    torch.testing.assert_close(together, alone, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(together, backwards, rtol=1e-10, atol=1e-10)
+    assert torch.equal(together[0], together[5])  # methane twice
+    assert not torch.allclose(together[0], together[1])
+
+
+def test_the_features_hold_the_sum_and_the_mean():
+    model = encoder().eval()
+    with torch.no_grad():
+        features = model(batch_of(SMILES))
+    sizes = torch.tensor([1.0, 3, 9, 5, 7, 1, 8], dtype=torch.float64)
+    torch.testing.assert_close(features[:, :100], features[:, 100:] * sizes[:, None], rtol=1e-10, atol=1e-10)
+
+
+def test_the_published_encoder_has_its_size():
+    model = GIN()
+    assert sum(parameter.numel() for parameter in model.parameters()) == 135384
+    assert model.out_features == 200
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_every_parameter_gets_a_gradient():
+    model = encoder().train()
+    (model(batch_of(SMILES)) ** 2).sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("smiles", [["C"], ["C", "C"], ["[Na+].[Cl-]"], ["[H][H]"]])
+def test_molecules_without_a_bond_have_finite_features(smiles):
+    model = GIN().eval()
+    features = model(batch_of(smiles, torch.float32))
+    assert features.shape == (len(smiles), 200)
+    assert torch.isfinite(features).all() and features.abs().sum() > 0
+
+
+@pytest.mark.parametrize("num_layers", [1, 0, -3])
+def test_too_few_layers_are_refused(num_layers):
+    with pytest.raises(ValueError, match=rf"^num_layers: got {num_layers}; allowed: an integer of at least 2"):
+        GIN(num_layers=num_layers)
