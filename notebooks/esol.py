@@ -24,9 +24,9 @@
 # survives.
 
 # %% tags=["parameters"]
-loss: str = "all"  # all, l1, l2 or huber: end-to-end training with it, and Rank-N-Contrast with its regressor
-profile: str = "paper"  # paper: the full protocol (loads the published runs); quick: minutes; smoke: seconds
-dataset: str = "auto"  # auto: ESOL if it can be had, else the stand-in; esol; standin
+loss: str = "all"  # all, l1, l2 or huber
+profile: str = "paper"  # paper (the published runs), quick (minutes) or smoke (seconds)
+dataset: str = "auto"  # auto (ESOL if it can be had), esol or standin
 split: str = "both"  # both, random or scaffold
 n_seeds: int = None  # splits of each kind; None: as many as the profile has
 results_dir: str = None  # folder of the run records; None: book/results
@@ -104,9 +104,9 @@ published = ESOL_PUBLISHED if dataset == "esol" else None
 def errors(metric, name, text):
     columns = {f"test_{metric}": "Test", f"val_{metric}": "Validation"}
     return Table(
-        results.error_table(runs[main], columns, published, median=True),
-        f"{text}, in units of the training target's standard deviation: mean over splits with its 95% interval, median, and the "
-        "course project's figure for its one split with whether it lies inside the spread of our single splits. Validation: at "
+        results.error_table(runs[main], columns, published),
+        f"{text}, in units of the training target's standard deviation: mean over splits ± half its 95% interval, and beside it the "
+        "course project's figure for its one split, with whether it lies inside the spread of our single splits. Validation: at "
         f"the weights that it selected, hence optimistic. {source}.",
         name=name,
     )
@@ -139,14 +139,14 @@ errors("mse", "esol-mse", "Mean squared error (MSE)")
 # %% tags=["hide-input"]
 Table(
     results.error_table(runs[main], {"test_mae_raw": "MAE", "test_rmse_raw": "RMSE", "test_mse_raw": "MSE"}),
-    f"Test errors in log mol/L (MSE: squared): mean with its 95% interval. {source}.",
+    f"Test errors in log mol/L (MSE: squared): mean ± half its 95% interval. {source}.",
     name="esol-test-raw",
 )
 
 # %% tags=["hide-input"]
 Table(
     results.error_table(runs[main], {"val_mae_raw": "MAE", "val_rmse_raw": "RMSE", "val_mse_raw": "MSE"}),
-    f"Validation errors in log mol/L (MSE: squared): mean with its 95% interval. {source}.",
+    f"Validation errors in log mol/L (MSE: squared): mean ± half its 95% interval. {source}.",
     name="esol-validation-raw",
 )
 
@@ -160,8 +160,8 @@ Table(
 # %% tags=["hide-input"]
 Table(
     results.stuck_table(runs[main]),
-    "Runs whose validation MAE stayed above 0.5, runs whose loss became infinite, and the test MAE of the others in standard deviations "
-    f"of the target. {source}.",
+    "Runs whose validation MAE stayed above 0.5, runs whose loss became infinite, and the test MAE of the others, in standard deviations "
+    f"of the target: mean ± half its 95% interval, and median. {source}.",
     name="esol-stuck",
 )
 
@@ -277,7 +277,7 @@ Table(
         runs[main].dropna(subset=["test_rank_agreement"]),
         {"val_rank_agreement": "validation", "test_rank_agreement": "test"},
     ),
-    f"Rank agreement of the final encoder: mean with its 95% interval (1: perfect order). {source}.",
+    f"Rank agreement of the final encoder: mean ± half its 95% interval (1: perfect order). {source}.",
     name="esol-rank-agreement",
 )
 
@@ -293,7 +293,7 @@ Table(
     results.error_table(
         other, {"test_mae": "Test MAE", "test_rmse": "Test RMSE", "test_mae_raw": "Test MAE, log mol/L"}, median=False
     ),
-    f"Test errors on the scaffold splits, in standard deviations of the training target unless said otherwise: mean with its 95% interval. {where}.",
+    f"Test errors on the scaffold splits, in standard deviations of the training target unless said otherwise: mean ± half its 95% interval. {where}.",
     name="esol-scaffold",
 ) if other is not None else "Not asked for."
 

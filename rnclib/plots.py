@@ -46,8 +46,12 @@ def use_style() -> None:
     })  # fmt: skip
 
 
-def _axes(ax: Axes | None) -> Axes:
-    return plt.subplots(layout="constrained")[1] if ax is None else ax
+def _axes(ax: Axes | None, rows: int | None = None) -> Axes:
+    """The axes given, or new ones; `rows` methods below each other set their height."""
+    if ax is not None:
+        return ax
+    size = None if rows is None else (7.2, 1.3 + 0.38 * rows)
+    return plt.subplots(figsize=size, layout="constrained")[1]
 
 
 def _present(frame: pd.DataFrame) -> list[str]:
@@ -71,7 +75,8 @@ def errors(
         Indexed by method.
     """
     runs = runs.dropna(subset=[metric])
-    ax, order = _axes(ax), _present(runs)
+    order = _present(runs)
+    ax = _axes(ax, len(order))
     palette = {method: METHOD_COLOURS.get(method, "black") for method in order}
     sns.stripplot(
         runs, x=metric, y="method", hue="method", order=order, palette=palette, alpha=0.45, size=4,
@@ -100,8 +105,8 @@ def differences(comparison: pd.DataFrame, *, label: str, ax: Axes | None = None)
     comparison : DataFrame
         From `rnclib.results.compare`.
     """
-    ax = _axes(ax)
     order = _present(comparison.reset_index())
+    ax = _axes(ax, len(order))
     for row, method in enumerate(order):
         mean, low, high = comparison.loc[method, ["mean", "low", "high"]]
         spread = None if np.isnan(low) else [[mean - low], [high - mean]]

@@ -289,8 +289,10 @@ def summarise(runs: pd.DataFrame, metric: str, by: str | list[str] = "method") -
             row |= {"min": values.min(), "max": values.max()}
             row["sd"] = values.std(ddof=1) if len(values) > 1 else math.nan
         rows[group] = row | {"n": len(values), "diverged": len(part) - len(values)}
-    summary = pd.DataFrame.from_dict(rows, orient="index")
-    summary.index.names = [by] if isinstance(by, str) else by
+    columns = ["mean", "low", "high", "median", "min", "max", "sd", "n", "diverged"]
+    summary = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    if isinstance(by, str) or rows:
+        summary.index.names = [by] if isinstance(by, str) else by
     return summary
 
 
@@ -302,7 +304,7 @@ def _one_kind_of_split(runs: pd.DataFrame) -> None:
 def error_table(
     runs: pd.DataFrame, metrics: Mapping[str, str], published: pd.DataFrame | None = None, *, median: bool = False
 ) -> pd.DataFrame:
-    """Errors of each method as text, ready for a page: mean with its 95% interval, and what was published.
+    """Errors of each method as text, ready for a page: mean ± half its 95% interval, and what was published.
 
     Parameters
     ----------
@@ -319,15 +321,16 @@ def error_table(
     Returns
     -------
     DataFrame
-        Columns ``Method``, ``Splits`` and for each metric its heading, ``<heading>, median`` and
-        ``<heading>, published``.
+        Columns ``Method``, ``Splits`` and for each metric its heading, ``<heading> median`` and
+        ``<heading> published``.
 
     Raises
     ------
     ValueError
-        If `runs` is empty, or holds several kinds of split.
+        If `runs` holds several kinds of split.
     """
-    _one_kind_of_split(runs)
+    if len(runs):
+        _one_kind_of_split(runs)
     summaries = {metric: summarise(runs, metric) for metric in metrics}
     first = next(iter(summaries.values()))
     table = pd.DataFrame({"Method": first.index})
@@ -339,9 +342,9 @@ def error_table(
         rows = list(summaries[metric].itertuples())
         table[heading] = [_with_interval(row) for row in rows]
         if median:
-            table[f"{heading}, median"] = ["–" if math.isnan(row.median) else f"{row.median:.3f}" for row in rows]
+            table[f"{heading} median"] = ["–" if math.isnan(row.median) else f"{row.median:.3f}" for row in rows]
         if published is not None:
-            table[f"{heading}, published"] = [
+            table[f"{heading} published"] = [
                 _against_spread(published[metric].get(row.Index, math.nan), row) for row in rows
             ]
     return table
@@ -369,7 +372,7 @@ def stuck_table(runs: pd.DataFrame, threshold: float = 0.5) -> pd.DataFrame:
     networks = runs[~runs["baseline"]]
     counted = networks.assign(Stuck=stuck(networks, threshold), Diverged=networks["val_mae"].isna())
     counts = counted.groupby("method", sort=False)[["Stuck", "Diverged"]].sum()
-    others = error_table(networks[~stuck(networks, threshold)], {"test_mae": "Test MAE of the others"}, median=True)
+    others = error_table(networks[~stuck(networks, threshold)], {"test_mae": "Others"}, median=True)
     table = counts.join(others.set_index("Method").drop(columns="Splits"))
     return table.rename_axis("Method").reset_index()
 
@@ -377,13 +380,13 @@ def stuck_table(runs: pd.DataFrame, threshold: float = 0.5) -> pd.DataFrame:
 def _with_interval(row: Any) -> str:
     if math.isnan(row.mean):
         return "–"
-    return f"{row.mean:.3f}" if math.isnan(row.low) else f"{row.mean:.3f} [{row.low:.3f}, {row.high:.3f}]"
+    return f"{row.mean:.3f}" if math.isnan(row.low) else f"{row.mean:.3f} ± {row.high - row.mean:.3f}"
 
 
 def _against_spread(value: float, row: Any) -> str:
     if math.isnan(value):
         return "–"
-    if math.isnan(row.min):
+    if row.n < 2:
         return f"{value:.3f}"
     where = "below" if value < row.min else "above" if value > row.max else "inside"
     return f"{value:.3f} ({where})"
