@@ -50,7 +50,7 @@ check_parameters(
 from rnclib import plots, results
 from rnclib.experiment import resolve_dataset, run_grid
 from rnclib.protocols import ESOL_PUBLISHED, esol_grid
-from rnclib.report import Figure, Table, data_notice
+from rnclib.report import Figure, Table, data_notice, glue
 
 plots.use_style()
 dataset = resolve_dataset(dataset, profile, results_dir)
@@ -301,3 +301,17 @@ Table(
 differences(
     results.compare(other, "test_mae", baseline), "esol-scaffold-differences", where
 ) if other is not None else "Not asked for."
+
+# %% tags=["remove-input"]
+# what the book's first page quotes
+glue(n_splits=int(runs[main]["seed"].nunique()), unit=unit)
+mae = results.error_table(runs[main], {"test_mae": "mae"}).set_index("Method")["mae"]
+short = {"L1": "l1", "RnC(L1)+freeze": "rnc_l1_freeze", "RnC(L1)": "rnc_l1", "extra trees": "extra_trees"}
+glue(**{f"mae_{name}": mae[method] for method, name in short.items() if method in mae})
+glue(
+    **{
+        f"difference_{short[row.Index]}": f"{row.mean:+.3f} ± {row.high - row.mean:.3f}"
+        for row in comparison.itertuples()
+        if row.Index in short
+    }
+)
