@@ -82,7 +82,8 @@ def write(record: dict[str, Any], root: str | os.PathLike) -> Path:
     target = folder(root, record["profile"], record["experiment"]) / f"{stem}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     number = 2
-    while target.exists() and (_read(target) or {}).get("key") != record["key"]:
+    same = ("key", "profile", "experiment")
+    while target.exists() and not ((found := _read(target)) and all(found[name] == record[name] for name in same)):
         target = target.with_name(f"{stem}-{number}.json")
         number += 1
     write_text(target, text)
