@@ -438,21 +438,20 @@ def _sums_by_exponentials(x, y, rows, temperature, label_diff, feature_sim, need
         exp_s = (distance * (-1 / temperature)).exp_()
         exp_s[itself] = 0
 
-        near, run_start, run_end, n = _group_order(values, count, range(first, last + 1), label_diff)
-        own = group[block] - first  # each anchor's row in these tables
+        tables = _group_order(values, count, range(first, last + 1), label_diff)
+        if len(block) > last - first + 1 or len(rows) < M:  # else each group of the block has its one anchor
+            tables = [table.index_select(0, group[block] - first) for table in tables]
+        farthest_first, D_at, W_at, n = tables
+        n = n.to(x.dtype)
         exp_sum = torch.zeros(len(values), len(block), dtype=x.dtype, device=x.device)
         exp_sum = exp_sum.index_add_(0, group, exp_s).T
-        farthest_first = near.flip(1).index_select(0, own)
-        D = exp_sum.gather(1, farthest_first).cumsum(1)
-        D = D.gather(1, (len(values) - 1 - run_start).index_select(0, own))  # from here on, nearest first
-        n = n.to(x.dtype).index_select(0, own)
+        D = exp_sum.gather(1, farthest_first).cumsum(1).gather(1, D_at)  # from here on, nearest first
         total += (n * D.log()).sum(1).sum(dtype=torch.float64)
         total += distance.sum(1).sum(dtype=torch.float64) / temperature
         if not need_grad:
             continue
 
-        at = torch.empty_like(near).scatter_(1, near, run_end).index_select(0, own)
-        W = (n / D).cumsum(1).gather(1, at).T.contiguous()
+        W = (n / D).cumsum(1).gather(1, W_at).T.contiguous()
         force = torch.addcmul(one, exp_s, W.index_select(0, group), value=-1)  # -∂L/∂s_ik, up to 1/M(M-1)
         force[itself] = 0
         if feature_sim == "l2":  # ∂distance/∂anchor = (anchor - x_k)/distance
@@ -486,9 +485,10 @@ def _groups(y):
 
 
 def _group_order(values, count, anchors, label_diff):
-    """For each anchor group: all groups nearest first, the ends of the runs of equal distance, and n.
+    """Tables with one row for each anchor group, one column for each group.
 
-    n counts the samples of a group, in that order, without the anchor itself.
+    The groups in order, farthest first; where, in that order, to read D for the groups nearest first; where, nearest
+    first, to read W for the groups as they are; the number of samples, nearest first, without the anchor itself.
     """
     anchors = torch.arange(anchors.start, anchors.stop, device=values.device)
     d = _label_distances(values, anchors, label_diff)
@@ -498,8 +498,9 @@ def _group_order(values, count, anchors, label_diff):
     else:
         near = d.argsort(dim=1)
     run_start, run_end = _runs(d.gather(1, near))
-    n = count[near] - (near == anchors[:, None]).to(count.dtype)
-    return near, run_start, run_end, n
+    W_at = torch.empty_like(near).scatter_(1, near, run_end)
+    n = count.take(near) - (near == anchors[:, None]).to(count.dtype)
+    return near.flip(1), len(values) - 1 - run_start, W_at, n
 
 
 # ---- Several processes ----------------------------------------------------------------------------------------
