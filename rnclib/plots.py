@@ -120,8 +120,8 @@ def differences(comparison: pd.DataFrame, *, label: str, ax: Axes | None = None)
 
 def _panels(n: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
     """A figure of `n` panels with common axes, three to a row so that they stay readable on a phone."""
-    columns = min(n, 3)
-    rows = -(-n // columns)
+    columns = min(max(n, 1), 3)
+    rows = max(-(-n // columns), 1)  # one blank panel where there is nothing to show
     figure, grid = plt.subplots(
         rows, columns, figsize=(width * columns, height * rows), sharex=True, sharey=True, layout="constrained",
         squeeze=False,
@@ -143,11 +143,8 @@ def learning_curves(curves: pd.DataFrame, methods: Sequence[str], *, value: str 
     """
     curves = curves[curves["method"].isin(methods)].dropna(subset=[value])
     panels = [method for method in methods if (curves["method"] == method).any()]
-    columns = max(1, len(panels))  # an empty panel where there is nothing to show
-    figure, grid = plt.subplots(
-        1, columns, figsize=(2.6 * columns + 0.6, 3.0), sharey=True, layout="constrained", squeeze=False
-    )
-    for ax, method in zip(grid[0], panels, strict=False):
+    figure, axes = _panels(len(panels), 2.6, 2.4)
+    for ax, method in zip(axes, panels, strict=True):
         part = curves[curves["method"] == method]
         colour = METHOD_COLOURS.get(method, "black")
         for _, run in part.groupby("seed"):
@@ -162,13 +159,9 @@ def learning_curves(curves: pd.DataFrame, methods: Sequence[str], *, value: str 
 def parity(predictions: pd.DataFrame, methods: Sequence[str], *, unit: str) -> Figure:
     """Prediction against measurement of every test sample of every run, one panel per method."""
     panels = [method for method in methods if (predictions["method"] == method).any()]
-    columns = max(1, len(panels))
-    figure, grid = plt.subplots(
-        1, columns, figsize=(2.7 * columns + 0.5, 3.1), sharex=True, sharey=True, layout="constrained",
-        squeeze=False,
-    )  # fmt: skip
+    figure, axes = _panels(len(panels), 2.6, 2.7)
     ends = [predictions["target"].min(), predictions["target"].max()]
-    for ax, method in zip(grid[0], panels, strict=False):
+    for ax, method in zip(axes, panels, strict=True):
         part = predictions[predictions["method"] == method]
         colour = METHOD_COLOURS.get(method, "black")
         ax.scatter(part["target"], part["prediction"], s=7, alpha=0.3, color=colour, linewidths=0)

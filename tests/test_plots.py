@@ -1,0 +1,282 @@
+"""The figures: what is drawn where, read from the axes, not from pixels."""
+
+from __future__ import annotations
+
+import math
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_rgb
+
+from rnclib import plots, results
+
+MAE = {"RnC(L1)": [0.20, 0.22, 0.27], "L1": [0.30, 0.28, 0.35], "my own": [0.5, 0.6, 0.4]}
+
+
+@pytest.fixture(autouse=True)
+def figures_are_closed():
+    with mpl.rc_context():
+        yield
+    plt.close("all")
+
+
+def runs_of(values):
+    rows = [
+        {"split": "random", "method": method, "seed": seed, "test_mae": mae, "n_test": 10, "n_train": 80}
+        for method, maes in values.items()
+        for seed, mae in enumerate(maes)
+    ]
+    return pd.DataFrame(rows)
+
+
+def drawn(figure):
+    """Draw it, which is when some mistakes come out."""
+    figure.canvas.draw()
+    return figure
+
+
+def rows_of(ax):
+    return [label.get_text() for label in ax.get_yticklabels()]
+
+
+def panels_of(figure):
+    return [ax for ax in figure.axes if ax.get_visible()]
+
+
+# --- errors of each run ---------------------------------------------------------------------------------
+
+
+def test_errors_shows_every_run_the_mean_and_its_interval():
+    published = pd.Series({"L1": 0.247, "L2": 0.3})
+    ax = plots.errors(runs_of(MAE), "test_mae", label="test MAE", published=published)
+    drawn(ax.figure)
+    order = ["L1", "RnC(L1)", "my own"]  # the house's order, then strangers
+    assert rows_of(ax) == order
+    assert ax.get_xlabel() == "test MAE"
+    summary = results.summarise(runs_of(MAE), "test_mae")
+    clouds = [points for points in ax.collections if len(points.get_offsets()) == 3]
+    assert len(clouds) == len(ax.containers) == 3
+    for row, method in enumerate(order):
+        x, y = clouds[row].get_offsets().T
+        assert sorted(x) == pytest.approx(sorted(MAE[method]))
+        assert np.abs(y - row).max() < 0.3
+        point, _, (bar,) = ax.containers[row]
+        assert (point.get_xdata()[0], point.get_ydata()[0]) == pytest.approx((summary.loc[method, "mean"], row))
+        ends = bar.get_segments()[0]
+        assert ends[:, 0] == pytest.approx(summary.loc[method, ["low", "high"]].to_numpy(float))
+        assert (ends[:, 1] == row).all()
+    diamonds = [line for line in ax.lines if line.get_marker() == "D" and len(line.get_xdata())]
+    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in diamonds] == [(0.247, 0)]
+    (legend,) = [*ax.figure.legends, *filter(None, [ax.get_legend()])]
+    assert len(legend.get_texts()) == 2
+
+
+def test_errors_leaves_out_what_diverged():
+    runs = runs_of({"L1": [0.3, math.nan, 0.4], "L2": [math.nan] * 3, "Huber": [0.2, math.nan, math.nan]})
+    ax = plots.errors(runs, "test_mae", label="test MAE")
+    drawn(ax.figure)
+    assert rows_of(ax) == ["L1", "Huber"]
+    assert [len(points.get_offsets()) for points in ax.collections if len(points.get_offsets())][:1] == [2]
+    assert len(ax.containers[1][2]) == 0  # one run has no interval
+
+
+def test_errors_of_nothing_is_an_empty_figure():
+    drawn(plots.errors(runs_of({"L2": [math.nan] * 3}), "test_mae", label="test MAE").figure)
+
+
+def test_errors_draws_into_the_axes_it_is_given():
+    _, (left, right) = plt.subplots(1, 2)
+    assert plots.errors(runs_of(MAE), "test_mae", label="test MAE", ax=right) is right
+    drawn(right.figure)
+    assert not left.collections and not left.lines
+
+
+# --- paired differences ---------------------------------------------------------------------------------
+
+
+def test_differences_shows_each_interval_and_the_line_of_no_difference():
+    comparison = results.compare(runs_of(MAE), "test_mae", "L1")
+    ax = plots.differences(comparison, label="difference")
+    drawn(ax.figure)
+    assert rows_of(ax) == ["RnC(L1)", "my own"]
+    assert ax.yaxis_inverted()  # the first method is on top
+    for row, method in enumerate(rows_of(ax)):
+        point, _, (bar,) = ax.containers[row]
+        assert (point.get_xdata()[0], point.get_ydata()[0]) == pytest.approx((comparison.loc[method, "mean"], row))
+        expected = comparison.loc[method, ["low", "high"]].to_numpy(float)
+        assert bar.get_segments()[0][:, 0] == pytest.approx(expected)
+    assert point.get_color() == "black" and to_rgb(ax.containers[0][0].get_color()) == to_rgb(
+        plots.METHOD_COLOURS["RnC(L1)"]
+    )
+    assert any(list(line.get_xdata()) == [0, 0] for line in ax.lines)
+
+
+def test_differences_without_an_interval_or_without_a_method():
+    one = results.compare(runs_of({"L1": [0.3], "L2": [0.25]}), "test_mae", "L1")
+    ax = plots.differences(one, label="difference")
+    drawn(ax.figure)
+    assert len(ax.containers) == 1 and len(ax.containers[0][2]) == 0
+    none = results.compare(runs_of({"L1": [0.3, 0.2]}), "test_mae", "L1")
+    drawn(plots.differences(none, label="difference").figure)
+
+
+# --- learning curves ------------------------------------------------------------------------------------
+
+
+def curves_of(methods, seeds=3):
+    return pd.DataFrame(
+        [
+            {
+                "method": method, "seed": seed, "stage": "end-to-end", "split": "random", "epoch": epoch,
+                "train_loss": 2.0 / epoch + seed, "val_loss": 1.0 / epoch + seed,
+            }
+            for method in methods for seed in range(seeds) for epoch in (1, 2, 4)
+        ]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "top"), [("val_loss", 1.0), ("train_loss", 2.0)])
+def test_learning_curves_shows_each_run_and_their_median(value, top):
+    figure = drawn(plots.learning_curves(curves_of(["L1", "RnC(L1)"]), ["RnC(L1)", "L2", "L1"], value=value))
+    panels = panels_of(figure)
+    assert [ax.get_title() for ax in panels] == ["RnC(L1)", "L1"]
+    for ax in panels:
+        assert ax.get_yscale() == "log"
+        *runs, median = ax.lines
+        assert len(runs) == 3
+        for seed, line in enumerate(runs):
+            assert line.get_xdata().tolist() == [1, 2, 4]
+            assert line.get_ydata() == pytest.approx([top + seed, top / 2 + seed, top / 4 + seed])
+        assert median.get_ydata() == pytest.approx([top + 1, top / 2 + 1, top / 4 + 1])
+        assert median.get_linewidth() > 2 * runs[0].get_linewidth()
+        assert ax.get_shared_y_axes().joined(ax, panels[0])
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 7])
+def test_there_is_a_panel_for_each_method(n):
+    methods = list(plots.METHOD_COLOURS)[:n]
+    figure = drawn(plots.learning_curves(curves_of(methods), methods))
+    assert [ax.get_title() for ax in panels_of(figure)] == methods
+
+
+def test_learning_curves_of_nothing_is_an_empty_figure():
+    nothing = curves_of(["L2"]).assign(val_loss=math.nan)
+    for curves in (nothing, nothing[:0], results.curves([diverged()])):
+        figure = drawn(plots.learning_curves(curves, ["L1", "L2"]))
+        assert not any(ax.lines for ax in figure.axes)
+
+
+def diverged():
+    return {
+        "experiment": "esol", "dataset": "esol", "profile": "quick", "split": "random", "method": "L2", "seed": 0,
+        "data": {"checksum": "0" * 64}, "stages": [], "metrics": {},
+        "test": {"index": [1], "target": [0.5], "prediction": []},
+    }  # fmt: skip
+
+
+# --- parity and error by range --------------------------------------------------------------------------
+
+PREDICTIONS = pd.DataFrame(
+    [
+        {"method": method, "split": "random", "seed": seed, "index": i, "target": target, "prediction": target + gap}
+        for method, gap in (("L1", 1.0), ("RnC(L1)", -0.5))
+        for seed in range(2)
+        for i, target in enumerate([-5.0, -3.5, -1.0, 0.5])
+    ]
+)
+
+
+def test_parity_shows_every_prediction_and_the_diagonal():
+    figure = drawn(plots.parity(PREDICTIONS, ["RnC(L1)", "Huber", "L1"], unit="log mol/L"))
+    panels = panels_of(figure)
+    assert [ax.get_title() for ax in panels] == ["RnC(L1)", "L1"]
+    for ax, gap in zip(panels, (-0.5, 1.0), strict=True):
+        (points,) = ax.collections
+        x, y = points.get_offsets().T
+        assert sorted(x) == sorted([-5.0, -3.5, -1.0, 0.5] * 2)
+        np.testing.assert_allclose(y - x, gap)
+        (diagonal,) = ax.lines
+        assert list(diagonal.get_xdata()) == list(diagonal.get_ydata()) == [-5.0, 0.5]
+        assert ax.get_aspect() == 1
+
+
+def test_parity_of_nothing_is_an_empty_figure():
+    for predictions in (PREDICTIONS, results.predictions([diverged()])):
+        assert not any(ax.collections for ax in drawn(plots.parity(predictions, ["Huber"], unit="u")).axes)
+
+
+def test_error_by_range_is_the_mean_over_runs_of_each_runs_mean():
+    predictions = PREDICTIONS.copy()
+    predictions.loc[(predictions["method"] == "L1") & (predictions["seed"] == 1), "prediction"] += 1.0
+    ax = plots.error_by_range(predictions, ["L1", "RnC(L1)", "L2"], [-6, -3, 0, 2], unit="log mol/L")
+    drawn(ax.figure)
+    assert [line.get_label() for line in ax.lines] == ["L1", "RnC(L1)"]
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [1.5, 1.5, 1.5])  # 1 in one run, 2 in the other
+    np.testing.assert_allclose(ax.lines[1].get_ydata(), [0.5, 0.5, 0.5])
+    counts = [label.get_text().split("\n")[1].split()[0] for label in ax.get_xticklabels()]
+    assert counts == ["2", "1", "1"]  # each molecule once, however many runs tested it
+    band = ax.collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == pytest.approx((1.25, 1.75))  # the quartiles of 1 and 2
+    assert ax.get_ylim()[0] == 0
+
+
+def test_ranges_include_their_upper_bound_and_the_first_its_lower():
+    ax = plots.error_by_range(PREDICTIONS, ["L1"], [-5, -3.5, 0.5], unit="u")
+    counts = [label.get_text().split("\n")[1].split()[0] for label in ax.get_xticklabels()]
+    assert counts == ["2", "2"]
+
+
+def test_ranges_without_a_sample_are_gaps():
+    ax = plots.error_by_range(PREDICTIONS, ["L1"], [-12, -8, -6, -4, 2, 4], unit="u")
+    drawn(ax.figure)
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [math.nan, math.nan, 1, 1, math.nan])
+    assert len(ax.get_xticklabels()) == 5
+    for predictions, methods in ((PREDICTIONS, ["Huber"]), (results.predictions([diverged()]), ["L2"])):
+        ax = plots.error_by_range(predictions, methods, [-6, 0, 2], unit="u")
+        assert not drawn(ax.figure).axes[0].lines
+
+
+# --- representations ------------------------------------------------------------------------------------
+
+
+def test_representations_shows_each_part_in_one_scale_of_colours():
+    def view(shift):
+        return pd.DataFrame(
+            {"part": ["train"] * 5 + ["val"] * 2 + ["test"] * 3, "target": np.arange(10.0) + shift,
+             "pc1": np.arange(10.0), "pc2": -np.arange(10.0)}
+        )  # fmt: skip
+
+    figure = drawn(plots.representations({"one": view(0), "two": view(5)}, label="solubility"))
+    by_title = {ax.get_title(): ax for ax in figure.axes if ax.get_title()}
+    assert list(by_title) == ["one: training molecules", "two: training molecules",
+                              "one: test molecules", "two: test molecules"]  # fmt: skip
+    for title, rows in (("one: training molecules", range(5)), ("two: test molecules", range(7, 10))):
+        (points,) = by_title[title].collections
+        assert points.get_offsets().tolist() == [[float(i), -float(i)] for i in rows]
+        assert points.get_array().tolist() == [float(i) + (5 if "two" in title else 0) for i in rows]
+        assert points.get_clim() == (0.0, 14.0)
+    assert any(ax.get_ylabel() == "solubility" for ax in figure.axes)
+
+
+def test_representations_of_nothing_is_an_empty_figure():
+    assert not any(ax.collections for ax in drawn(plots.representations({}, label="solubility")).axes)
+
+
+# --- the house's style ----------------------------------------------------------------------------------
+
+
+def test_every_method_of_the_chapters_has_a_colour():
+    from rnclib.experiment import BASELINES
+    from rnclib.protocols import ESOL_METHODS
+
+    assert {*ESOL_METHODS, *BASELINES} <= set(plots.METHOD_COLOURS)
+    of_networks = [to_rgb(plots.METHOD_COLOURS[m]) for m in ESOL_METHODS if not m.startswith("L2 (")]
+    assert len(set(of_networks)) == len(of_networks)
+
+
+def test_the_style_is_set_for_all_figures():
+    plots.use_style()
+    assert mpl.rcParams["axes.grid"] and mpl.rcParams["figure.facecolor"] == "white"
