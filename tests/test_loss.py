@@ -222,6 +222,30 @@ def test_large_float32_batches_keep_the_stated_accuracy(seed, M, kind, labels, s
     assert_close(got, expected, features, option["temperature"], option["feature_sim"], 1e-5, 1e-4)
 
 
+@pytest.mark.parametrize("reach", [0.01, 1, 10, 15.9, 17, 40, 60, 78, 120, 290, 310, 5000])
+@pytest.mark.parametrize("feat_dim", [2, 64])
+def test_accuracy_at_every_reach(reach, feat_dim):
+    """Around the switches between float32, float64 and logarithms."""
+    features = torch.randn(200, feat_dim, generator=torch.Generator().manual_seed(0))
+    features = features / features.norm(dim=1, keepdim=True) * reach * 2
+    labels = torch.arange(200) % 90
+    got = value_and_gradient(rnc_loss, features, labels)
+    expected = value_and_gradient(plain, features, labels)
+    assert_close(got, expected, features, 2.0, "l2", 1e-6, 2e-5)
+
+
+@pytest.mark.parametrize("apart", [1e-6, 1e-5, 1e-3, 0.03, 0.06, 0.2])
+@pytest.mark.parametrize("offset", [0, 100])
+def test_accuracy_of_close_pairs(apart, offset):
+    """Two nearly equal views of each sample, whose difference is what is left after all else cancels."""
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(64, 1, 3, generator=generator) + apart * torch.randn(64, 2, 3, generator=generator)
+    features, labels = features * 5 + offset, torch.arange(64)
+    got = value_and_gradient(rnc_loss, features, labels)
+    expected = value_and_gradient(plain, features, labels)
+    assert_close(got, expected, features, 2.0, "l2", 1e-6, 2e-5)
+
+
 def test_float32_arithmetic_is_used_where_it_suffices(monkeypatch):
     used = []
     inner = loss._sums_by_exponentials
