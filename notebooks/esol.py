@@ -57,7 +57,9 @@ dataset = resolve_dataset(dataset, profile, results_dir)
 splits = ["random", "scaffold"] if split == "both" else [split]
 grids = {
     kind: run_grid(
-        esol_grid(dataset=dataset, profile=profile, split=kind, loss=loss, n_seeds=n_seeds),
+        esol_grid(
+            dataset=dataset, profile=profile, split=kind, loss=loss, n_seeds=n_seeds
+        ),
         results_dir=results_dir,
         refresh=refresh,
     )
@@ -73,7 +75,11 @@ unit, baseline = (
     records[0]["data"]["unit"],
     next(m for m in ("L1", "L2 (lr 0.001)", "Huber") if m in set(runs[main].method)),
 )
-compared = [m for m in (baseline, "RnC(L1)+freeze", "RnC(L1)", "RnC(L2)", "RnC(Huber)") if m in set(runs[main].method)]
+compared = [
+    m
+    for m in (baseline, "RnC(L1)+freeze", "RnC(L1)", "RnC(L2)", "RnC(Huber)")
+    if m in set(runs[main].method)
+]
 data_notice(dataset, profile)
 
 # %% [markdown]
@@ -138,14 +144,20 @@ errors("mse", "esol-mse", "Mean squared error (MSE)")
 
 # %% tags=["hide-input"]
 Table(
-    results.error_table(runs[main], {"test_mae_raw": "MAE", "test_rmse_raw": "RMSE", "test_mse_raw": "MSE"}),
+    results.error_table(
+        runs[main],
+        {"test_mae_raw": "MAE", "test_rmse_raw": "RMSE", "test_mse_raw": "MSE"},
+    ),
     f"Test errors in log mol/L (MSE: squared): mean ± half its 95% interval. {source}.",
     name="esol-test-raw",
 )
 
 # %% tags=["hide-input"]
 Table(
-    results.error_table(runs[main], {"val_mae_raw": "MAE", "val_rmse_raw": "RMSE", "val_mse_raw": "MSE"}),
+    results.error_table(
+        runs[main],
+        {"val_mae_raw": "MAE", "val_rmse_raw": "RMSE", "val_mse_raw": "MSE"},
+    ),
     f"Validation errors in log mol/L (MSE: squared): mean ± half its 95% interval. {source}.",
     name="esol-validation-raw",
 )
@@ -192,7 +204,13 @@ def differences(comparison, name, where):
             "better": "Better on",
             "n": "Splits",
         },
-        format={"mean": "+.3f", "low": "+.3f", "high": "+.3f", "p": ".3f", "better": ".0%"},
+        format={
+            "mean": "+.3f",
+            "low": "+.3f",
+            "high": "+.3f",
+            "p": ".3f",
+            "better": ".0%",
+        },
     )
 
 
@@ -200,7 +218,10 @@ differences(comparison, "esol-differences", source)
 
 # %% tags=["hide-input"]
 Figure(
-    plots.differences(comparison, label=f"test MAE minus that of {baseline}, same split (left is better)"),
+    plots.differences(
+        comparison,
+        label=f"test MAE minus that of {baseline}, same split (left is better)",
+    ),
     f"Paired differences with 95% intervals. {source}.",
     name="esol-differences-figure",
     alt="Interval plot of each method's difference in test error from end-to-end training.",
@@ -213,7 +234,9 @@ Figure(
 without_stuck = runs[main][~results.stuck(runs[main])]
 usable = baseline in set(without_stuck["method"])
 differences(
-    results.compare(without_stuck, "test_mae", baseline), "esol-differences-unstuck", f"{source}, stuck runs left out"
+    results.compare(without_stuck, "test_mae", baseline),
+    "esol-differences-unstuck",
+    f"{source}, stuck runs left out",
 ) if usable else "Every run got stuck."
 
 # %% [markdown]
@@ -264,7 +287,9 @@ views = {
     if (v := results.view(records, m, results_dir)) is not None
 }
 Figure(
-    plots.representations(dict(list(views.items())[:2]), label=f"measured solubility, {unit}"),
+    plots.representations(
+        dict(list(views.items())[:2]), label=f"measured solubility, {unit}"
+    ),
     f"First two principal components of the features in split 0, in units of the first one's standard deviation. {source}.",
     name="esol-representations",
     alt="Scatter plots of two principal components for two encoders, training and test molecules, coloured by solubility.",
@@ -291,7 +316,13 @@ other = runs.get("scaffold") if main != "scaffold" else None
 where = source.replace(main, "scaffold")
 Table(
     results.error_table(
-        other, {"test_mae": "Test MAE", "test_rmse": "Test RMSE", "test_mae_raw": "Test MAE, log mol/L"}, median=False
+        other,
+        {
+            "test_mae": "Test MAE",
+            "test_rmse": "Test RMSE",
+            "test_mae_raw": "Test MAE, log mol/L",
+        },
+        median=False,
     ),
     f"Test errors on the scaffold splits, in standard deviations of the training target unless said otherwise: mean ± half its 95% interval. {where}.",
     name="esol-scaffold",
@@ -306,7 +337,12 @@ differences(
 # what the book's first page quotes
 glue(n_splits=int(runs[main]["seed"].nunique()), unit=unit)
 mae = results.error_table(runs[main], {"test_mae": "mae"}).set_index("Method")["mae"]
-short = {"L1": "l1", "RnC(L1)+freeze": "rnc_l1_freeze", "RnC(L1)": "rnc_l1", "extra trees": "extra_trees"}
+short = {
+    "L1": "l1",
+    "RnC(L1)+freeze": "rnc_l1_freeze",
+    "RnC(L1)": "rnc_l1",
+    "extra trees": "extra_trees",
+}
 glue(**{f"mae_{name}": mae[method] for method, name in short.items() if method in mae})
 glue(
     **{

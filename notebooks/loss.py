@@ -28,7 +28,9 @@ seed: int = 0  # of the random batches
 # %% tags=["remove-cell"]
 from rnclib.report import check_parameters
 
-check_parameters(globals(), temperature=(0.05, 10.0), n_samples=(4, 40), seed=(0, 2**31))
+check_parameters(
+    globals(), temperature=(0.05, 10.0), n_samples=(4, 40), seed=(0, 2**31)
+)
 
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt
@@ -91,7 +93,9 @@ literal, fast = literal_loss(v, y, temperature), rnc_loss(v, y, temperature=temp
 gradients = [torch.autograd.grad(value, v)[0] for value in (literal, fast)]
 print(f"literal loop {literal.item():.12f}")
 print(f"rnc_loss     {fast.item():.12f}")
-print(f"largest difference between the gradients {(gradients[0] - gradients[1]).abs().max():.1e}")
+print(
+    f"largest difference between the gradients {(gradients[0] - gradients[1]).abs().max():.1e}"
+)
 assert torch.allclose(literal, fast, rtol=0, atol=1e-10)
 assert torch.allclose(*gradients, rtol=0, atol=1e-10)
 
@@ -101,20 +105,28 @@ assert torch.allclose(*gradients, rtol=0, atol=1e-10)
 # Four people aged 20, 30, 40 and 70, somewhere in a plane. Twelve ordered pairs make twelve terms.
 
 # %% tags=["hide-input"]
-four = torch.tensor([[-1.0, 0.4], [0.2, -0.5], [1.1, 0.8], [2.6, -0.3]], dtype=torch.float64)
+four = torch.tensor(
+    [[-1.0, 0.4], [0.2, -0.5], [1.1, 0.8], [2.6, -0.3]], dtype=torch.float64
+)
 ages = torch.tensor([20, 30, 40, 70])
 s = -torch.cdist(four, four) / temperature
 terms = []
 for i in range(4):
     for j in sorted(set(range(4)) - {i}, key=lambda j: abs(int(ages[i] - ages[j]))):
-        competitors = [k for k in range(4) if k != i and abs(ages[i] - ages[k]) >= abs(ages[i] - ages[j])]
+        competitors = [
+            k
+            for k in range(4)
+            if k != i and abs(ages[i] - ages[k]) >= abs(ages[i] - ages[j])
+        ]
         terms.append({
             "anchor": str(int(ages[i])), "j": str(int(ages[j])), "d": int(abs(ages[i] - ages[j])),
             "competitors": ", ".join(str(int(ages[k])) for k in competitors),
             "s": float(s[i, j]), "term": float(torch.logsumexp(s[i, competitors], 0) - s[i, j]),
         })  # fmt: skip
 terms = pd.DataFrame(terms)
-assert np.isclose(terms["term"].mean(), rnc_loss(four, ages, temperature=temperature).item())
+assert np.isclose(
+    terms["term"].mean(), rnc_loss(four, ages, temperature=temperature).item()
+)
 Table(
     terms,
     f"The twelve terms of the loss, nearest label first for each anchor. Their mean, {terms['term'].mean():.4f}, is the loss.",
@@ -125,22 +137,45 @@ Table(
 )  # fmt: skip
 
 # %% tags=["hide-input"]
-figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.8), layout="constrained", width_ratios=[1, 1.25])
+figure, axes = plt.subplots(
+    1, 2, figsize=(9.5, 3.8), layout="constrained", width_ratios=[1, 1.25]
+)
 for i, j in [(1, 0), (1, 2), (1, 3)]:
     axes[0].plot(*four[[i, j]].T, color="0.6", lw=1, zorder=0)
 axes[0].scatter(*four.T, c=ages, cmap="viridis", s=420, edgecolor="white")
 for (x0, x1), age in zip(four.tolist(), ages.tolist(), strict=True):
-    axes[0].annotate(str(age), (x0, x1), ha="center", va="center", color="black" if age == 70 else "white")
-axes[0].set(title="embeddings, with distances from 30", xlim=(-1.7, 3.3), ylim=(-1.2, 1.5))
+    axes[0].annotate(
+        str(age),
+        (x0, x1),
+        ha="center",
+        va="center",
+        color="black" if age == 70 else "white",
+    )
+axes[0].set(
+    title="embeddings, with distances from 30", xlim=(-1.7, 3.3), ylim=(-1.2, 1.5)
+)
 axes[0].set_aspect("equal")
 for row, (j, competitors) in enumerate([(2, (0, 2, 3)), (0, (0, 2, 3)), (3, (3,))]):
     left = 0.0
     for k in sorted(competitors, key=lambda k: k != j):
         width = float(torch.softmax(s[1, list(competitors)], 0)[competitors.index(k)])
         colour = plt.get_cmap("viridis")((int(ages[k]) - 20) / 50)
-        axes[1].barh(row, width, left=left, color=colour, alpha=1 if k == j else 0.35, edgecolor="white")
+        axes[1].barh(
+            row,
+            width,
+            left=left,
+            color=colour,
+            alpha=1 if k == j else 0.35,
+            edgecolor="white",
+        )
         ink = "white" if k == j and k != 3 else "black"
-        axes[1].annotate(str(int(ages[k])), (left + width / 2, row), ha="center", va="center", color=ink)
+        axes[1].annotate(
+            str(int(ages[k])),
+            (left + width / 2, row),
+            ha="center",
+            va="center",
+            color=ink,
+        )
         left += width
 axes[1].set(
     yticks=range(3), yticklabels=["j = 40", "j = 20 (tie)", "j = 70"], xlim=(0, 1), title="anchor 30: who is picked?",
@@ -169,15 +204,32 @@ Figure(
 # coordinates' differences.
 
 # %%
-for features_shape, labels_shape in [((8, 2, 16), (8,)), ((8, 2, 16), (8, 1)), ((8, 2, 16), (8, 3)), ((8, 16), (8,))]:
-    features, labels = torch.randn(features_shape, generator=generator), torch.randn(labels_shape, generator=generator)
+for features_shape, labels_shape in [
+    ((8, 2, 16), (8,)),
+    ((8, 2, 16), (8, 1)),
+    ((8, 2, 16), (8, 3)),
+    ((8, 16), (8,)),
+]:
+    features, labels = (
+        torch.randn(features_shape, generator=generator),
+        torch.randn(labels_shape, generator=generator),
+    )
     value = rnc_loss(features, labels, temperature=temperature)
     M = features.numel() // features.shape[-1]
-    print(f"features {features_shape!s:12} labels {labels_shape!s:7} M = {M:2}  loss {value.item():.3f}")
+    print(
+        f"features {features_shape!s:12} labels {labels_shape!s:7} M = {M:2}  loss {value.item():.3f}"
+    )
 
-features, labels = torch.randn(8, 2, 16, generator=generator), torch.randn(8, generator=generator)
-views_as_samples = rnc_loss(features.flatten(0, 1), labels.repeat_interleave(2), temperature=temperature)
-assert torch.allclose(rnc_loss(features, labels, temperature=temperature), views_as_samples)
+features, labels = (
+    torch.randn(8, 2, 16, generator=generator),
+    torch.randn(8, generator=generator),
+)
+views_as_samples = rnc_loss(
+    features.flatten(0, 1), labels.repeat_interleave(2), temperature=temperature
+)
+assert torch.allclose(
+    rnc_loss(features, labels, temperature=temperature), views_as_samples
+)
 try:
     rnc_loss(features, labels.repeat(2))
 except ValueError as error:
@@ -224,14 +276,24 @@ figure, ax = plt.subplots(layout="constrained", figsize=(7.2, 3.8))
 bounds = []
 for (name, labels), marker in zip(patterns.items(), "osD^", strict=True):
     bound = rnc_lower_bound(labels)
-    losses = [rnc_loss(t * labels[:, None].double(), labels, temperature=temperature).item() for t in scales]
+    losses = [
+        rnc_loss(t * labels[:, None].double(), labels, temperature=temperature).item()
+        for t in scales
+    ]
     assert min(losses) >= bound - 1e-10 and abs(losses[-1] - bound) < 1e-6
     bounds.append({"labels": name, "bound": bound, "loss": losses[-1]})
     gap = np.array(losses) - bound
     ax.loglog(
-        scales[gap > 1e-9], gap[gap > 1e-9], marker=marker, markevery=4, ms=5, label=f"{name}: $L^\\star$ = {bound:.3f}"
+        scales[gap > 1e-9],
+        gap[gap > 1e-9],
+        marker=marker,
+        markevery=4,
+        ms=5,
+        label=f"{name}: $L^\\star$ = {bound:.3f}",
     )
-ax.set(xlabel="$t$, for embeddings $v = t\\,y$", ylabel="$L - L^\\star$", ylim=(1e-7, None))
+ax.set(
+    xlabel="$t$, for embeddings $v = t\\,y$", ylabel="$L - L^\\star$", ylim=(1e-7, None)
+)
 ax.legend()
 Figure(
     figure,
@@ -252,8 +314,13 @@ Table(
 # %%
 for labels in patterns.values():
     for spread in (0.1, 1, 10, 100):
-        random = spread * torch.randn(n_samples, 5, dtype=torch.float64, generator=generator)
-        assert rnc_loss(random, labels, temperature=temperature) >= rnc_lower_bound(labels) - 1e-12
+        random = spread * torch.randn(
+            n_samples, 5, dtype=torch.float64, generator=generator
+        )
+        assert (
+            rnc_loss(random, labels, temperature=temperature)
+            >= rnc_lower_bound(labels) - 1e-12
+        )
 
 # %% [markdown]
 # ## What a small loss guarantees
@@ -310,18 +377,37 @@ def step(optimiser, v, y):
 
 
 delta = 0.1
-free = (temperature * torch.randn(n_samples, 2, dtype=torch.float64, generator=generator)).requires_grad_()
-optimiser = torch.optim.LBFGS([free], max_iter=2, history_size=30, line_search_fn="strong_wolfe", tolerance_change=0)
+free = (
+    temperature * torch.randn(n_samples, 2, dtype=torch.float64, generator=generator)
+).requires_grad_()
+optimiser = torch.optim.LBFGS(
+    [free],
+    max_iter=2,
+    history_size=30,
+    line_search_fn="strong_wolfe",
+    tolerance_change=0,
+)
 bound, path = rnc_lower_bound(y), []
 for _ in range(90):
     before = free.detach().clone()
-    path.append({"gap": step(optimiser, free, y) - bound, "disorder": disorder(before, y, delta), "v": before})
+    path.append(
+        {
+            "gap": step(optimiser, free, y) - bound,
+            "disorder": disorder(before, y, delta),
+            "v": before,
+        }
+    )
 
-margin = min(2 * np.tanh(delta / 2) ** 2 / (n_samples - 1), np.log1p(2 / (np.exp(delta) * (1 + np.exp(delta)))))
+margin = min(
+    2 * np.tanh(delta / 2) ** 2 / (n_samples - 1),
+    np.log1p(2 / (np.exp(delta) * (1 + np.exp(delta)))),
+)
 margin /= n_samples * (n_samples - 1)
 guaranteed = [point for point in path if point["gap"] < margin]
 assert all(point["disorder"] == 0 for point in guaranteed)
-print(f"loss above its bound: {path[0]['gap']:.3f} at the start, {path[-1]['gap']:.1e} at the end")
+print(
+    f"loss above its bound: {path[0]['gap']:.3f} at the start, {path[-1]['gap']:.1e} at the end"
+)
 print(
     f"comparisons out of order (δ = {delta}): {path[0]['disorder']:.1%} at the start, {path[-1]['disorder']:.1%} at the end"
 )
@@ -330,17 +416,27 @@ print(
 )
 
 # %% tags=["hide-input"]
-figure, axes = plt.subplots(1, 3, figsize=(10, 3.3), layout="constrained", width_ratios=[1, 1, 1.25])
-for ax, point, title in zip(axes, (path[0], path[-1]), ("at random", "after the descent"), strict=False):
+figure, axes = plt.subplots(
+    1, 3, figsize=(10, 3.3), layout="constrained", width_ratios=[1, 1, 1.25]
+)
+for ax, point, title in zip(
+    axes, (path[0], path[-1]), ("at random", "after the descent"), strict=False
+):
     ax.scatter(*point["v"].T, c=y, cmap="viridis", s=45, edgecolor="white")
     ax.set(title=title, aspect="equal", xticklabels=[], yticklabels=[])
     ax.set_box_aspect(1)
     ax.set_adjustable("datalim")
-(left,) = axes[2].semilogy([max(point["gap"], 1e-13) for point in path], label="$L - L^\\star$")
+(left,) = axes[2].semilogy(
+    [max(point["gap"], 1e-13) for point in path], label="$L - L^\\star$"
+)
 axes[2].axhline(margin, color=left.get_color(), ls=":", lw=1)
-axes[2].annotate("guarantee", (len(path), margin), ha="right", va="bottom", color=left.get_color())
+axes[2].annotate(
+    "guarantee", (len(path), margin), ha="right", va="bottom", color=left.get_color()
+)
 other = axes[2].twinx()
-(right,) = other.plot([point["disorder"] for point in path], color="C1", ls="--", label="out of order")
+(right,) = other.plot(
+    [point["disorder"] for point in path], color="C1", ls="--", label="out of order"
+)
 other.set(ylim=(-0.02, 0.6), ylabel="share out of order")
 other.grid(False)
 axes[2].set(xlabel="step", title="loss and order")
@@ -374,7 +470,9 @@ Figure(
 # itself, of less than 1, so it is always pulled; the farthest is pushed by all the others.
 
 # %% tags=["hide-input"]
-random = temperature * torch.randn(n_samples, 3, dtype=torch.float64, generator=generator)
+random = temperature * torch.randn(
+    n_samples, 3, dtype=torch.float64, generator=generator
+)
 ordered = torch.sort(y).values
 similarity = (-torch.cdist(random, random) / temperature).requires_grad_()
 value = rnc_loss(random, ordered, temperature=1, feature_sim=lambda _: similarity)
@@ -385,15 +483,26 @@ with torch.no_grad():
     d = (ordered[:, None] - ordered).abs()
     for i in range(n_samples):
         others = [k for k in range(n_samples) if k != i]
-        D = {j: sum(similarity[i, k].exp() for k in others if d[i, k] >= d[i, j]) for j in others}
+        D = {
+            j: sum(similarity[i, k].exp() for k in others if d[i, k] >= d[i, j])
+            for j in others
+        }
         for k in others:
-            formula[i, k] = sum(similarity[i, k].exp() / D[j] for j in others if d[i, j] <= d[i, k]) - 1
+            formula[i, k] = (
+                sum(similarity[i, k].exp() / D[j] for j in others if d[i, j] <= d[i, k])
+                - 1
+            )
 formula /= n_samples * (n_samples - 1)
-assert torch.allclose(formula, gradient, atol=1e-12) and gradient.sum(1).abs().max() < 1e-12
+assert (
+    torch.allclose(formula, gradient, atol=1e-12)
+    and gradient.sum(1).abs().max() < 1e-12
+)
 
 figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.9), layout="constrained")
 scaled = (gradient * n_samples * (n_samples - 1)).numpy()
-image = axes[0].imshow(scaled, cmap="RdBu_r", vmin=-abs(scaled).max(), vmax=abs(scaled).max())
+image = axes[0].imshow(
+    scaled, cmap="RdBu_r", vmin=-abs(scaled).max(), vmax=abs(scaled).max()
+)
 figure.colorbar(image, ax=axes[0], label="pulled  ←  0  →  pushed", ticks=[0])
 every = max(1, n_samples // 8)
 axes[0].set(
@@ -406,11 +515,21 @@ force = -torch.autograd.grad(rnc_loss(moving, ages, temperature=temperature), mo
 assert force.sum(0).abs().max() < 1e-12
 axes[1].scatter(*four.T, c=ages, cmap="viridis", s=260, edgecolor="white")
 axes[1].quiver(
-    *four.T, *force.T, angles="xy", scale_units="xy", scale=float(force.norm(dim=1).max()) / 0.9, width=0.008, zorder=3
+    *four.T,
+    *force.T,
+    angles="xy",
+    scale_units="xy",
+    scale=float(force.norm(dim=1).max()) / 0.9,
+    width=0.008,
+    zorder=3,
 )
 for (x0, x1), age in zip(four.tolist(), ages.tolist(), strict=True):
-    axes[1].annotate(str(age), (x0, x1), xytext=(0, 12), textcoords="offset points", ha="center")
-axes[1].set(title="forces on the four samples", xlim=(-2, 3.8), ylim=(-1.6, 1.8), aspect="equal")
+    axes[1].annotate(
+        str(age), (x0, x1), xytext=(0, 12), textcoords="offset points", ha="center"
+    )
+axes[1].set(
+    title="forces on the four samples", xlim=(-2, 3.8), ylim=(-1.6, 1.8), aspect="equal"
+)
 Figure(
     figure,
     "Left: the gradient by similarities, samples sorted by label. Near the diagonal, where labels are close, samples are pulled together; far from it they are "
@@ -433,8 +552,12 @@ with torch.no_grad():
     d_i, order = (y[others] - y[i]).abs().sort(descending=True)
     running = torch.exp(-(v[others] - v[i]).norm(dim=1) / temperature)[order].cumsum(0)
     run_end = torch.searchsorted(-d_i, -d_i, right=True) - 1
-    anchor_loss = (running[run_end].log() + (v[others] - v[i]).norm(dim=1)[order] / temperature).mean()
-assert torch.isclose(anchor_loss, rnc_loss(v, y, temperature=temperature, reduction="none")[i])
+    anchor_loss = (
+        running[run_end].log() + (v[others] - v[i]).norm(dim=1)[order] / temperature
+    ).mean()
+assert torch.isclose(
+    anchor_loss, rnc_loss(v, y, temperature=temperature, reduction="none")[i]
+)
 
 # %% [markdown]
 # Samples with equal labels can share the sort, the distances are a matrix product, and the gradient can be made block by block along

@@ -12,6 +12,7 @@ import queue
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from multiprocessing import Manager
@@ -451,7 +452,14 @@ class Grid:
     trained: list[Config] = field(default_factory=list)
 
     def __str__(self) -> str:
-        return f"{len(self.loaded)} runs loaded from the store, {len(self.trained)} trained now"
+        def listed(configs: list[Config]) -> str:
+            counts = Counter(config.method for config in configs)
+            return f" ({', '.join(f'{n} × {method}' for method, n in counts.items())})" if counts else ""
+
+        return (
+            f"{len(self.loaded)} runs loaded from the store{listed(self.loaded)}; "
+            f"{len(self.trained)} trained now{listed(self.trained)}"
+        )
 
 
 def run_grid(

@@ -215,7 +215,7 @@ def test_a_run_that_diverges_is_recorded_as_such(tmp_path):
 
 def test_a_grid_trains_what_is_missing_and_loads_the_rest(tmp_path):
     first = run_grid(configs("training mean", "L1"), results_dir=tmp_path, progress=False)
-    assert str(first) == "0 runs loaded from the store, 2 trained now"
+    assert str(first) == "0 runs loaded from the store; 2 trained now (1 × L1, 1 × training mean)"
     every = configs("L1", "training mean", "RnC(L1)+freeze")
     second = run_grid(every, results_dir=tmp_path, progress=False)
     assert [config.method for config in second.trained] == ["RnC(L1)+freeze"]

@@ -51,9 +51,7 @@ def use_root_toc(app: Sphinx, config: Any) -> None:
 def complete_toc(book: Path) -> dict[str, Any]:
     """Return the book's table of contents with the pages that lie in `book/local/`."""
     toc = yaml.safe_load((book.parent / "_toc.yml").read_text(encoding="utf-8"))
-    published = [
-        Path(chapter["file"]).name for part in toc.get("parts", []) for chapter in part.get("chapters", [])
-    ]
+    published = [Path(chapter["file"]).name for part in toc.get("parts", []) for chapter in part.get("chapters", [])]
     # In the order of the published chapters, then whatever else there is.
     present = sorted(
         (path.stem for path in (book / LOCAL).glob("*.ipynb")),
