@@ -314,7 +314,7 @@ def _label_distances(y, rows, label_diff):
         return _square(label_diff(y), len(y), "label_diff")[rows]
     if y.shape[1] == 1:
         return (y[rows] - y.T).abs()
-    total = 0
+    total = torch.zeros((), dtype=y.dtype, device=y.device)
     for column in y.T:
         term = (column[rows, None] - column).abs()
         total = total + (term * term if label_diff == "l2" else term)
