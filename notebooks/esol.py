@@ -50,7 +50,7 @@ check_parameters(
 from rnclib import plots, results
 from rnclib.experiment import resolve_dataset, run_grid
 from rnclib.protocols import ESOL_PUBLISHED, esol_grid
-from rnclib.report import Figure, Table, data_notice, glue
+from rnclib.report import Figure, Notice, Table, data_notice, glue
 
 plots.use_style()
 dataset = resolve_dataset(dataset, profile, results_dir)
@@ -238,6 +238,24 @@ differences(
     "esol-differences-unstuck",
     f"{source}, stuck runs left out",
 ) if usable else "Every run got stuck."
+
+# %% tags=["hide-input"]
+verdicts = results.verdicts(comparison)
+said = {
+    "lower": "Lower error than {}",
+    "higher": "Higher error than {}",
+    "undecided": "Undecided, the interval holds zero",
+}
+Notice(
+    " ".join(
+        f"**{text.format(baseline)}:** {', '.join(verdicts.index[verdicts == verdict])}."
+        for verdict, text in said.items()
+        if (verdicts == verdict).any()
+    )
+    + f" {source}.",
+    kind="important",
+    title="Whole interval on one side of zero, or not",
+)
 
 # %% [markdown]
 # ## Where the errors are

@@ -34,6 +34,7 @@ __all__ = [
     "stuck",
     "stuck_table",
     "summarise",
+    "verdicts",
     "view",
     "write",
 ]
@@ -440,3 +441,12 @@ def compare(runs: pd.DataFrame, metric: str, baseline: str, methods: Iterable[st
         }  # fmt: skip
     columns = ["mean", "low", "high", "p", "better", "n"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("method")
+
+
+def verdicts(comparison: pd.DataFrame) -> pd.Series:
+    """What each row of `compare` allows one to say: ``'lower'``, ``'higher'`` or ``'undecided'``.
+
+    Lower or higher than the baseline only if the whole 95% interval lies on that side of zero.
+    """
+    decided = np.select([comparison["high"] < 0, comparison["low"] > 0], ["lower", "higher"], "undecided")
+    return pd.Series(decided, index=comparison.index, name="verdict")
