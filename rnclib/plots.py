@@ -128,6 +128,8 @@ def _panels(n: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
     )  # fmt: skip
     for ax in grid.flat[n:]:
         ax.set_visible(False)
+    for ax in grid.flat[max(n - columns, 0) : n]:  # the lowest of each column has the numbers
+        ax.tick_params(labelbottom=True)
     return figure, list(grid.flat[:n])
 
 

@@ -159,7 +159,11 @@ def test_learning_curves_shows_each_run_and_their_median(value, top):
 def test_there_is_a_panel_for_each_method(n):
     methods = list(plots.METHOD_COLOURS)[:n]
     figure = drawn(plots.learning_curves(curves_of(methods), methods))
-    assert [ax.get_title() for ax in panels_of(figure)] == methods
+    panels = panels_of(figure)
+    assert [ax.get_title() for ax in panels] == methods
+    columns = {round(ax.get_position().x0, 2): ax for ax in panels}  # the lowest of each
+    for ax in columns.values():
+        assert any(label.get_visible() and label.get_text() for label in ax.get_xticklabels())
 
 
 def test_learning_curves_of_nothing_is_an_empty_figure():

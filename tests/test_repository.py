@@ -1,0 +1,397 @@
+"""The house itself: which room may use which, what it needs to run, and what lies in the repository."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import rnclib
+
+ROOT = Path(__file__).resolve().parents[1]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+# --- who imports whom -----------------------------------------------------------------------------------
+
+# For each module: the modules of rnclib that it uses (exactly), and the packages it may use besides the
+# standard library. A new arrow is a decision about the design, and is made here.
+ROOMS: dict[str, tuple[set[str], set[str]]] = {
+    "rnclib": ({"rnclib.loss"}, set()),
+    "rnclib.loss": (set(), {"torch"}),
+    "rnclib.metrics": (set(), {"numpy", "scipy"}),
+    "rnclib.data": (set(), {"numpy"}),
+    "rnclib.data.molecules": ({"rnclib.data"}, {"numpy", "torch", "torch_geometric", "rdkit"}),
+    "rnclib.data.esol": ({"rnclib.data", "rnclib.data.molecules"}, {"numpy", "pandas", "pooch", "rdkit"}),
+    "rnclib.encoders": (set(), {"torch", "torch_geometric"}),
+    "rnclib.training": ({"rnclib.loss"}, {"numpy", "torch", "lightning_fabric"}),
+    "rnclib.results": (set(), {"numpy", "pandas", "scipy"}),
+    "rnclib.experiment": (
+        {
+            "rnclib.data",
+            "rnclib.data.esol",
+            "rnclib.data.molecules",
+            "rnclib.encoders",
+            "rnclib.metrics",
+            "rnclib.results",
+            "rnclib.training",
+        },
+        {"numpy", "torch", "lightning_fabric", "joblib", "sklearn", "tqdm"},
+    ),
+    "rnclib.protocols": ({"rnclib.experiment", "rnclib.training"}, {"pandas"}),
+    "rnclib.plots": ({"rnclib.results"}, {"numpy", "pandas", "matplotlib", "seaborn"}),
+    "rnclib.benchmark": ({"rnclib.loss", "rnclib.results"}, {"numpy", "pandas", "torch"}),
+    "rnclib.report": (set(), {"pandas", "matplotlib", "IPython", "nbformat", "papermill"}),
+}
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for path in sorted((ROOT / "rnclib").rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imports_of(source: str, module: str, known: set[str], *, package: bool = False) -> set[str]:
+    """Modules of `known`, and packages from elsewhere, that a source uses anywhere but for type checking."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            node.body = [ast.Pass()]
+
+    def resolved(name: str) -> str:
+        while name not in known and name.startswith("rnclib."):
+            name = name.rpartition(".")[0]
+        return name if name in known else name.partition(".")[0]
+
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {resolved(alias.name) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = module.split(".")[: len(module.split(".")) - node.level + package]
+            start = ".".join([*above, *filter(None, [node.module])]) if node.level else node.module
+            found |= {resolved(f"{start}.{alias.name}") for alias in node.names}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+            found |= {resolved(a.value) for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)}
+    return found - {module}
+
+
+def arrows() -> dict[str, set[str]]:
+    known = modules()
+    return {
+        name: imports_of(path.read_text(encoding="utf-8"), name, set(known), package=path.name == "__init__.py")
+        for name, path in known.items()
+    }
+
+
+def faults(found: dict[str, set[str]], rooms: dict[str, tuple[set[str], set[str]]]) -> list[str]:
+    """What a reader of `rooms` would be told wrongly."""
+    told = [f"{name} has no room in the table" for name in found.keys() - rooms.keys()]
+    for name in found.keys() & rooms.keys():
+        ours, others = rooms[name]
+        inside = {used for used in found[name] if used.partition(".")[0] == "rnclib"}
+        told += [f"{name} uses {used}" for used in inside - ours]
+        told += [f"{name} no longer uses {used}" for used in ours - inside]
+        told += [f"{name} uses {used}" for used in found[name] - inside - others - sys.stdlib_module_names]
+    return sorted(told)
+
+
+def reach(start: str, found: dict[str, set[str]]) -> set[str]:
+    seen, waiting = set(), [start]
+    while waiting:
+        for used in found.get(waiting.pop(), set()) - seen:
+            seen.add(used)
+            waiting.append(used)
+    return seen
+
+
+def test_each_module_uses_what_its_room_allows():
+    assert faults(arrows(), ROOMS) == []
+
+
+def test_the_arrows_keep_the_principles_of_the_design():
+    found = arrows()
+    for name in found:
+        assert name not in reach(name, found), f"{name} is in a circle of imports"
+    for name in ("rnclib.results", "rnclib.metrics", "rnclib.plots", "rnclib.report"):
+        assert not reach(name, found) & {"torch", "torch_geometric", "lightning_fabric", "rnclib.training"}, name
+    for name in ("rnclib.loss", "rnclib.training", "rnclib.encoders", "rnclib.data.esol", "rnclib.data.molecules"):
+        assert not reach(name, found) & {"rnclib.results", "rnclib.experiment", "rnclib.report"}, name
+    for name in found:
+        if name.startswith("rnclib.data"):
+            assert not reach(name, found) & {"rnclib.training", "rnclib.encoders", "rnclib.loss"}, name
+    assert {name for name in found if "rnclib.experiment" in found[name]} <= {"rnclib.protocols"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from rnclib import results",
+        "from rnclib.results import load",
+        "import rnclib.results",
+        "import rnclib.results as r",
+        "from . import results",
+        "from .results import load",
+        "def later():\n    from rnclib import results",
+        "import importlib\nimportlib.import_module('rnclib.results')",
+        "try:\n    from rnclib import metrics, results\nexcept ImportError:\n    pass",
+    ],
+)
+def test_a_forbidden_arrow_is_found(line):
+    found = arrows()
+    source = modules()["rnclib.training"].read_text(encoding="utf-8") + "\n" + line + "\n"
+    found["rnclib.training"] = imports_of(source, "rnclib.training", set(found))
+    assert "rnclib.training uses rnclib.results" in faults(found, ROOMS)
+    assert "rnclib.results" in reach("rnclib.training", found)
+
+
+def test_forbidden_packages_and_unknown_rooms_are_found():
+    found = arrows()
+    found["rnclib.results"] = found["rnclib.results"] | {"torch"}
+    found["rnclib.drawer"] = {"rnclib.experiment"}
+    found["rnclib.training"] = found["rnclib.training"] - {"rnclib.loss"}
+    assert faults(found, ROOMS) == [
+        "rnclib.drawer has no room in the table",
+        "rnclib.results uses torch",
+        "rnclib.training no longer uses rnclib.loss",
+    ]
+    assert imports_of("if TYPE_CHECKING:\n    import torch\nimport os", "rnclib.results", set(found)) == {"os"}
+    assert imports_of("from . import esol", "rnclib.data", set(found), package=True) == {"rnclib.data.esol"}
+
+
+def writes(source: str, function: str = "write") -> bool:
+    """Whether a source writes records: calls `results.write`, or takes `write` from the store."""
+    return any(
+        (isinstance(node, ast.Call) and re.fullmatch(rf"(\w+\.)*results\.{function}", ast.unparse(node.func)))
+        or (
+            isinstance(node, ast.ImportFrom)
+            and (node.module or "").endswith("results")
+            and any(alias.name == function for alias in node.names)
+        )
+        for node in ast.walk(ast.parse(source))
+    )
+
+
+def test_only_the_experiment_writes_records():
+    sources = {name: path.read_text(encoding="utf-8") for name, path in modules().items()}
+    sources |= {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "notebooks").glob("*.py")}
+    assert {name for name, source in sources.items() if writes(source)} == {"rnclib.experiment"}
+    # figures of the benchmark are no runs, and lie in a folder of their own
+    others = {name for name, source in sources.items() if writes(source, "write_text")}
+    assert others <= {"rnclib.experiment", "rnclib.benchmark"}
+    assert writes("from rnclib.results import write") and writes("import rnclib\nrnclib.results.write(1, 2)")
+    assert not writes("from rnclib.results import load") and not writes("results.write_text(1, 2)")
+
+
+# --- what an import needs -------------------------------------------------------------------------------
+
+
+def run_python(program: str) -> str:
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_the_library_and_its_report_do_not_import_torch():
+    program = """
+import sys
+import rnclib, rnclib.report
+assert "torch" not in sys.modules and "numpy" not in sys.modules, "import rnclib, rnclib.report"
+import rnclib.results, rnclib.metrics, rnclib.plots
+assert "torch" not in sys.modules, "import rnclib.results, rnclib.metrics, rnclib.plots"
+assert set(rnclib.__all__) <= set(dir(rnclib))
+from rnclib import RnCLoss
+assert "torch" in sys.modules
+print(RnCLoss.__module__)
+"""
+    assert run_python(program).strip() == "rnclib.loss"
+
+
+def test_the_library_imports_without_the_notebook_stack():
+    names = sorted(modules().keys() - {"rnclib.plots"})
+    program = f"""
+import importlib, sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {{"papermill", "jupytext", "seaborn", "matplotlib", "ipykernel", "nbformat",
+                                     "IPython", "jupyter_book", "sphinx"}}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Absent())
+for name in {names!r}:
+    importlib.import_module(name)
+try:
+    import matplotlib
+except ModuleNotFoundError:
+    print("absent")
+"""
+    assert run_python(program).strip() == "absent"
+
+
+def test_an_unknown_name_of_the_package_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="RnCLos"):
+        _ = rnclib.RnCLos
+
+
+# --- the environment ------------------------------------------------------------------------------------
+
+
+def direct_dependencies() -> list[Requirement]:
+    project = PYPROJECT["project"]
+    listed = [*project["dependencies"], *(d for extra in project["optional-dependencies"].values() for d in extra)]
+    return [r for r in map(Requirement, listed) if canonicalize_name(r.name) != "rnclib"]
+
+
+def pins(text: str) -> dict[str, str]:
+    found = {}
+    for line in text.splitlines():
+        line = line.partition("#")[0].strip()
+        if line:
+            assert re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!+_-]+", line), f".constraints.txt: {line}"
+            name, _, version = line.partition("==")
+            assert canonicalize_name(name) not in found, f".constraints.txt: {name} twice"
+            found[canonicalize_name(name)] = version
+    return found
+
+
+def unmet(requirements: list[Requirement], pinned: dict[str, str]) -> list[str]:
+    told = []
+    for requirement in requirements:
+        version = pinned.get(canonicalize_name(requirement.name))
+        if version is None or not requirement.specifier.contains(version, prereleases=True):
+            told.append(f"{requirement}: pinned is {version}")
+    return told
+
+
+def test_every_direct_dependency_is_pinned_at_a_version_that_will_do():
+    pinned = pins((ROOT / ".constraints.txt").read_text(encoding="utf-8"))
+    assert len(direct_dependencies()) > 15
+    assert unmet(direct_dependencies(), pinned) == []
+    wrong = [Requirement("torch>=99"), Requirement("no-such-package"), Requirement("numpy")]
+    assert unmet(wrong, pinned) == [f"torch>=99: pinned is {pinned['torch']}", "no-such-package: pinned is None"]
+
+
+def test_no_dependency_names_an_address():
+    assert not [str(r) for r in direct_dependencies() if r.url]
+
+
+def test_conda_sets_up_what_make_sets_up():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    assert environment["name"] == "rnclib"
+    *conda, pip = environment["dependencies"]
+    assert "python=3.11" in conda and "pip" in conda
+    assert [line.partition("=")[0] for line in conda if line.partition("=")[0] not in ("python", "pip")] == []
+    # nothing but this checkout with its extras, at the pinned versions
+    installed = [line for line in pip["pip"] if line != "-c .constraints.txt"]
+    assert len(pip["pip"]) - len(installed) == 1 and len(installed) == 1
+    extras = re.fullmatch(r"-e \.\[([a-z,]+)\]", installed[0])
+    assert extras, installed
+    named = set(extras[1].split(","))
+    made = re.search(r"install .*-c \.constraints\.txt -e '\.\[([a-z,]+)\]'", (ROOT / "Makefile").read_text())
+    assert made, "the Makefile installs something else"
+    assert named == set(made[1].split(","))
+    assert reached_extras(named) == set(PYPROJECT["project"]["optional-dependencies"])
+
+
+def reached_extras(named: set[str]) -> set[str]:
+    """The extras named, and those that they contain in turn."""
+    declared = PYPROJECT["project"]["optional-dependencies"]
+    inner = {
+        extra
+        for name in named
+        for requirement in map(Requirement, declared[name])
+        if canonicalize_name(requirement.name) == "rnclib"
+        for extra in requirement.extras
+    }
+    return named if inner <= named else reached_extras(named | inner)
+
+
+def test_python_3_11_is_enough():
+    from packaging.specifiers import SpecifierSet
+
+    assert SpecifierSet(PYPROJECT["project"]["requires-python"]).contains("3.11.0")
+
+
+def test_there_is_one_version_and_the_type_marker_is_shipped():
+    assert rnclib.__version__ == PYPROJECT["project"]["version"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation.get("version", rnclib.__version__) == rnclib.__version__
+    assert (ROOT / "rnclib" / "py.typed").is_file()
+    assert "py.typed" in PYPROJECT["tool"]["setuptools"]["package-data"]["rnclib"]
+
+
+# --- what lies in the repository ------------------------------------------------------------------------
+
+TOP_LEVEL = {
+    "book", "notebooks", "rnclib", "tests",
+    "_config.yml", "_toc.yml", "environment.yml", "pyproject.toml", "Makefile",
+    "README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE",
+}  # fmt: skip
+
+# of package registries; put together here so that this file does not name one
+HOSTS = [
+    "py" + "pi.org", "python" + "hosted.org", "py" + "pi.python", "ana" + "conda.org", "ana" + "conda.com",
+    "download.py" + "torch.org", "py" + "torch.org/whl", "pypi." + "nvidia", "npm" + "js.org", "np" + "mjs.com",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tracked() -> list[str]:
+    try:
+        listed = subprocess.run(
+            ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+        ).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        pytest.skip(f"not a git checkout: {error}")
+    return [name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+def named_hosts(text: str) -> list[str]:
+    return [host for host in HOSTS if host in text.lower()]
+
+
+def test_no_file_names_a_package_registry(tracked):
+    told = {}
+    for name in tracked:
+        content = (ROOT / name).read_bytes()
+        if b"\0" not in content and (hosts := named_hosts(content.decode("utf-8", errors="replace"))):
+            told[name] = hosts
+    assert told == {}
+    for host in HOSTS:
+        assert named_hosts(f"see https://{host.upper()}/simple") != []
+
+
+def test_the_top_level_holds_what_it_should(tracked):
+    names = {name.partition("/")[0] for name in tracked}
+    assert {name for name in names if not name.startswith(".")} <= TOP_LEVEL
+    assert {"LICENSE", "Makefile", "environment.yml", "pyproject.toml", "rnclib", "tests"} <= names
+
+
+def test_nothing_that_a_machine_makes_is_tracked(tracked):
+    made = re.compile(
+        r"(^|/)(\.venv|_build|__pycache__|\.ipynb_checkpoints|[^/]*\.egg-info)/"
+        r"|\.(tmp|pt|pyc)$|^book/(local|results/(quick|smoke))/|(^|/)delaney[^/]*\.csv$"
+    )
+    assert [name for name in tracked if made.search(name)] == []
+
+
+def test_the_own_runs_of_a_machine_are_ignored_and_published_ones_are_not(tracked):
+    def ignored(name):
+        return subprocess.run(["git", "check-ignore", "-q", name], cwd=ROOT, timeout=60).returncode == 0
+
+    for name in ("book/results/quick/esol/a.json", "book/results/smoke/esol/a.json", "book/local/esol.ipynb",
+                 "_build/html/index.html", ".venv/bin/python"):  # fmt: skip
+        assert ignored(name), name
+    for name in ("book/results/paper/esol/a.json", "book/chapters/esol.ipynb", "rnclib/new.py"):
+        assert not ignored(name), name
