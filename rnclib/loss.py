@@ -46,7 +46,10 @@ LABEL_DIFFS = ("l1", "l2")
 FEATURE_SIMS = ("l2", "cosine", "l1")
 REDUCTIONS = ("mean", "none")
 
-BLOCK = 2**22  # entries of a block of the M × M matrix: up to M = 2048 there is one block
+# Anchors are taken in blocks: so many that a block of the M × M matrix has BLOCK entries and stays in the cache, but
+# at least ANCHORS, for the matrix products' sake.
+BLOCK = 2**19
+ANCHORS = 64
 
 # What each precision is used for. The reach of a batch is its largest |s_ij|, halved: within these bounds exp(s)
 # keeps its accuracy and its range. Embeddings closer than `share` (or `slope` × reach) of the radius of the batch
@@ -252,7 +255,7 @@ def rnc_lower_bound(labels: Tensor, *, label_diff: str | Matrix = "l1", n_views:
     y = _comparable(labels.detach().reshape(len(labels), -1).repeat_interleave(n_views, dim=0), label_diff)
     M = len(y)
     total = 0.0
-    for rows in torch.arange(M, device=y.device).split(max(1, BLOCK // M)):
+    for rows in torch.arange(M, device=y.device).split(max(BLOCK // M, ANCHORS)):
         start, end = _runs(_others_farthest_first(y, rows, label_diff)[0])
         total += float((end - start + 1).double().log().sum())
     return total / max(1, M * (M - 1))
@@ -377,7 +380,7 @@ def _sums_by_logarithms(x, y, rows, temperature, label_diff, feature_sim, need_g
     """The plain path, block by block: slower, and at home with any range."""
     total, grad = x.new_zeros(()), torch.zeros_like(x)
     x = x.detach().requires_grad_(need_grad)
-    for block in rows.split(max(1, BLOCK // len(x))):
+    for block in rows.split(max(BLOCK // len(x), ANCHORS)):
         with torch.set_grad_enabled(need_grad):
             loss = _anchor_losses(x, y, block, temperature, label_diff, feature_sim).sum() * (len(x) - 1)
         total += loss.detach()
@@ -410,7 +413,7 @@ def _sums_by_exponentials(x, y, rows, temperature, label_diff, feature_sim, need
     order = group.argsort(stable=True)
     rank = order.argsort()
     v, x, square, group = v[order], x.index_select(0, order), square[order], group[order]
-    blocks = rank[rows].sort().values.split(max(1, min(BLOCK // M, len(rows))))
+    blocks = rank[rows].sort().values.split(max(BLOCK // M, ANCHORS))
     group_ranges = torch.stack([group[block[[0, -1]]] for block in blocks]).tolist()
 
     one = torch.ones((), dtype=x.dtype, device=x.device)
@@ -429,7 +432,7 @@ def _sums_by_exponentials(x, y, rows, temperature, label_diff, feature_sim, need
                 return None
             distance[itself] = 0
             distance = distance.clamp_(min=torch.finfo(x.dtype).tiny).sqrt_()
-            pairs = [pair.unbind(1) for pair in pairs.split(max(1, BLOCK // x.shape[1]))]
+            pairs = [pair.unbind(1) for pair in pairs.split(8 * BLOCK // x.shape[1] + 1)]
             for k, i in pairs:
                 distance[k, i] = torch.linalg.vector_norm(v[k] - v[block[i]], dim=1)
         else:

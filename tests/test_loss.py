@@ -154,6 +154,7 @@ def make_batch(batch):
 @given(batch=batches, option=options, block=st.sampled_from((1, 7, 30, 2**22)))
 def test_float64_equals_the_literal_loop(monkeypatch, batch, option, block):
     monkeypatch.setattr(loss, "BLOCK", block)
+    monkeypatch.setattr(loss, "ANCHORS", 1)
     features, labels = make_batch(batch)
     got = value_and_gradient(rnc_loss, features, labels, **option)
     expected = value_and_gradient(literal, features, labels, **option)
@@ -276,6 +277,7 @@ def test_blocks_of_any_size_give_the_same(monkeypatch, kind, label_diff):
     whole = value_and_gradient(rnc_loss, features, labels, label_diff=label_diff)
     for block in (1, 150, 500, 3000):
         monkeypatch.setattr(loss, "BLOCK", block)
+        monkeypatch.setattr(loss, "ANCHORS", 1)
         parts = value_and_gradient(rnc_loss, features, labels, label_diff=label_diff)
         assert_close(parts, whole, features, 2.0, "l2", 1e-12, 1e-12)
 
@@ -298,6 +300,7 @@ class LargestTensor(TorchDispatchMode):
 @pytest.mark.parametrize("labels", ["ages", "float", "3-d"])
 def test_memory_is_linear_in_the_batch(monkeypatch, feature_sim, far, labels):
     monkeypatch.setattr(loss, "BLOCK", 2000)
+    monkeypatch.setattr(loss, "ANCHORS", 1)
     rng = np.random.default_rng(0)
     features = (far * make_features(rng, 400, 1, 8, "plain", 1.0)[:, 0]).requires_grad_()
     labels = make_labels(rng, 400, labels)
