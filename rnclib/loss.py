@@ -418,7 +418,7 @@ def _sums_by_exponentials(x, y, rows, temperature, label_diff, feature_sim, need
 
     one = torch.ones((), dtype=x.dtype, device=x.device)
     total = torch.zeros((), dtype=torch.float64, device=x.device)
-    grad = torch.zeros_like(x)
+    grad, weight = torch.zeros_like(x), torch.zeros_like(square)
     for block, (first, last) in zip(blocks, group_ranges, strict=True):
         whole = len(block) == M
         anchors = x if whole else x.index_select(0, block)
@@ -471,11 +471,12 @@ def _sums_by_exponentials(x, y, rows, temperature, label_diff, feature_sim, need
                 grad += force.sum(1)[:, None] * x
             grad -= force @ x
         else:
-            if feature_sim == "l2":
-                grad += force.sum(1)[:, None] * x
-                grad.index_add_(0, block, force.sum(0)[:, None] * anchors)
-            grad -= force @ anchors
+            weight += force.sum(1)
+            weight.index_add_(0, block, force.sum(0))
+            grad.addmm_(force, anchors, alpha=-1)
             grad.index_add_(0, block, force.T @ x, alpha=-1)
+    if feature_sim == "l2":
+        grad += weight[:, None] * x
     return total, grad[rank]
 
 
