@@ -1,7 +1,10 @@
 """The loss against a literal double loop, closed forms, invariances, and its bound."""
 
 import copy
+import doctest
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -757,6 +760,22 @@ def test_free_embeddings_descend_to_the_bound_in_order():
             for k in range(6):
                 if i not in (j, k) and d[i, j] < d[i, k]:
                     assert s[i, j] > s[i, k]
+
+
+# ---- the page for engineers ---------------------------------------------------------------------------------
+
+
+def test_the_code_on_the_engineers_page_runs_as_shown():
+    page = (Path(__file__).resolve().parents[1] / "book" / "engineers.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```pycon\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 10
+    assert page.count("```p") == len(blocks)  # no Python that is not run
+    source = "\n".join(blocks)
+    test = doctest.DocTestParser().get_doctest(source, {}, "engineers.md", None, 0)
+    output: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    runner.run(test, out=output.append)
+    assert not runner.failures, "".join(output)
 
 
 # ---- on a GPU -----------------------------------------------------------------------------------------------

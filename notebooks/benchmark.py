@@ -1,0 +1,208 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,mystnb
+#     notebook_metadata_filter: kernelspec,-jupytext.text_representation.jupytext_version,-jupytext.text_representation.format_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # What the loss costs
+#
+# Written as a loop, Rank-N-Contrast {cite:p}`zha2023rnc` takes a time that grows with the cube of the batch, and
+# gigabytes of masks. That has kept its users to small batches. {doc}`loss` shows that running sums give the same numbers. This
+# chapter measures what that is worth, and compares it with losses that nobody thinks of as expensive: SupCon
+# {cite:p}`khosla2020supcon` and InfoNCE {cite:p}`chen2020simclr`.
+
+# %% tags=["parameters"]
+profile: str = "paper"  # paper: the published measurements; quick, smoke: measure on this machine now
+results_dir: str = None  # folder of the records; None: book/results
+
+# %% tags=["remove-cell"]
+from rnclib.report import check_parameters
+
+check_parameters(
+    globals(), profile=["paper", "quick", "smoke"], results_dir=[None, str]
+)
+
+# %% tags=["hide-input"]
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from rnclib import benchmark, plots
+from rnclib.report import Figure, Table
+
+plots.use_style()
+if profile != "paper":
+    benchmark.save(benchmark.measure(profile), results_dir)
+record = benchmark.load(profile, results_dir)[0]
+machine = record["machine"]
+where = f"{machine['cpu']} ({machine['simd']}), one thread, float32, torch {machine['torch']}, profile {profile}"
+print(where)
+
+# %% [markdown]
+# ## What is compared
+#
+# - **rnc_loss**: the loss of this package.
+# - **literal**: the definition, one masked sum after another; $O(M^3)$ time and memory.
+# - **row sort**: each row sorted by label distance, then `logcumsumexp`; the straightforward fast way.
+# - **SupCon**, **InfoNCE**: on the same similarity matrix, negative distances over τ. **SupCon (cosine)**: in its usual form, on a
+#   matrix product of normalised embeddings, which needs no distances.
+# - **cdist**: the similarity matrix alone, nothing done with it.
+#
+# Embeddings are random normal. Labels are **ages**, two views of each sample, some hundred values in all, or **continuous**, one view, all
+# distinct. A time is forward plus backward, the median over turns that the candidates took in one process. So the ratios hold up better
+# than the times when the machine has other things to do.
+#
+# ## Time
+
+# %% tags=["hide-input"]
+times = benchmark.medians(record)
+dims = sorted(times["d"].unique())
+figure, axes = plt.subplots(
+    1,
+    len(dims),
+    figsize=(4.9 * len(dims), 4.2),
+    sharey=True,
+    layout="constrained",
+    squeeze=False,
+)
+styles = {
+    "rnc_loss": ("C0", "o"),
+    "literal": ("C3", "s"),
+    "row sort": ("C1", "D"),
+    "SupCon": ("C2", "^"),
+    "cdist": ("0.5", "v"),
+}
+for ax, d in zip(axes[0], dims, strict=True):
+    for name, (colour, marker) in styles.items():
+        line = times[
+            (times["loss"] == name) & (times["d"] == d) & (times["labels"] == "ages")
+        ].sort_values("M")
+        ax.loglog(line["M"], line["ms"], color=colour, marker=marker, ms=5, label=name)
+    line = times[
+        (times["loss"] == "rnc_loss")
+        & (times["d"] == d)
+        & (times["labels"] == "continuous")
+    ].sort_values("M")
+    ax.loglog(
+        line["M"],
+        line["ms"],
+        color="C0",
+        marker="o",
+        ms=5,
+        ls=":",
+        mfc="white",
+        label="rnc_loss, continuous labels",
+    )
+    ax.set(title=f"d = {d}", xlabel="embeddings in the batch, M")
+    ax.set_xscale("log", base=2)
+axes[0, 0].set(ylabel="forward + backward, ms")
+axes[0, 0].legend(fontsize="small")
+Figure(
+    figure,
+    f"Time against batch size, ages as labels unless noted. {where}.",
+    name="benchmark-time",
+    alt="Log-log lines of time against batch size for each loss and two embedding dimensions.",
+)
+
+# %% tags=["hide-input"]
+ratios = benchmark.ratios(record)
+Table(
+    ratios,
+    f"Time of rnc_loss, and of the others as multiples of it: above 1, the other takes longer. {where}.",
+    name="benchmark-ratios",
+    columns={
+        column: {"labels": "Labels"}.get(column, column) for column in ratios.columns
+    },
+    format={
+        column: ".2f" for column in ratios.columns if column not in ("labels", "d", "M")
+    },
+)
+
+# %% [markdown]
+# With ages, ordering the groups of equal labels costs next to nothing, and what remains is the distances, one exponential for each pair and the
+# gradient, which is made along the way instead of by a second sweep over stored matrices. When all labels are distinct every anchor
+# needs an order of its own, and sorting is most of the time.
+#
+# ## Growth
+#
+# A straight line in {numref}`benchmark-time` means a power of $M$:
+
+# %% tags=["hide-input"]
+Table(
+    benchmark.exponents(record),
+    f"Exponent of $M$: slope of log time over the three largest batches of each loss. {where}.",
+    name="benchmark-exponents",
+    columns={
+        "loss": "Loss",
+        "labels": "Labels",
+        "d": "d",
+        "from M": "From M",
+        "to M": "To M",
+        "exponent": "Exponent",
+    },
+    format={"exponent": ".2f"},
+)
+
+# %% [markdown]
+# Losses that keep several $M × M$ matrices leave the processor's cache as $M$ grows, which shows as exponents above 2. `rnc_loss` works in
+# blocks that stay in it.
+#
+# ## Memory
+
+# %% tags=["hide-input"]
+memory = pd.DataFrame(record["memory"])
+figure, ax = plt.subplots(figsize=(6.4, 4), layout="constrained")
+for (name, labels), line in memory[memory["bytes"] > 0].groupby(
+    ["loss", "labels"], sort=False
+):
+    colour, marker = styles[name]
+    style = {"ls": ":", "mfc": "white"} if labels == "continuous" else {}
+    label = name if labels == "ages" else f"{name}, continuous labels"
+    ax.loglog(
+        line["M"],
+        line["bytes"] / 1e6,
+        color=colour,
+        marker=marker,
+        label=label,
+        **style,
+    )
+ax.set_xscale("log", base=2)
+ax.set(xlabel="embeddings in the batch, M", ylabel="peak memory above the start, MB")
+ax.legend(fontsize="small")
+Figure(
+    figure,
+    f"Peak memory of one forward and backward pass, d = {memory['d'].iloc[0]}, each measured in a process of its own. {where}.",
+    name="benchmark-memory",
+    alt="Log-log lines of peak memory against batch size.",
+)
+
+# %% tags=["hide-input"]
+largest = memory.assign(MB=memory["bytes"] / 1e6).sort_values(["loss", "labels", "M"])
+Table(
+    largest,
+    f"Peak memory above the process's start, and the time of that one pass. {where}.",
+    name="benchmark-memory-table",
+    columns={
+        "loss": "Loss",
+        "labels": "Labels",
+        "M": "M",
+        "MB": "MB",
+        "seconds": "Seconds",
+    },
+    format={"MB": ".0f", "seconds": ".2f"},
+)
+
+# %% [markdown]
+# ## Limits
+#
+# One machine, one thread, random embeddings. Embeddings that lie far apart in units of τ, as they do late in training, or that crowd closely, are
+# computed in float64, at about twice the time. CUDA runs the same code, without a kernel of its own; it is not measured here.
+# `python -m rnclib.benchmark` repeats the measurement anywhere.
