@@ -149,6 +149,19 @@ def test_scaffolds_are_kept_in_one_part():
     assert seen == set(PARTS)
 
 
+def test_a_scaffold_larger_than_half_a_part_goes_to_training_though_it_would_fit():
+    six, five = ["c1ccccc1" + "C" * n for n in range(6)], ["C1CCCCC1" + "C" * n for n in range(5)]
+    single = ["C1CC1" + "C" * n + "C1CC1" for n in range(1, 30)]  # each linker makes a scaffold of its own
+    names = six + five + single + ["C" * n for n in range(1, 61)]
+    assert len(names) == 100 and len(set(murcko_scaffold(single))) == 29
+    seen_six, seen_five = set(), set()
+    for seed in range(60):
+        where = part_of_each(split(names, "scaffold", seed), 100)
+        seen_six |= set(where[:6].tolist())
+        seen_five |= set(where[6:11].tolist())
+    assert seen_six == {"train"} and seen_five == set(PARTS)
+
+
 def test_an_unknown_kind_of_split_is_refused():
     with pytest.raises(ValueError, match=r"^kind: got 'time'; allowed: 'random', 'scaffold'"):
         split(["C", "CC"], "time", 0)
