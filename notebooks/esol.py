@@ -73,7 +73,7 @@ records = grids[main].records
 source = f"{'ESOL' if dataset == 'esol' else 'Synthetic stand-in'}, {main} split, profile {profile}"
 unit, baseline = (
     records[0]["data"]["unit"],
-    next(m for m in ("L1", "L2 (lr 0.001)", "Huber") if m in set(runs[main].method)),
+    next(m for m in ("L1", "L2 (lr 0.0001)", "Huber") if m in set(runs[main].method)),
 )
 compared = [
     m
@@ -89,8 +89,8 @@ data_notice(dataset, profile)
 # are compared:
 #
 # - **L1** (the course project's *normal-L1*), **L2**, **Huber**: network and linear head together, end to end, with that loss.
-#   The course project has L1 only. L2 and Huber get L1's settings here; with them L2 diverges at once, so a row with a tenth
-#   of its learning rate stands beside it.
+#   The course project has L1 only. L2 and Huber get L1's settings here; with them L2 diverges at once, so a row with a
+#   hundredth of the learning rate stands beside it.
 # - **RnC(…)+freeze**: first the encoder alone, with Rank-N-Contrast; then the linear head on its frozen features.
 # - **RnC(…)**: the same, but the second stage trains the encoder further.
 #
