@@ -188,7 +188,7 @@ Figure(
 largest = memory.assign(MB=memory["bytes"] / 1e6).sort_values(["loss", "labels", "M"])
 Table(
     largest,
-    f"Peak memory above the process's start, and the time of that one pass. {where}.",
+    f"Peak memory above the process's start. {where}.",
     name="benchmark-memory-table",
     columns={
         "loss": "Loss",
@@ -197,7 +197,7 @@ Table(
         "MB": "MB",
         "seconds": "Seconds",
     },
-    format={"MB": ".0f", "seconds": ".2f"},
+    format={"MB": ".0f"},
 )
 
 # %% [markdown]

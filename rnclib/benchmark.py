@@ -202,11 +202,9 @@ def _memory(name: str, M: int, d: int, labels: str) -> dict[str, Any]:
     v, y = make_batch(M, d, labels)
     unit = 1 if sys.platform == "darwin" else 1024
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    start = time.perf_counter()
     CANDIDATES[name](v, y).backward()
-    seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - before
-    return {"loss": name, "M": M, "d": d, "labels": labels, "bytes": peak, "seconds": seconds}
+    return {"loss": name, "M": M, "d": d, "labels": labels, "bytes": peak}
 
 
 def machine() -> dict[str, Any]:
@@ -242,7 +240,7 @@ def save(record: dict[str, Any], results_dir: str | os.PathLike | None = None) -
     path = results.folder(results_dir or results.results_dir(), record["profile"], "benchmark") / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     rounded = [row | {"ms": [float(f"{ms:.4g}") for ms in row["ms"]]} for row in record["times"]]
-    rows = {"times": rounded, "memory": [row | {"seconds": round(row["seconds"], 3)} for row in record["memory"]]}
+    rows = {"times": rounded, "memory": record["memory"]}
     lines = [f"{json.dumps(key)}: {json.dumps(record[key])}" for key in ("experiment", "profile", "machine")]
     lines += [f"{json.dumps(key)}: [\n" + ",\n".join(map(json.dumps, value)) + "\n]" for key, value in rows.items()]
     results.write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
