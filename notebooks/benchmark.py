@@ -195,7 +195,6 @@ Table(
         "labels": "Labels",
         "M": "M",
         "MB": "MB",
-        "seconds": "Seconds",
     },
     format={"MB": ".0f"},
 )
