@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,15 +42,21 @@ def load(dataset: str = "auto", *, urls: Sequence[str] = URLS) -> Dataset:
         If `dataset` is none of the three.
     FileNotFoundError
         If ``'esol'`` is asked for and cannot be had.
+
+    Warns
+    -----
+    UserWarning
+        If ``'auto'`` falls back to the stand-in, with the reason.
     """
     if dataset not in ("auto", "esol", "standin"):
         raise ValueError(f"dataset: got {dataset!r}; allowed: 'auto', 'esol', 'standin'")
     if dataset != "standin":
         try:
             return load_esol(urls=urls)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
             if dataset == "esol":
                 raise
+            warnings.warn(f"using the stand-in. {error}", stacklevel=2)
     return load_standin()
 
 
