@@ -32,6 +32,7 @@ $(STAMP): pyproject.toml .constraints.txt
 report: env
 	$(BIN)/python -m rnclib.report notebooks/loss.ipynb book/local/loss.ipynb
 	$(BIN)/python -m rnclib.report notebooks/esol.ipynb book/local/esol.ipynb -p profile quick -p split random
+	$(BIN)/python -m rnclib.report notebooks/benchmark.ipynb book/local/benchmark.ipynb -p profile quick
 	$(MAKE) book
 
 book: env
@@ -40,7 +41,7 @@ book: env
 	@echo "The book: $(CURDIR)/_build/html/index.html"
 
 chapters: env
-	for name in loss esol; do \
+	for name in loss esol benchmark; do \
 		$(BIN)/python -m rnclib.report notebooks/$$name.ipynb book/chapters/$$name.ipynb || exit 1; \
 	done
 
