@@ -149,7 +149,9 @@ def measure(profile: str = "quick", *, memory: bool = True, report: Callable[[st
         raise ValueError(f"profile: got {profile!r}; allowed: " + ", ".join(map(repr, PROFILES)))
     plan, threads = PROFILES[profile], torch.get_num_threads()
     torch.set_num_threads(1)
-    record: dict[str, Any] = {"experiment": "benchmark", "profile": profile, "machine": machine(), "times": []}
+    commit, clean = results.commit()
+    record: dict[str, Any] = {"experiment": "benchmark", "profile": profile, "commit": commit, "clean": clean}
+    record |= {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "machine": machine(), "times": []}
     try:
         for d in plan["d"]:
             for labels in LABELS:
@@ -195,16 +197,25 @@ def _memory_in_a_process(name: str, M: int, d: int, labels: str) -> dict[str, An
 
 def _memory(name: str, M: int, d: int, labels: str) -> dict[str, Any]:
     """Peak of the resident memory during one call, above that of the process with the batch in hand."""
-    import resource
-
     torch.set_num_threads(1)
     CANDIDATES[name](*make_batch(16, d, labels)).backward()  # libraries are loaded
     v, y = make_batch(M, d, labels)
-    unit = 1 if sys.platform == "darwin" else 1024
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    before, _ = _resident()
     CANDIDATES[name](v, y).backward()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - before
-    return {"loss": name, "M": M, "d": d, "labels": labels, "bytes": peak}
+    _, peak = _resident()
+    return {"loss": name, "M": M, "d": d, "labels": labels, "bytes": max(0, peak - before)}
+
+
+def _resident() -> tuple[int, int]:
+    """Resident memory of this process now and at its peak, in bytes."""
+    status = Path("/proc/self/status")
+    if status.is_file():  # not getrusage, whose peak a process inherits from the one that started it
+        found = dict(re.findall(r"^(VmRSS|VmHWM):\s*(\d+) kB$", status.read_text(), re.MULTILINE))
+        return int(found["VmRSS"]) * 1024, int(found["VmHWM"]) * 1024
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return peak, peak
 
 
 def machine() -> dict[str, Any]:

@@ -9,7 +9,6 @@ import json
 import os
 import platform
 import queue
-import subprocess
 import threading
 import time
 from collections import Counter
@@ -404,7 +403,7 @@ def _principal_components(features: np.ndarray, split: Split, targets: np.ndarra
 
 
 def _circumstances(device: str) -> dict[str, Any]:
-    commit, clean = _commit()
+    commit, clean = results.commit()
     cpu = platform.machine()
     if (info := Path("/proc/cpuinfo")).is_file():
         models = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
@@ -419,21 +418,6 @@ def _circumstances(device: str) -> dict[str, Any]:
         "commit": commit, "clean": clean, "device": device, "cpu": cpu,
         "threads": torch.get_num_threads(), "versions": versions,
     }  # fmt: skip
-
-
-@functools.lru_cache(maxsize=1)
-def _commit() -> tuple[str | None, bool | None]:
-    """Commit of the checkout that this code runs from, and whether its tracked files are unchanged."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=20
-        ).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD"), not git("status", "--porcelain", "--untracked-files=no")
-    except (OSError, subprocess.SubprocessError):
-        return None, None
 
 
 @dataclass

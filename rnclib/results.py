@@ -6,10 +6,12 @@ read, or is no record, is named in a warning and left alone.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
 import re
+import subprocess
 import threading
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +25,7 @@ from scipy import stats
 
 __all__ = [
     "PROFILES",
+    "commit",
     "compare",
     "curves",
     "error_table",
@@ -51,6 +54,24 @@ def results_dir() -> Path:
         return Path(folder)
     checkout = Path(__file__).resolve().parents[1]
     return (checkout if (checkout / "_toc.yml").is_file() else Path.cwd()) / "book" / "results"
+
+
+@functools.lru_cache(maxsize=1)
+def commit() -> tuple[str | None, bool | None]:
+    """Commit of the checkout that this code runs from, and whether its tracked files are unchanged.
+
+    Both None where there is no checkout.
+    """
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=20
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD"), not git("status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return None, None
 
 
 def folder(root: str | os.PathLike, profile: str, experiment: str) -> Path:

@@ -78,7 +78,7 @@ def test_the_key_depends_on_everything_that_matters_and_on_nothing_else(monkeypa
     assert len({key(one) for one in [config, *changed]}) == 6
     assert key(config) == key(replace(config))
     before = key(config)
-    monkeypatch.setattr(experiment, "_commit", lambda: ("another", False))
+    monkeypatch.setattr(results, "commit", lambda: ("another", False))
     assert key(config) == before
     monkeypatch.setattr(experiment, "_checksum", lambda name: "other data")
     assert key(config) != before
