@@ -252,7 +252,7 @@ def save(record: dict[str, Any], results_dir: str | os.PathLike | None = None) -
     path.parent.mkdir(parents=True, exist_ok=True)
     rounded = [row | {"ms": [float(f"{ms:.4g}") for ms in row["ms"]]} for row in record["times"]]
     rows = {"times": rounded, "memory": record["memory"]}
-    lines = [f"{json.dumps(key)}: {json.dumps(record[key])}" for key in ("experiment", "profile", "machine")]
+    lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in record.items() if key not in rows]
     lines += [f"{json.dumps(key)}: [\n" + ",\n".join(map(json.dumps, value)) + "\n]" for key, value in rows.items()]
     results.write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
     return path
