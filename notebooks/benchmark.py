@@ -21,7 +21,7 @@
 # {cite:p}`khosla2020supcon` and InfoNCE {cite:p}`chen2020simclr`.
 
 # %% tags=["parameters"]
-profile: str = "paper"  # paper: the published measurements; quick, smoke: measure on this machine now
+profile: str = "paper"  # paper: published; quick, smoke: measure now
 results_dir: str = None  # folder of the records; None: book/results
 
 # %% tags=["remove-cell"]
@@ -122,7 +122,8 @@ Table(
         column: {"labels": "Labels"}.get(column, column) for column in ratios.columns
     },
     format={
-        column: ".2f" for column in ratios.columns if column not in ("labels", "d", "M")
+        "rnc_loss, ms": lambda ms: f"{ms:.0f}" if ms >= 100 else f"{ms:.1f}",
+        **dict.fromkeys(ratios.columns[4:], ".2f"),
     },
 )
 

@@ -25,10 +25,10 @@
 
 # %% tags=["parameters"]
 loss: str = "all"  # all, l1, l2 or huber
-profile: str = "paper"  # paper (the published runs), quick (minutes) or smoke (seconds)
-dataset: str = "auto"  # auto (ESOL if it can be had), esol or standin
+profile: str = "paper"  # paper (published), quick (minutes), smoke
+dataset: str = "auto"  # auto (ESOL if to be had), esol or standin
 split: str = "both"  # both, random or scaffold
-n_seeds: int = None  # splits of each kind; None: as many as the profile has
+n_seeds: int = None  # splits of each kind; None: the profile's
 results_dir: str = None  # folder of the run records; None: book/results
 refresh: bool = False  # train every run anew
 
@@ -383,7 +383,9 @@ short = {
 glue(**{f"mae_{name}": mae[method] for method, name in short.items() if method in mae})
 glue(
     **{
-        f"difference_{short[row.Index]}": f"{row.mean:+.3f} ± {row.high - row.mean:.3f}"
+        f"difference_{short[row.Index]}": f"{row.mean:+.3f} ± {row.high - row.mean:.3f}".replace(
+            "-", "−"
+        )
         for row in comparison.itertuples()
         if row.Index in short
     }

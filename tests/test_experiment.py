@@ -92,6 +92,7 @@ def test_published_keys_stay_as_they_are():
     l1 = esol_grid(dataset="esol", profile="paper", split="random", loss="l1", n_seeds=1)
     assert {config.method: key(config) for config in l1} == {
         "L1": "ea9520880169ce63",
+        "L1 (lr 0.001)": "ee3cfad31b713b09",
         "RnC(L1)+freeze": "750c5f997644a695",
         "RnC(L1)": "62159bd54f9ceb44",
     }
