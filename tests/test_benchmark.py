@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,3 +82,12 @@ def test_ratios_and_exponents_of_known_times():
     assert ratios["literal"].tolist() == pytest.approx([64, 128, 256])
     exponents = benchmark.exponents(record).set_index("loss")["exponent"]
     assert exponents["rnc_loss"] == pytest.approx(2) and exponents["literal"] == pytest.approx(3)
+
+
+def test_the_page_for_engineers_computes_with_the_published_measurement():
+    root = Path(__file__).resolve().parents[1]
+    text = (root / "book" / "engineers.md").read_text(encoding="utf-8")
+    (quoted,) = {float(seconds) for seconds in re.findall(r"\ba=([\d.e-]+)", text)}
+    times = benchmark.medians(benchmark.load("paper", root / "book" / "results")[0])
+    (row,) = times.query("loss == 'rnc_loss' and labels == 'ages' and d == 128 and M == 4096").itertuples()
+    assert quoted == pytest.approx(1e-3 * row.ms / row.M**2, rel=0.05)
