@@ -547,7 +547,7 @@ def test_auto_says_which_data_set_it_got(server, monkeypatch):
     monkeypatch.setattr("rnclib.data.esol.load_standin", lambda: load_standin(20))  # the whole takes a while
     server.script["/a"] = [GOOD]
     urls = [server.url + "/a"]  # not ESOL: its checksum is another
-    with pytest.warns(UserWarning, match="using the stand-in. ESOL is not at hand"):
+    with pytest.warns(UserWarning, match="using the stand-in. delaney-processed.csv is not at hand"):
         standin = load("auto", urls=urls)
     assert (standin.name, standin.synthetic) == ("standin", True)
     assert load("standin", urls=urls).checksum == standin.checksum

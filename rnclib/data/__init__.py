@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Dataset", "Split", "cache_dir", "group_split"]
+__all__ = ["Dataset", "Split", "cache_dir", "group_split", "public_file"]
 
 PARTS = ("train", "val", "test")
 
@@ -142,3 +143,58 @@ def group_split(
 def cache_dir() -> Path:
     """Folder for downloads, checkpoints and trained encoders: ``$RNC_CACHE``, else ``~/.cache/rnclib``."""
     return Path(os.environ.get("RNC_CACHE") or Path.home() / ".cache" / "rnclib")
+
+
+def public_file(file: str, urls: Sequence[str], sha256: str) -> Path:
+    """Path of a public data file whose checksum has been verified.
+
+    It is read from ``$RNC_DATA`` if that folder holds it, else from the cache, else downloaded there.
+
+    Parameters
+    ----------
+    file : str
+        Where it lies within ``$RNC_DATA`` and within the cache, such as ``'agedb/agedb.csv'``.
+    urls : sequence of str
+        Where to download it from, tried in order. A download that breaks off, or is not the file it should be, is
+        tried once more and never used.
+    sha256 : str
+        Its checksum, verified every time.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file is nowhere and cannot be downloaded, or is not the file it should be. The message
+        says how to get it.
+    """
+    root = os.environ.get("RNC_DATA")
+    if root and (path := Path(root) / file).is_file():
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        if found != sha256:
+            raise FileNotFoundError(
+                f"{path} is not the expected file: its SHA-256 is {found}, allowed is {sha256}. "
+                f"Replace it, or unset RNC_DATA to download {Path(file).name}."
+            )
+        return path
+
+    import pooch
+
+    target = cache_dir() / file
+    reasons = []
+    for url in urls:
+        fetcher = pooch.create(
+            path=target.parent,
+            base_url="",
+            registry={target.name: f"sha256:{sha256}"},
+            urls={target.name: url},
+            retry_if_failed=1,  # a bad connection or a wrong checksum
+        )
+        try:
+            # pooch writes to a temporary file and moves it into place once the checksum is right
+            return Path(fetcher.fetch(target.name, downloader=pooch.HTTPDownloader(timeout=(5, 30))))
+        except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong checksum is a ValueError
+            message = " ".join(str(error).split())
+            reasons.append(f"{url}: {type(error).__name__}: …{message[-120:]}")
+    raise FileNotFoundError(
+        f"{target.name} is not at hand and could not be downloaded. Put it (SHA-256 {sha256}) at {target}, "
+        f"or at <folder>/{file} and set RNC_DATA=<folder>. Tried: " + "; ".join(reasons)
+    )

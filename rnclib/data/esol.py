@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from rnclib.data import Dataset, cache_dir
+from rnclib.data import Dataset, public_file
 from rnclib.data.molecules import canonical_smiles, graphs_from_smiles
 
 __all__ = ["SHA256", "URLS", "delaney_equation", "load", "load_esol", "load_standin"]
@@ -79,8 +77,7 @@ def load_esol(*, urls: Sequence[str] = URLS, sha256: str = SHA256) -> Dataset:
         If the file is nowhere and cannot be downloaded, or is not the file it should be. The message
         says how to get it.
     """
-    path = _esol_file(urls, sha256)
-    table = pd.read_csv(path)
+    table = pd.read_csv(public_file(FILE, urls, sha256))
     smiles = tuple(table["smiles"].str.strip())
     return Dataset(
         name="esol",
@@ -92,46 +89,6 @@ def load_esol(*, urls: Sequence[str] = URLS, sha256: str = SHA256) -> Dataset:
         synthetic=False,
         smiles=smiles,
         published_prediction=table["ESOL predicted log solubility in mols per litre"].to_numpy(float),
-    )
-
-
-def _esol_file(urls: Sequence[str], sha256: str) -> Path:
-    """Path of a file whose checksum has been verified."""
-    root = os.environ.get("RNC_DATA")
-    if root and (path := Path(root) / FILE).is_file():
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
-        if found != sha256:
-            raise FileNotFoundError(
-                f"{path} is not the expected file: its SHA-256 is {found}, allowed is {sha256}. "
-                "Replace it, or unset RNC_DATA to download ESOL."
-            )
-        return path
-    return _download(urls, sha256)
-
-
-def _download(urls: Sequence[str], sha256: str) -> Path:
-    import pooch
-
-    target = cache_dir() / FILE
-    reasons = []
-    for url in urls:
-        fetcher = pooch.create(
-            path=target.parent,
-            base_url="",
-            registry={target.name: f"sha256:{sha256}"},
-            urls={target.name: url},
-            retry_if_failed=1,  # a bad connection or a wrong checksum
-        )
-        try:
-            # pooch writes to a temporary file and moves it into place once the checksum is right
-            return Path(fetcher.fetch(target.name, downloader=pooch.HTTPDownloader(timeout=(5, 30))))
-        except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong checksum is a ValueError
-            message = " ".join(str(error).split())
-            reasons.append(f"{url}: {type(error).__name__}: …{message[-120:]}")
-    raise FileNotFoundError(
-        "ESOL is not at hand and could not be downloaded. Put delaney-processed.csv "
-        f"(SHA-256 {sha256}) at {target}, or at <folder>/{FILE} and set RNC_DATA=<folder>. "
-        "Tried: " + "; ".join(reasons)
     )
 
 
