@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ class Dataset:
         SMILES as the source gives them (molecules only).
     published_prediction : ndarray, shape (n,), or None
         Prediction that the source itself publishes, in `unit`.
+    splits : mapping of str to callable
+        Ways to divide the samples, by name; each takes a seed and returns a `Split`.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Dataset:
     synthetic: bool
     smiles: tuple[str, ...] = ()
     published_prediction: np.ndarray | None = None
+    splits: Mapping[str, Callable[[int], Split]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.targets)
