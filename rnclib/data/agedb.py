@@ -162,9 +162,9 @@ def standard_split(table: pd.DataFrame) -> Split:
 def identity_split(table: pd.DataFrame, seed: int = 0) -> Split:
     """A split in which no person is in two parts, as large and as balanced over age as the standard one.
 
-    Starting from several random assignments of people to parts, one person after the other is moved to where
-    the age histograms of validation and test (in steps of five years) come closest to those of the standard
-    split, until no move helps; the best result counts.
+    Starting from several random assignments of people to parts, one person after the other moves, or changes places
+    with another, so that the age histograms of validation and test (in steps of five years) come closest to those of
+    the standard split, until nothing helps; the best result counts.
 
     Parameters
     ----------
@@ -193,32 +193,36 @@ def identity_split(table: pd.DataFrame, seed: int = 0) -> Split:
     wanted = np.stack([np.bincount(age_bin[part_of_image == part], minlength=histogram.shape[1]) for part in PARTS[1:]])
 
     def cost(held: np.ndarray) -> np.ndarray:
-        # a size that is off counts as if all of it were off in every bin
+        # a size that is off counts as if all of it were off in one more bin
         off = held - wanted
         return (off**2).sum((-1, -2)) + (off.sum(-1) ** 2).sum(-1)
 
+    # Three nobodies without images, one in each part: to change places with one of them is to move there alone.
+    n_people = len(persons)
+    histogram = np.concatenate([histogram, np.zeros((3, histogram.shape[1]))])
+    everyone = np.arange(len(histogram))
+    shares = np.array([(part_of_image == part).mean() for part in PARTS])
     rng = np.random.default_rng(seed)
     best, least = None, np.inf
-    shares = np.array([(part_of_image == part).mean() for part in PARTS])
-    for _ in range(8):
-        where = rng.choice(3, size=len(persons), p=shares)
-        held = np.stack([histogram[where == part].sum(0) for part in (1, 2)])
-        moved = True
-        while moved:
-            moved = False
-            for i in rng.permutation(len(persons)):
-                without = held.copy()
-                if where[i]:
-                    without[where[i] - 1] -= histogram[i]
-                choices = np.stack([without, without, without])
-                choices[1, 0] += histogram[i]
-                choices[2, 1] += histogram[i]
-                costs = cost(choices)
-                to = int(costs.argmin())
-                if costs[to] < costs[where[i]]:
-                    where[i], held, moved = to, choices[to], True
-        if cost(held) < least:
-            best, least = where.copy(), float(cost(held))
+    for _ in range(4):
+        where = np.append(rng.choice(3, size=n_people, p=shares), [0, 1, 2])
+        # row 0 is for training, whose histogram follows from the others
+        held = np.stack([histogram[where == part].sum(0) for part in range(3)])
+        changed = True
+        while changed:
+            changed = False
+            for i in rng.permutation(n_people):
+                after = np.repeat(held[None], len(everyone), axis=0)
+                exchanged = histogram - histogram[i]
+                after[:, where[i]] += exchanged
+                after[everyone, where] -= exchanged
+                costs = cost(after[:, 1:])
+                j = int(costs.argmin())
+                if costs[j] < cost(held[1:]):
+                    held, changed = after[j], True
+                    where[i], where[j] = where[j], where[i] if j < n_people else where[j]
+        if cost(held[1:]) < least:
+            best, least = where.copy(), float(cost(held[1:]))
     assert best is not None
     return _as_split(np.array(PARTS)[best[person]])
 

@@ -126,8 +126,8 @@ def _decode_all(paths: Sequence[Path], stored: int, target: Path, progress: bool
 def _square(path: Path, stored: int) -> np.ndarray:
     from PIL import Image
 
-    with Image.open(path) as image:
-        image = image.convert("RGB")
+    with Image.open(path) as file:
+        image = file.convert("RGB")
         width, height = image.size
         scale = stored / min(width, height)
         # the longer side is cut down to a whole number, as torchvision's Resize does
