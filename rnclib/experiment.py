@@ -167,7 +167,7 @@ def run(
     """
     began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     dataset = _dataset(config.dataset)
-    split = molecules.split(dataset.smiles, config.split, config.seed)
+    split = dataset.splits[config.split](config.seed)
     mean, std = float(dataset.targets[split.train].mean()), float(dataset.targets[split.train].std())
     outcome = _Outcome()
     diverged = None

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from rnclib.data import Dataset, public_file
-from rnclib.data.molecules import canonical_smiles, graphs_from_smiles
+from rnclib.data.molecules import canonical_smiles, graphs_from_smiles, split
 
 __all__ = ["SHA256", "URLS", "delaney_equation", "load", "load_esol", "load_standin"]
 
@@ -88,6 +89,7 @@ def load_esol(*, urls: Sequence[str] = URLS, sha256: str = SHA256) -> Dataset:
         provenance="ESOL (Delaney 2004) as distributed by MoleculeNet/DeepChem under the MIT licence",
         synthetic=False,
         smiles=smiles,
+        splits={kind: partial(split, smiles, kind) for kind in ("random", "scaffold")},
         published_prediction=table["ESOL predicted log solubility in mols per litre"].to_numpy(float),
     )
 
@@ -182,6 +184,7 @@ def load_standin(n: int = 1128, seed: int = 0) -> Dataset:
         provenance="synthetic stand-in: generated molecules with targets from Delaney's equation, not measured",
         synthetic=True,
         smiles=chosen,
+        splits={kind: partial(split, chosen, kind) for kind in ("random", "scaffold")},
     )
 
 
