@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 
 import torch
@@ -13,7 +14,7 @@ with warnings.catch_warnings():  # torch-geometric 2.8 scripts helpers and asks 
     from torch_geometric.data import Data
     from torch_geometric.nn import GINConv, global_add_pool, global_mean_pool
 
-__all__ = ["GIN"]
+__all__ = ["GIN", "ImageEncoder"]
 
 
 class GIN(nn.Module):
@@ -65,3 +66,47 @@ class GIN(nn.Module):
         x = self.last(x, graphs.edge_index)
         pooled = [pool(x, graphs.batch, graphs.batch_size) for pool in (global_add_pool, global_mean_pool)]
         return torch.cat(pooled, dim=1)
+
+
+class ImageEncoder(nn.Module):
+    """Convolutional trunk: images in, one feature vector for each image or view out.
+
+    Parameters
+    ----------
+    model : {'resnet18', 'resnet50', 'small'}
+        The trunk of torchvision's ResNet (He et al. 2016) up to its average pooling, not pretrained; or four
+        convolutions of stride 2 with batch norm and ReLU, for images of at most 64 pixels on a CPU.
+
+    Attributes
+    ----------
+    out_features : int
+        Length of a feature vector: 512, 2048, 256.
+    """
+
+    MODELS = ("resnet18", "resnet50", "small")
+
+    def __init__(self, model: str) -> None:
+        super().__init__()
+        if model not in self.MODELS:
+            raise ValueError(f"model: got {model!r}; allowed: {', '.join(map(repr, self.MODELS))}")
+        if model == "small":
+            widths = (3, 32, 64, 128, 256)
+            layers: list[nn.Module] = []
+            for width_in, width_out in itertools.pairwise(widths):
+                convolution = nn.Conv2d(width_in, width_out, 3, stride=2, padding=1, bias=False)
+                layers += [convolution, nn.BatchNorm2d(width_out), nn.ReLU(inplace=True)]
+            self.trunk: nn.Module = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            self.out_features = widths[-1]
+        else:
+            from torchvision.models import get_model
+
+            trunk = get_model(model, weights=None)
+            self.out_features = trunk.fc.in_features
+            trunk.fc = nn.Identity()
+            self.trunk = trunk
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Features (n, out_features) of images (n, 3, height, width); (n, n_views, out_features) of several views."""
+        features = self.trunk(images.flatten(0, -4).contiguous(memory_format=torch.channels_last))
+        return features.unflatten(0, images.shape[:-3])

@@ -139,11 +139,12 @@ def train(
     Parameters
     ----------
     model : Module
-        Maps a batch of inputs to features, shape (n, feat_dim), for ``stage.loss == 'rnc'``; else to
-        predictions, shape (n,) or (n, 1).
+        Maps a batch of inputs to features, shape (n, feat_dim) or (n, n_views, feat_dim), for
+        ``stage.loss == 'rnc'``; else to predictions, shape (n,) or (n, 1).
     stage : Stage
     inputs : object
-        Training inputs; indexing with an integer array gives a batch on the model's device.
+        Training inputs; indexing with an integer array gives a batch on the model's device. If they have a
+        method ``at_epoch``, as `rnclib.data.augment.Views` have, an epoch takes its batches from what it returns.
     labels : Tensor, shape (n,)
         Targets in the unit in which the model predicts.
     val_inputs, val_labels : optional
@@ -207,13 +208,14 @@ def train(
             group["lr"] = learning_rate(stage, epoch)
         model.train(stage.batch_norm == "train")
         order = np.random.default_rng([seed, epoch]).permutation(n)
+        epoch_inputs = inputs.at_epoch(epoch) if hasattr(inputs, "at_epoch") else inputs
         total = torch.zeros((), device=fabric.device, dtype=torch.float64)
         for start in starts:
             batch = order[start : min(start + stage.batch_size, stop)]
             mine = batch[fabric.global_rank :: world]
             # scaled so that the mean over processes is the loss of the whole batch
             scale = 1.0 if stage.loss == "rnc" else len(mine) * world / len(batch)
-            loss = scale * loss_of(model(inputs[mine]), labels[mine])
+            loss = scale * loss_of(model(epoch_inputs[mine]), labels[mine])
             optimizer.zero_grad(set_to_none=True)
             fabric.backward(loss)
             optimizer.step()

@@ -1,4 +1,4 @@
-"""The graph encoder against a dense re-computation, and the symmetries it must have."""
+"""The graph encoder against a dense re-computation, and the symmetries it must have; the image encoders' trunks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from rnclib.data.molecules import graphs_from_smiles
-from rnclib.encoders import GIN
+from rnclib.encoders import GIN, ImageEncoder
 
 SMILES = ["C", "CCO", "c1ccccc1C(=O)N", "CC(C)(C)Cl", "C1CC2CCC1O2", "C", "N#Cc1ccc(Br)s1"]
 
@@ -141,3 +141,37 @@ def test_molecules_without_a_bond_have_finite_features(smiles):
 def test_too_few_layers_are_refused(num_layers):
     with pytest.raises(ValueError, match=rf"^num_layers: got {num_layers}; allowed: an integer of at least 2"):
         GIN(num_layers=num_layers)
+
+
+# --- images ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("model", "width", "parameters"), [
+    ("resnet18", 512, 11_176_512), ("resnet50", 2048, 23_508_032), ("small", 256, None),
+])  # fmt: skip
+def test_an_image_encoder_gives_one_vector_for_each_view(model, width, parameters):
+    encoder = ImageEncoder(model).eval()
+    assert encoder.out_features == width
+    if parameters:  # as published for the network, less its classifier
+        assert sum(p.numel() for p in encoder.parameters()) == parameters
+    images = torch.randn(2, 3, 3, 40, 40, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        views, single = encoder(images), encoder(images[:, 1])
+    assert views.shape == (2, 3, width) and single.shape == (2, width)
+    torch.testing.assert_close(views[:, 1], single, atol=1e-4, rtol=1e-3)
+
+
+def test_the_resnet_is_torchvisions_up_to_its_classifier():
+    from torchvision.models import resnet18
+
+    reference = resnet18().eval()
+    encoder = ImageEncoder("resnet18").eval()
+    encoder.trunk.load_state_dict({k: v for k, v in reference.state_dict().items() if not k.startswith("fc.")})
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(reference.fc(encoder(images)), reference(images), atol=1e-4, rtol=1e-4)
+
+
+def test_an_unknown_image_encoder_is_refused():
+    with pytest.raises(ValueError, match=r"model: got 'vgg'; allowed: 'resnet18', 'resnet50', 'small'"):
+        ImageEncoder("vgg")

@@ -32,9 +32,10 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "rnclib.data.molecules": ({"rnclib.data"}, {"numpy", "torch", "torch_geometric", "rdkit"}),
     "rnclib.data.esol": ({"rnclib.data", "rnclib.data.molecules"}, {"numpy", "pandas", "rdkit"}),
     "rnclib.data.images": ({"rnclib.data"}, {"numpy", "torch", "tqdm", "PIL"}),
+    "rnclib.data.augment": ({"rnclib.data.images"}, {"numpy", "torch"}),
     "rnclib.data.agedb": ({"rnclib.data", "rnclib.data.images"}, {"numpy", "pandas"}),
     "rnclib.data.synthetic": ({"rnclib.data", "rnclib.data.agedb"}, {"numpy", "pandas", "tqdm", "PIL"}),
-    "rnclib.encoders": (set(), {"torch", "torch_geometric"}),
+    "rnclib.encoders": (set(), {"torch", "torch_geometric", "torchvision"}),
     "rnclib.training": ({"rnclib.loss"}, {"numpy", "torch", "lightning_fabric"}),
     "rnclib.results": (set(), {"numpy", "pandas", "scipy"}),
     "rnclib.experiment": (

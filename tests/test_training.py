@@ -16,6 +16,9 @@ import pytest
 import torch
 from torch import nn
 
+from rnclib.data.augment import Views
+from rnclib.data.images import Images
+from rnclib.encoders import ImageEncoder
 from rnclib.training import History, Stage, learning_rate, predict, train
 
 REGRESSION = Stage("l1", epochs=6, batch_size=8, learning_rate=0.05, lr_decay_rate=0.1, weight_decay=1e-4)
@@ -193,6 +196,65 @@ def test_random_numbers_are_keyed_and_leave_the_global_state_alone():
     torch.manual_seed(0)
     train(network(), REGRESSION, inputs, labels, seed=5)
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+class Counted:
+    """Inputs that are others in each epoch."""
+
+    def __init__(self, values: torch.Tensor, epoch: int | None = None) -> None:
+        self.values, self.epoch = values, epoch
+
+    def at_epoch(self, epoch: int) -> Counted:
+        return Counted(self.values, epoch)
+
+    def __getitem__(self, index: np.ndarray) -> torch.Tensor:
+        assert self.epoch is not None
+        return self.values[index] + self.epoch
+
+
+def test_inputs_that_change_with_the_epoch_are_asked_for_each_epoch():
+    inputs, labels = problem()
+    seen = []
+
+    class Recorder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(5, 1)
+
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            seen.append(batch.detach().mean().item())
+            return self.linear(batch)
+
+    train(Recorder(), replace(REGRESSION, batch_size=27, epochs=3), Counted(inputs), labels, seed=0)
+    assert seen == pytest.approx([inputs.mean().item() + epoch for epoch in (1, 2, 3)], abs=1e-5)
+
+
+def test_images_are_trained_on_two_views_and_resume_as_if_undisturbed(tmp_path):
+    pixels = torch.randint(0, 256, (24, 18, 18, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    views = Views(Images(pixels, 16), np.arange(20), seed=5, n_views=2)
+    labels = torch.arange(20.0)
+
+    def run(**options) -> tuple[torch.Tensor, list[float]]:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            encoder = ImageEncoder("small")
+        history = train(encoder, replace(CONTRASTIVE, epochs=3), views, labels, seed=1, **options)
+        return weights(encoder), history.train_loss
+
+    expected, losses = run()
+
+    def kill(epochs: int) -> None:
+        nonlocal left
+        left -= epochs
+        if not left:
+            raise Killed
+
+    left = 2
+    checkpoint = {"checkpoint": tmp_path / "run.pt", "checkpoint_seconds": 0}
+    with pytest.raises(Killed):
+        run(on_epoch=kill, **checkpoint)
+    resumed, again = run(**checkpoint)
+    assert torch.equal(resumed, expected) and again == losses and len(losses) == 3
 
 
 # --- resumption -----------------------------------------------------------------------------------------
