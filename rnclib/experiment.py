@@ -26,7 +26,9 @@ from torch import nn
 from tqdm import tqdm
 
 from rnclib import data, metrics, results
-from rnclib.data import Dataset, Split, esol, molecules
+from rnclib.data import Dataset, Split, agedb, esol, molecules, synthetic
+from rnclib.data.augment import Views
+from rnclib.data.images import Images
 from rnclib.training import History, Stage, predict, train
 
 __all__ = ["PROTOCOL", "Config", "key", "resolve_dataset", "run", "run_grid"]
@@ -35,6 +37,10 @@ __all__ = ["PROTOCOL", "Config", "key", "resolve_dataset", "run", "run_grid"]
 PROTOCOL = 1
 
 BASELINES = ("training mean", "Delaney's equation", "extra trees")
+# what goes with what: the splits of each data set, and the models for it
+_MOLECULES = (("random", "scaffold"), ("gin", *BASELINES))
+_FACES = (("standard", "identity"), ("resnet18", "resnet50", "small", "training mean"))
+DATASETS = {"esol": _MOLECULES, "standin": _MOLECULES, "agedb": _FACES, "faces": _FACES}
 VERSIONS_OF = ("torch", "torch-geometric", "numpy", "scipy", "scikit-learn", "rdkit", "lightning-fabric")
 
 
@@ -46,14 +52,16 @@ class Config:
     ----------
     experiment : str
         Chapter that it belongs to.
-    dataset : {'esol', 'standin'}
+    dataset : {'esol', 'standin', 'agedb', 'faces'}
+        The second of each pair is the stand-in for the first.
     profile : {'paper', 'quick', 'smoke'}
-    split : {'random', 'scaffold'}
+    split : {'random', 'scaffold'} for molecules, {'standard', 'identity'} for faces
     seed : int
         Chooses the split, the initial weights and the order of samples.
     method : str
         Name in tables.
-    model : {'gin', 'training mean', "Delaney's equation", 'extra trees'}
+    model : {'gin', 'training mean', "Delaney's equation", 'extra trees'} for molecules, \
+{'resnet18', 'resnet50', 'small', 'training mean'} for faces
         The network, or a baseline that is not trained by `rnclib.training`.
     pretrain : Stage, optional
         Contrastive training of the encoder; None for end-to-end training.
@@ -61,6 +69,17 @@ class Config:
         Training of the regressor; given for a network, None for a baseline.
     freeze : bool
         Train the linear head only.
+    target : {'raw'}, optional
+        Unit in which the network learns to predict: that of the data set, or by default standard deviations of the
+        training part, from its mean.
+    size : int, optional
+        Side of the images that the network sees, in pixels; for faces, where it must be given.
+    n_samples : int, optional
+        Number of drawn faces; for ``'faces'``, where it must be given.
+    exclude : tuple of str, optional
+        Images left out by file name; for ``'agedb'``.
+    data_dir : str, optional
+        Folder of AgeDB's images, see `rnclib.data.agedb.load_agedb`. It is no part of the run's key or record.
     """
 
     experiment: str
@@ -73,17 +92,30 @@ class Config:
     pretrain: Stage | None = None
     fit: Stage | None = None
     freeze: bool = False
+    target: str | None = None
+    size: int | None = None
+    n_samples: int | None = None
+    exclude: tuple[str, ...] | None = None
+    data_dir: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
+        splits, models = DATASETS.get(self.dataset, ((), ()))
         allowed = {
-            "dataset": ("esol", "standin"),
+            "dataset": tuple(DATASETS),
             "profile": results.PROFILES,
-            "split": ("random", "scaffold"),
-            "model": ("gin", *BASELINES),
+            "split": splits,
+            "model": models,
+            "target": (None, "raw"),
         }
         for name, values in allowed.items():
             if getattr(self, name) not in values:
                 raise ValueError(f"{name}: got {getattr(self, name)!r}; allowed: {', '.join(map(repr, values))}")
+        for name, needed in (("size", self.dataset in ("agedb", "faces")), ("n_samples", self.dataset == "faces")):
+            if (getattr(self, name) is not None) != needed:
+                where = "a number" if needed else "None"
+                raise ValueError(f"{name}: got {getattr(self, name)!r} with dataset={self.dataset!r}; allowed: {where}")
+        if self.exclude is not None and (self.dataset != "agedb" or not self.exclude):
+            raise ValueError(f"exclude: got {self.exclude!r}; allowed: names of images, with dataset='agedb'")
         if not isinstance(self.seed, int) or self.seed < 0:
             raise ValueError(f"seed: got {self.seed!r}; allowed: a non-negative integer")
         if (self.fit is None) != (self.model in BASELINES):
@@ -107,21 +139,40 @@ def _described(config: Config) -> dict[str, Any]:
             if value is not None
         }
 
-    return given(asdict(config))
+    return given(asdict(config) | {"data_dir": None})
 
 
 def key(config: Config) -> str:
     """Name of a run: a digest of its configuration, the checksum of its data and the protocol number."""
-    return _digest([_described(config), _checksum(config.dataset), PROTOCOL])
+    return _digest([_described(config), _checksum(config), PROTOCOL])
 
 
 @functools.lru_cache(maxsize=4)
-def _dataset(name: str) -> Dataset:
+def _dataset(
+    name: str, size: int | None, n_samples: int | None, exclude: tuple[str, ...] | None, data_dir: str | None
+) -> Dataset:
+    if name == "agedb":
+        if data_dir is None:
+            raise ValueError("data_dir: got None with dataset='agedb'; allowed: the folder that holds AgeDB's images")
+        assert size is not None
+        return agedb.load_agedb(data_dir, size=size, exclude=exclude or ())
+    if name == "faces":
+        assert size is not None and n_samples is not None
+        return synthetic.load_faces(n_samples, size)
     return esol.load(name)
 
 
-def _checksum(name: str) -> str:
-    return esol.SHA256 if name == "esol" else _dataset(name).checksum
+def _dataset_of(config: Config) -> Dataset:
+    return _dataset(config.dataset, config.size, config.n_samples, config.exclude, config.data_dir)
+
+
+def _checksum(config: Config) -> str:
+    if config.dataset == "esol":  # known without having the file
+        return esol.SHA256
+    if config.dataset == "faces":  # or without drawing them
+        assert config.size is not None and config.n_samples is not None
+        return synthetic.recipe(config.n_samples, config.size)
+    return _dataset_of(config).checksum
 
 
 def resolve_dataset(dataset: str, profile: str, results_dir: str | os.PathLike | None = None) -> str:
@@ -143,7 +194,10 @@ def resolve_dataset(dataset: str, profile: str, results_dir: str | os.PathLike |
 
 
 def run(
-    config: Config, *, device: str = "cpu", on_epoch: Callable[[int], None] | None = None
+    config: Config,
+    *,
+    device: str = "cpu",
+    on_epoch: Callable[[int], None] | None = None,
 ) -> tuple[dict[str, Any], str | None]:
     """Carry out one run.
 
@@ -166,7 +220,7 @@ def run(
         For the networks of seed 0, the two first principal components of every sample's features as CSV.
     """
     began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    dataset = _dataset(config.dataset)
+    dataset = _dataset_of(config)
     split = dataset.splits[config.split](config.seed)
     mean, std = float(dataset.targets[split.train].mean()), float(dataset.targets[split.train].std())
     outcome = _Outcome()
@@ -175,7 +229,8 @@ def run(
         if config.fit is None:
             outcome.prediction = _baseline(config, dataset, split)
         else:
-            _network(config, dataset, split, outcome, device, on_epoch)
+            scaler = (0.0, 1.0) if config.target == "raw" else (mean, std)
+            _network(config, dataset, split, scaler, outcome, device, on_epoch)
     except FloatingPointError as error:  # a result like any other: this method does not train here
         diverged = str(error)
 
@@ -267,39 +322,66 @@ def _network(
     config: Config,
     dataset: Dataset,
     split: Split,
+    scaler: tuple[float, float],
     outcome: _Outcome,
     device: str,
     on_epoch: Callable[[int], None] | None,
 ) -> None:
     """Train the network of `config` and fill in `outcome`."""
-    from rnclib.encoders import GIN
+    from rnclib.encoders import GIN, ImageEncoder
 
+    assert config.fit is not None
     fabric = Fabric(accelerator=device, devices=1)
     inputs = dataset.inputs.to(fabric.device)
     everything = np.arange(len(dataset))
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        encoder = GIN()
+        encoder = GIN() if config.model == "gin" else ImageEncoder(config.model)
         head = nn.Linear(encoder.out_features, 1)
     encoder, head = encoder.to(fabric.device), head.to(fabric.device)
-    mean, std = dataset.targets[split.train].mean(), dataset.targets[split.train].std()
+    mean, std = scaler
     target = torch.tensor((dataset.targets - mean) / std, dtype=torch.float32, device=fabric.device)
-    checkpoints = data.cache_dir() / "checkpoints"
-    name = _digest([key(config), torch.__version__, str(fabric.device)])
 
+    run_name = _digest([key(config), torch.__version__, str(fabric.device)])
     if config.pretrain is not None:
-        history = _pretrained(config, encoder, _Subset(inputs, split.train), target[split.train], fabric, on_epoch)
+        described = _described(config)
+        shared = {
+            part: described[part]
+            for part in ("dataset", "split", "seed", "model", "pretrain", "size", "exclude")
+            if part in described
+        }
+        history = _pretrained(
+            config,
+            encoder,
+            _training_inputs(inputs, split.train, config.seed, config.pretrain),
+            target[split.train],
+            fabric,
+            _digest(
+                [
+                    shared,
+                    _checksum(config),
+                    PROTOCOL,
+                    torch.__version__,
+                    str(fabric.device),
+                    torch.get_num_threads(),
+                ]
+            ),
+            on_epoch,
+        )
         outcome.stages.append(_stage_record("encoder", history))
     model: nn.Module = head if config.freeze else nn.Sequential(encoder, head)
-    fit_inputs = predict(encoder, inputs, everything) if config.freeze else inputs
-    assert config.fit is not None
-    checkpoint = checkpoints / f"{name}.pt"
+    train_inputs: Any = _training_inputs(inputs, split.train, config.seed, config.fit)
+    val_inputs: Any = _Subset(inputs, split.val)
+    if config.freeze:
+        train_inputs = _frozen(encoder, train_inputs)
+        val_inputs = predict(encoder, inputs, split.val)
+    checkpoint = data.cache_dir() / "checkpoints" / f"{run_name}.pt"
     history = train(
         model,
         config.fit,
-        _Subset(fit_inputs, split.train),
+        train_inputs,
         target[split.train],
-        fit_inputs[split.val],
+        val_inputs,
         target[split.val],
         seed=config.seed,
         fabric=fabric,
@@ -320,8 +402,32 @@ class _Subset:
     inputs: Any
     index: np.ndarray
 
+    def __len__(self) -> int:
+        return len(self.index)
+
     def __getitem__(self, index: np.ndarray) -> Any:
         return self.inputs[self.index[index]]
+
+
+@dataclass(frozen=True)
+class _FrozenViews:
+    """Features of random views from an encoder that stays as it is, made once for an epoch."""
+
+    encoder: nn.Module
+    views: Views
+
+    def at_epoch(self, epoch: int) -> torch.Tensor:
+        return predict(self.encoder, self.views.at_epoch(epoch), np.arange(len(self.views)))
+
+
+def _training_inputs(inputs: Any, index: np.ndarray, seed: int, stage: Stage) -> Views | _Subset:
+    return Views(inputs, index, seed, stage.n_views or 1) if isinstance(inputs, Images) else _Subset(inputs, index)
+
+
+def _frozen(encoder: nn.Module, inputs: Views | _Subset) -> _FrozenViews | torch.Tensor:
+    if isinstance(inputs, Views):
+        return _FrozenViews(encoder, inputs)
+    return predict(encoder, inputs, np.arange(len(inputs)))
 
 
 def _pretrained(
@@ -330,21 +436,11 @@ def _pretrained(
     inputs: Any,
     labels: torch.Tensor,
     fabric: Fabric,
+    name: str,
     on_epoch: Callable[[int], None] | None,
 ) -> History:
-    """Give `encoder` its contrastively trained weights, from the cache if another run has made them."""
+    """Give `encoder` its contrastively trained weights, from the cache if another run has made them under `name`."""
     assert config.pretrain is not None
-    described = _described(config)
-    name = _digest(
-        [
-            {part: described[part] for part in ("dataset", "split", "seed", "model", "pretrain")},
-            _checksum(config.dataset),
-            PROTOCOL,
-            torch.__version__,
-            str(fabric.device),
-            torch.get_num_threads(),
-        ]
-    )
     cached = data.cache_dir() / "encoders" / f"{name}.pt"
     try:
         state = torch.load(cached, weights_only=True, map_location=fabric.device)
@@ -502,7 +598,11 @@ def run_grid(
 
 
 def _carry_out(
-    bundles: list[list[Config]], root: Path, device: str, jobs: int, progress: bool
+    bundles: list[list[Config]],
+    root: Path,
+    device: str,
+    jobs: int,
+    progress: bool,
 ) -> Iterable[dict[str, Any]]:
     total = sum(_epochs(config) for bundle in bundles for config in bundle)
     bar = tqdm(
@@ -555,7 +655,12 @@ def _worker(bundle: list[Config], root: Path, device: str, done: Any) -> list[di
     return records
 
 
-def _run_bundle(bundle: list[Config], root: Path, device: str, on_epoch: Callable[[int], None]) -> list[dict[str, Any]]:
+def _run_bundle(
+    bundle: list[Config],
+    root: Path,
+    device: str,
+    on_epoch: Callable[[int], None],
+) -> list[dict[str, Any]]:
     records = []
     for config in bundle:
         record, view = run(config, device=device, on_epoch=on_epoch)

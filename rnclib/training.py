@@ -51,6 +51,8 @@ class Stage:
     temperature : float, optional
     label_diff, feature_sim : str, optional
         Options of `rnclib.RnCLoss`; only with ``loss='rnc'``, where they must be given.
+    n_views : int, optional
+        Random views of each image in a batch; one if not given.
     """
 
     loss: str
@@ -65,6 +67,7 @@ class Stage:
     temperature: float | None = None
     label_diff: str | None = None
     feature_sim: str | None = None
+    n_views: int | None = None
 
     def __post_init__(self) -> None:
         def refuse(name: str, allowed: str) -> None:
@@ -83,6 +86,8 @@ class Stage:
         for name in ("temperature", "label_diff", "feature_sim"):
             if (getattr(self, name) is None) == (self.loss == "rnc"):
                 refuse(name, "a value with loss='rnc', None with the others")
+        if self.n_views is not None and (not isinstance(self.n_views, int) or self.n_views < 1):
+            refuse("n_views", "an integer of at least 1, or None")
 
 
 @dataclass
@@ -148,7 +153,8 @@ def train(
     labels : Tensor, shape (n,)
         Targets in the unit in which the model predicts.
     val_inputs, val_labels : optional
-        If given, the model ends with the weights of the epoch of least validation loss, else with the last.
+        Indexed in the same way. If given, the model ends with the weights of the epoch of least validation loss, else
+        with the last.
     seed : int
         Keys the order of samples, together with the epoch.
     fabric : Fabric, optional
@@ -227,7 +233,7 @@ def train(
             raise FloatingPointError(f"training loss ({stage.loss}) became {train_loss} in epoch {epoch}")
         history.train_loss.append(train_loss)
         if val_labels is not None:
-            prediction = _forward(model, val_inputs)
+            prediction = predict(model, val_inputs, np.arange(len(val_labels)))
             val_loss = float(_loss_function(stage)(prediction, val_labels.to(prediction.device)))
             if best is None or val_loss < min(history.val_loss):
                 history.best_epoch = epoch

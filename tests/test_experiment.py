@@ -20,7 +20,7 @@ def small_world(tmp_path, monkeypatch):
     """A stand-in of 120 molecules, a cache and a store of its own."""
     standin = esol.load_standin(120)
     monkeypatch.setenv("RNC_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(experiment, "_dataset", lambda name: standin)
+    monkeypatch.setattr(experiment, "_dataset", lambda *_: standin)
     torch.set_num_threads(1)
     return standin
 
@@ -184,7 +184,7 @@ def test_the_target_scaler_sees_the_training_part_only(monkeypatch, small_world)
     record, _ = run(config)
     targets = small_world.targets.copy()
     targets[record["test"]["index"]] += 100.0
-    monkeypatch.setattr(experiment, "_dataset", lambda name: replace(small_world, targets=targets))
+    monkeypatch.setattr(experiment, "_dataset", lambda *_: replace(small_world, targets=targets))
     disturbed, _ = run(config)
     assert disturbed["data"] == record["data"]
     assert disturbed["test"]["prediction"] == record["test"]["prediction"]

@@ -41,8 +41,12 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "rnclib.experiment": (
         {
             "rnclib.data",
+            "rnclib.data.agedb",
+            "rnclib.data.augment",
             "rnclib.data.esol",
+            "rnclib.data.images",
             "rnclib.data.molecules",
+            "rnclib.data.synthetic",
             "rnclib.encoders",
             "rnclib.metrics",
             "rnclib.results",

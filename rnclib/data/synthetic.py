@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import colorsys
+import hashlib
 import math
 import os
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ from rnclib.data.agedb import load_agedb
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Person", "Scene", "draw_ages", "draw_face", "load_faces", "make_faces"]
+__all__ = ["Person", "Scene", "draw_ages", "draw_face", "load_faces", "make_faces", "recipe"]
 
 FORMAT = 1  # raised when the same seed gives other drawings
 SUPERSAMPLING = 4
@@ -400,6 +401,11 @@ def _balanced_parts(ages: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return parts
 
 
+def recipe(n: int, size: int, seed: int = 0) -> str:
+    """What stands for the checksum of drawn faces in records: a digest of all that decides the drawings."""
+    return hashlib.sha256(f"faces {FORMAT} {n} {size} {seed}".encode()).hexdigest()
+
+
 def load_faces(n: int = 4000, size: int = 64, seed: int = 0, *, progress: bool = True) -> Dataset:
     """Drawn faces by the way that AgeDB's images take, made on first use in the cache.
 
@@ -415,7 +421,7 @@ def load_faces(n: int = 4000, size: int = 64, seed: int = 0, *, progress: bool =
     Returns
     -------
     Dataset
-        Named ``'faces'`` and marked as synthetic.
+        Named ``'faces'`` and marked as synthetic; its checksum is `recipe`.
     """
     stored = round(size * 8 / 7)
     root = cache_dir() / "faces" / f"{FORMAT}-{n}-{stored}-{seed}"
@@ -424,6 +430,7 @@ def load_faces(n: int = 4000, size: int = 64, seed: int = 0, *, progress: bool =
     return replace(
         load_agedb(root, size=size, progress=progress),
         name="faces",
+        checksum=recipe(n, size, seed),
         provenance=f"synthetic stand-in: {n} drawn faces, seed {seed}, not photographs",
         synthetic=True,
     )
