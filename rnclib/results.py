@@ -44,6 +44,8 @@ __all__ = [
 
 SCHEMA = 1
 PROFILES = ("smoke", "quick", "paper")
+# Splits that are the same for every seed: their runs are independent.
+FIXED_SPLITS = ("standard", "identity")
 IDENTITY = ("experiment", "dataset", "profile", "split", "method", "seed")
 REQUIRED = (*IDENTITY, "schema", "key", "config", "data", "metrics", "test", "stages", "run")
 
@@ -247,14 +249,15 @@ def interval(values: ArrayLike, test_train_ratio: float, confidence: float = 0.9
     """Mean and confidence interval over random splits of one data set: the corrected resampled t.
 
     Splits of one data set share samples, so the plain t interval is too narrow. Nadeau and Bengio (2003)
-    correct it: the variance of the mean of J splits is estimated by (1/J + n_test/n_train)·s².
+    correct it: the variance of the mean of J splits is estimated by (1/J + n_test/n_train)·s². Runs that are
+    independent, such as those of several seeds on one split, need no correction.
 
     Parameters
     ----------
     values : array_like, shape (n_splits,)
         One per split.
     test_train_ratio : float
-        n_test / n_train.
+        n_test / n_train; 0 for independent runs.
     confidence : float
 
     Returns
@@ -271,8 +274,8 @@ def interval(values: ArrayLike, test_train_ratio: float, confidence: float = 0.9
     sample = np.asarray(values, float)
     if sample.ndim != 1 or not len(sample):
         raise ValueError(f"values: got shape {sample.shape}; allowed: (n_splits,), at least one")
-    if not test_train_ratio > 0:
-        raise ValueError(f"test_train_ratio: got {test_train_ratio!r}; allowed: a positive number")
+    if not test_train_ratio >= 0:
+        raise ValueError(f"test_train_ratio: got {test_train_ratio!r}; allowed: a number of at least 0")
     mean, n = float(sample.mean()), len(sample)
     if n < 2:
         return mean, math.nan, math.nan
@@ -282,6 +285,8 @@ def interval(values: ArrayLike, test_train_ratio: float, confidence: float = 0.9
 
 
 def _ratio(runs: pd.DataFrame) -> float:
+    if runs["split"].isin(FIXED_SPLITS).all():  # the seed chooses weights and order only
+        return 0.0
     return float((runs["n_test"] / runs["n_train"]).mean())
 
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from rnclib import experiment, results
-from rnclib.data import esol
+from rnclib.data import esol, synthetic
 from rnclib.experiment import Config, key, run, run_grid
-from rnclib.protocols import ESOL_METHODS, ESOL_PUBLISHED, esol_grid
+from rnclib.protocols import AGEDB_METHODS, AGEDB_PUBLISHED, ESOL_METHODS, ESOL_PUBLISHED, agedb_grid, esol_grid
 
 
 @pytest.fixture(autouse=True)
@@ -265,3 +265,72 @@ def test_auto_is_esol_where_its_published_records_are_and_else_what_can_be_had(t
     results.write(record | {"profile": "paper", "dataset": "esol"}, tmp_path)
     assert experiment.resolve_dataset("auto", "paper", tmp_path) == "esol"
     assert experiment.resolve_dataset("auto", "quick", tmp_path) == "standin"
+
+
+# --- faces ----------------------------------------------------------------------------------------------
+
+
+def face_configs(**options) -> list[Config]:
+    return [replace(config, **options) for config in agedb_grid(dataset="faces", profile="smoke")]
+
+
+def test_the_face_grid_is_the_published_protocol():
+    grid = {c.method: c for c in agedb_grid(dataset="agedb", profile="paper", data_dir="somewhere")}
+    assert set(AGEDB_PUBLISHED.index) == set(AGEDB_METHODS) == set(grid) - {"training mean"}
+    rnc, end_to_end = grid["RnC(L1)"], grid["L1"].fit
+    assert (rnc.model, rnc.size, rnc.freeze, rnc.target, rnc.pretrain.n_views) == ("resnet18", 224, True, "raw", 2)
+    assert (rnc.pretrain.batch_size, rnc.pretrain.epochs, rnc.pretrain.learning_rate) == (256, 400, 0.5)
+    assert (rnc.pretrain.lr_decay_rate, rnc.pretrain.weight_decay) == (0.1, 1e-4)
+    assert (rnc.fit.batch_size, rnc.fit.epochs, rnc.fit.learning_rate, rnc.fit.lr_decay_rate) == (64, 100, 0.05, 0.2)
+    assert (rnc.fit.weight_decay, rnc.fit.batch_norm) == (0.0, "eval")
+    assert (end_to_end.batch_size, end_to_end.epochs, end_to_end.learning_rate) == (256, 400, 0.2)
+    course = {c.method: c for c in agedb_grid(dataset="agedb", profile="paper", data_dir="x", preset="course")}
+    assert {c.fit.batch_size for c in course.values() if c.fit} == {128}
+    assert [course[m].fit.learning_rate for m in ("L1", "L2", "Huber")] == [0.2, 0.005, 0.05]
+    assert [course[m].fit.learning_rate for m in ("RnC(L1)", "RnC(L2)", "RnC(Huber)")] == [0.05, 0.01, 0.05]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("split", "scaffold"), ("model", "gin"), ("size", None), ("n_samples", None), ("target", "log"),
+     ("exclude", ("x.jpg",))],
+)  # fmt: skip
+def test_a_bad_configuration_of_faces_names_the_argument(name, value):
+    with pytest.raises(ValueError, match=rf"{name}: got "):
+        face_configs(**{name: value})
+
+
+def test_a_key_of_faces_needs_no_drawing_and_no_folder(monkeypatch):
+    monkeypatch.setattr(experiment, "_dataset", None)
+    config = face_configs()[0]
+    assert key(config) == key(replace(config, data_dir="elsewhere"))
+    assert len({key(replace(config, **other)) for other in ({}, {"size": 18}, {"n_samples": 130})}) == 3
+
+
+def test_a_run_on_faces_is_marked_as_synthetic_and_its_runs_share_an_encoder(monkeypatch, tmp_path):
+    drawn = synthetic.load_faces(120, 16, progress=False)
+    monkeypatch.setattr(experiment, "_dataset", lambda *_: drawn)
+    grid = run_grid(face_configs(), results_dir=tmp_path / "results", progress=False)
+    records = {record["method"]: record for record in grid.records}
+    assert all(
+        r["data"]["synthetic"] and r["dataset"] == "faces" and r["data"]["unit"] == "years" for r in grid.records
+    )
+    assert "data_dir" not in records["L1"]["config"]
+    split = drawn.splits["standard"](0)
+    assert records["RnC(L1)"]["test"]["index"] == split.test.tolist()
+    assert records["RnC(L1)"]["stages"][0] == records["RnC(L2)"]["stages"][0]
+    assert records["training mean"]["metrics"]["test"]["raw"]["mae"] == pytest.approx(
+        np.abs(drawn.targets[split.test] - drawn.targets[split.train].mean()).mean(), rel=1e-6
+    )
+    first = records["RnC(Huber)"]
+    (config,) = [c for c in face_configs() if c.method == "RnC(Huber)"]
+    monkeypatch.setenv("RNC_CACHE", str(tmp_path / "another"))
+    again, _ = run(config)
+    assert without_circumstances(again) == without_circumstances(first)
+
+
+def test_photographs_need_their_folder(monkeypatch, small_world):
+    monkeypatch.undo()
+    (config, *_) = agedb_grid(dataset="agedb", profile="smoke")
+    with pytest.raises(ValueError, match=r"data_dir: got None with dataset='agedb'; allowed: the folder"):
+        key(config)

@@ -462,7 +462,7 @@ def test_one_split_has_no_interval():
 
 @pytest.mark.parametrize(
     ("arguments", "named"),
-    [(([], 0.1), "values"), (([[1.0]], 0.1), "values"), (([1.0, 2.0], 0.0), "test_train_ratio"),
+    [(([], 0.1), "values"), (([[1.0]], 0.1), "values"), (([1.0, 2.0], -0.1), "test_train_ratio"),
      (([1.0, 2.0], math.nan), "test_train_ratio")],
 )  # fmt: skip
 def test_what_has_no_interval_is_refused_by_name(arguments, named):

@@ -12,6 +12,7 @@ import colorsys
 import hashlib
 import math
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -425,8 +426,14 @@ def load_faces(n: int = 4000, size: int = 64, seed: int = 0, *, progress: bool =
     """
     stored = round(size * 8 / 7)
     root = cache_dir() / "faces" / f"{FORMAT}-{n}-{stored}-{seed}"
-    if not (root / "agedb.csv").is_file():
-        make_faces(root, n, stored, seed, progress=progress)
+    if not root.is_dir():
+        unfinished = root.with_name(f".{root.name}-{os.getpid()}")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        make_faces(unfinished, n, stored, seed, progress=progress)
+        try:
+            os.rename(unfinished, root)
+        except OSError:  # another process was faster; its faces are the same
+            shutil.rmtree(unfinished)
     return replace(
         load_agedb(root, size=size, progress=progress),
         name="faces",
