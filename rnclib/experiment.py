@@ -40,7 +40,7 @@ BASELINES = ("training mean", "Delaney's equation", "extra trees")
 # what goes with what: the splits of each data set, and the models for it
 _MOLECULES = (("random", "scaffold"), ("gin", *BASELINES))
 _FACES = (("standard", "identity"), ("resnet18", "resnet50", "small", "training mean"))
-DATASETS = {"esol": _MOLECULES, "standin": _MOLECULES, "agedb": _FACES, "faces": _FACES}
+DATASETS = {"esol": _MOLECULES, "standin": _MOLECULES, "agedb": _FACES, "synthetic": _FACES}
 VERSIONS_OF = ("torch", "torch-geometric", "numpy", "scipy", "scikit-learn", "rdkit", "lightning-fabric")
 
 
@@ -52,7 +52,7 @@ class Config:
     ----------
     experiment : str
         Chapter that it belongs to.
-    dataset : {'esol', 'standin', 'agedb', 'faces'}
+    dataset : {'esol', 'standin', 'agedb', 'synthetic'}
         The second of each pair is the stand-in for the first.
     profile : {'paper', 'quick', 'smoke'}
     split : {'random', 'scaffold'} for molecules, {'standard', 'identity'} for faces
@@ -75,7 +75,7 @@ class Config:
     size : int, optional
         Side of the images that the network sees, in pixels; for faces, where it must be given.
     n_samples : int, optional
-        Number of drawn faces; for ``'faces'``, where it must be given.
+        Number of drawn faces; for ``'synthetic'``, where it must be given.
     exclude : tuple of str, optional
         Images left out by file name; for ``'agedb'``.
     data_dir : str, optional
@@ -110,7 +110,10 @@ class Config:
         for name, values in allowed.items():
             if getattr(self, name) not in values:
                 raise ValueError(f"{name}: got {getattr(self, name)!r}; allowed: {', '.join(map(repr, values))}")
-        for name, needed in (("size", self.dataset in ("agedb", "faces")), ("n_samples", self.dataset == "faces")):
+        for name, needed in (
+            ("size", self.dataset in ("agedb", "synthetic")),
+            ("n_samples", self.dataset == "synthetic"),
+        ):
             if (getattr(self, name) is not None) != needed:
                 where = "a number" if needed else "None"
                 raise ValueError(f"{name}: got {getattr(self, name)!r} with dataset={self.dataset!r}; allowed: {where}")
@@ -156,7 +159,7 @@ def _dataset(
             raise ValueError("data_dir: got None with dataset='agedb'; allowed: the folder that holds AgeDB's images")
         assert size is not None
         return agedb.load_agedb(data_dir, size=size, exclude=exclude or ())
-    if name == "faces":
+    if name == "synthetic":
         assert size is not None and n_samples is not None
         return synthetic.load_faces(n_samples, size)
     return esol.load(name)
@@ -169,7 +172,7 @@ def _dataset_of(config: Config) -> Dataset:
 def _checksum(config: Config) -> str:
     if config.dataset == "esol":  # known without having the file
         return esol.SHA256
-    if config.dataset == "faces":  # or without drawing them
+    if config.dataset == "synthetic":  # or without drawing them
         assert config.size is not None and config.n_samples is not None
         return synthetic.recipe(config.n_samples, config.size)
     return _dataset_of(config).checksum

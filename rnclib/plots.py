@@ -175,7 +175,13 @@ def parity(predictions: pd.DataFrame, methods: Sequence[str], *, unit: str) -> F
 
 
 def error_by_range(
-    predictions: pd.DataFrame, methods: Sequence[str], edges: Sequence[float], *, unit: str, ax: Axes | None = None
+    predictions: pd.DataFrame,
+    methods: Sequence[str],
+    edges: Sequence[float],
+    *,
+    unit: str,
+    samples: str = "molecules",
+    ax: Axes | None = None,
 ) -> Axes:
     """Mean absolute error in ranges of the target: mean over runs, and their middle half as a band.
 
@@ -185,6 +191,9 @@ def error_by_range(
         From `rnclib.results.predictions`.
     edges : sequence of float
         Bounds of the ranges, a bound belonging to the range below it; samples outside are left out.
+    unit : str
+    samples : str
+        What they are called on the axis.
     """
     ax = _axes(ax)
     labels = [f"{low:g} to {high:g}" for low, high in itertools.pairwise(edges)]
@@ -204,7 +213,7 @@ def error_by_range(
             labels, per_run.quantile(0.25, axis=1), per_run.quantile(0.75, axis=1), color=colour, alpha=0.15
         )
     counts = frame.drop_duplicates("index").groupby("range", observed=False).size()
-    ax.set_xticks(range(len(labels)), [f"{label}\n{counts[label]} molecules" for label in labels], fontsize="small")
+    ax.set_xticks(range(len(labels)), [f"{label}\n{counts[label]} {samples}" for label in labels], fontsize="small")
     ax.set(xlabel=f"measured, {unit}", ylabel=f"mean absolute error, {unit}")
     ax.set_ylim(bottom=0)
     if ax.lines:
@@ -232,7 +241,7 @@ def representations(views: dict[str, pd.DataFrame], *, label: str) -> Figure:
     every = pd.concat(views.values())
     colours: dict[str, Any] = {"cmap": "viridis", "vmin": every["target"].min(), "vmax": every["target"].max()}
     for column, (name, view) in enumerate(views.items()):
-        for row, (part, title) in enumerate((("train", "training molecules"), ("test", "test molecules"))):
+        for row, (part, title) in enumerate((("train", "training part"), ("test", "test part"))):
             shown, ax = view[view["part"] == part], grid[row][column]
             points = ax.scatter(shown["pc1"], shown["pc2"], c=shown["target"], s=11, linewidths=0, **colours)
             ax.set_title(f"{name}: {title}")

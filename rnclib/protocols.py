@@ -190,7 +190,7 @@ def agedb_grid(
 
     Parameters
     ----------
-    dataset : {'agedb', 'faces'}
+    dataset : {'agedb', 'synthetic'}
         The photographs, or the drawn faces that stand in for them.
     profile : {'paper', 'quick', 'smoke'}
         ``'paper'`` is the full protocol for photographs and a sized-down one for drawn faces.
@@ -209,7 +209,7 @@ def agedb_grid(
         Photographs to leave out.
     """
     for name, value, allowed in (
-        ("dataset", dataset, ("agedb", "faces")),
+        ("dataset", dataset, ("agedb", "synthetic")),
         ("loss", loss, ("all", *_LOSS_NAMES)),
         ("preset", preset, tuple(AGEDB_PRESETS)),
     ):
@@ -230,7 +230,7 @@ def agedb_grid(
         }
     common: dict[str, Any] = {
         "dataset": dataset, "profile": profile, "split": split, "target": "raw", "size": size, "data_dir": data_dir,
-        "n_samples": n_faces if dataset == "faces" else None, "exclude": tuple(exclude) or None,
+        "n_samples": n_faces if dataset == "synthetic" else None, "exclude": tuple(exclude) or None,
     }  # fmt: skip
     networks: dict[str, dict[str, Any]] = {}
     for method, of in AGEDB_METHODS.items():

@@ -386,6 +386,7 @@ measurements. Training was shortened (profile `quick`): good for a first look, n
         "esol": "ESOL: 1128 molecules with measured solubility in water.",
         "agedb": "AgeDB: face images with the age of the person shown.",
         "standin": "Synthetic stand-in, with targets from a published equation instead of measurements.",
+        "synthetic": "Synthetic stand-in: drawn faces that grow old, not photographs.",
     }
     lengths = {
         "paper": "Training followed the full protocol (profile `paper`).",
@@ -394,6 +395,8 @@ measurements. Training was shortened (profile `quick`): good for a first look, n
     }
     if profile not in lengths:
         raise ValueError(f"profile: got {profile!r}; allowed: {', '.join(map(repr, lengths))}")
+    if dataset == "synthetic":
+        lengths["paper"] = "Training followed the protocol, sized down for a CPU (profile `paper`)."
     measured = dataset in ("esol", "agedb")
     text = " ".join(filter(None, [data.get(dataset, f"Data set `{dataset}`."), lengths[profile], detail]))
     if measured:

@@ -271,7 +271,7 @@ def test_auto_is_esol_where_its_published_records_are_and_else_what_can_be_had(t
 
 
 def face_configs(**options) -> list[Config]:
-    return [replace(config, **options) for config in agedb_grid(dataset="faces", profile="smoke")]
+    return [replace(config, **options) for config in agedb_grid(dataset="synthetic", profile="smoke")]
 
 
 def test_the_face_grid_is_the_published_protocol():
@@ -313,7 +313,7 @@ def test_a_run_on_faces_is_marked_as_synthetic_and_its_runs_share_an_encoder(mon
     grid = run_grid(face_configs(), results_dir=tmp_path / "results", progress=False)
     records = {record["method"]: record for record in grid.records}
     assert all(
-        r["data"]["synthetic"] and r["dataset"] == "faces" and r["data"]["unit"] == "years" for r in grid.records
+        r["data"]["synthetic"] and r["dataset"] == "synthetic" and r["data"]["unit"] == "years" for r in grid.records
     )
     assert "data_dir" not in records["L1"]["config"]
     split = drawn.splits["standard"](0)

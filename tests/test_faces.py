@@ -278,7 +278,7 @@ def test_a_folder_that_holds_a_table_is_left_alone(drawn):
 
 def test_faces_are_marked_as_synthetic_and_made_once(cache, monkeypatch):
     faces = synthetic.load_faces(120, 16, progress=False)
-    assert (faces.name, faces.synthetic, len(faces)) == ("faces", True, 120)
+    assert (faces.name, faces.synthetic, len(faces)) == ("synthetic", True, 120)
     assert "not photographs" in faces.provenance and set(faces.splits) == {"standard", "identity"}
     monkeypatch.setattr(synthetic, "make_faces", None)
     assert synthetic.load_faces(120, 16, progress=False).checksum == faces.checksum

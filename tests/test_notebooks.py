@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import jupytext
 import nbformat
+import numpy as np
 import pytest
 from jupytext.compare import compare_notebooks
+from PIL import Image
 
 from rnclib import results
 from rnclib.experiment import key
@@ -18,7 +21,10 @@ from rnclib.protocols import esol_grid
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-SMOKE = {"esol": ["-p", "profile", "smoke", "-p", "split", "random", "-p", "dataset", "standin"]}
+SMOKE = {
+    "esol": ["-p", "profile", "smoke", "-p", "split", "random", "-p", "dataset", "standin"],
+    "agedb": ["-p", "profile", "smoke"],
+}
 
 
 def papermill(notebook: Path, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -106,3 +112,54 @@ def test_the_published_runs_of_one_loss_are_loaded_without_training(tmp_path):
         for output in cell.get("outputs", [])
     )
     assert "esol, paper, random split" in text and " 0 trained now" in text
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """200 images of noise, named and listed as AgeDB's are."""
+    root, rng = tmp_path_factory.mktemp("agedb"), np.random.default_rng(0)
+    (root / "AgeDB").mkdir()
+    rows = []
+    for i in range(200):
+        age, side = int(rng.integers(1, 101)), rng.integers(30, 90, 2)
+        path = f"AgeDB/{i}_Some{'ABCDEFGHIJ'[i % 10]}body_{age}_{'mf'[i % 2]}.jpg"
+        Image.fromarray(rng.integers(0, 256, (*side, 3), dtype=np.uint8)).save(root / path)
+        rows.append(f"{age},{path},{'val' if i % 8 == 0 else 'test' if i % 8 == 1 else 'train'}")
+    (root / "agedb.csv").write_text("age,path,split\n" + "\n".join(rows) + "\n")
+    return root
+
+
+@pytest.mark.parametrize("split", ["standard", "identity"])
+def test_the_face_chapter_runs_on_a_folder_of_photographs(photographs, tmp_path, split):
+    options = [
+        "-p",
+        "profile",
+        "smoke",
+        "-p",
+        "dataset",
+        "agedb",
+        "-p",
+        "data_dir",
+        str(photographs),
+        "-p",
+        "split",
+        split,
+    ]
+    store = ["-p", "results_dir", str(tmp_path / "results")]
+    done = papermill(ROOT / "notebooks" / "agedb.ipynb", tmp_path / "out.ipynb", *options, *store)
+    assert done.returncode == 0, done.stderr[-2000:]
+    records = results.load(tmp_path / "results", profile="smoke", experiment="agedb", dataset="agedb", split=split)
+    assert len(records) == 7 and not any(record["data"]["synthetic"] for record in records)
+
+
+def test_the_face_chapter_stops_at_a_photograph_that_cannot_be_read(photographs, tmp_path):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(photographs, damaged)
+    first, second, *_ = sorted((damaged / "AgeDB").iterdir())
+    first.write_bytes(first.read_bytes()[:500])
+    second.unlink()
+    options = ["-p", "profile", "smoke", "-p", "dataset", "agedb", "-p", "data_dir", str(damaged)]
+    done = papermill(ROOT / "notebooks" / "agedb.ipynb", tmp_path / "out.ipynb", *options)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert f"missing: {second.name}" in last and f"cannot be read: {first.name}" in last

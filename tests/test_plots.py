@@ -255,9 +255,9 @@ def test_representations_shows_each_part_in_one_scale_of_colours():
 
     figure = drawn(plots.representations({"one": view(0), "two": view(5)}, label="solubility"))
     by_title = {ax.get_title(): ax for ax in figure.axes if ax.get_title()}
-    assert list(by_title) == ["one: training molecules", "two: training molecules",
-                              "one: test molecules", "two: test molecules"]  # fmt: skip
-    for title, rows in (("one: training molecules", range(5)), ("two: test molecules", range(7, 10))):
+    assert list(by_title) == ["one: training part", "two: training part",
+                              "one: test part", "two: test part"]  # fmt: skip
+    for title, rows in (("one: training part", range(5)), ("two: test part", range(7, 10))):
         (points,) = by_title[title].collections
         assert points.get_offsets().tolist() == [[float(i), -float(i)] for i in rows]
         assert points.get_array().tolist() == [float(i) + (5 if "two" in title else 0) for i in rows]

@@ -422,7 +422,7 @@ def load_faces(n: int = 4000, size: int = 64, seed: int = 0, *, progress: bool =
     Returns
     -------
     Dataset
-        Named ``'faces'`` and marked as synthetic; its checksum is `recipe`.
+        Named ``'synthetic'`` and marked as synthetic; its checksum is `recipe`.
     """
     stored = round(size * 8 / 7)
     root = cache_dir() / "faces" / f"{FORMAT}-{n}-{stored}-{seed}"
@@ -436,7 +436,7 @@ def load_faces(n: int = 4000, size: int = 64, seed: int = 0, *, progress: bool =
             shutil.rmtree(unfinished)
     return replace(
         load_agedb(root, size=size, progress=progress),
-        name="faces",
+        name="synthetic",
         checksum=recipe(n, size, seed),
         provenance=f"synthetic stand-in: {n} drawn faces, seed {seed}, not photographs",
         synthetic=True,
