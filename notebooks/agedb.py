@@ -177,8 +177,8 @@ Figure(
 # They are stored as AgeDB stores its photographs, with its age distribution and a split like its own, and take the same way into the network:
 # checked, decoded once, and turned into random views in batches. How this differs from the published protocol:
 #
-# - The drawn faces of the profile `paper` are sized down to what a CPU can train: 4000 faces at 64 pixels, a trunk of four convolutions, 60 epochs
-#   instead of 400 (20 instead of 100 for the regressors), five seeds. One contrastive encoder a seed serves all three regressors.
+# - The drawn faces of the profile `paper` are sized down to what a CPU can train: 4000 faces at 64 pixels, a trunk of four convolutions, 100 epochs
+#   instead of 400 (50 instead of 100 for the regressors), five seeds. One contrastive encoder a seed serves all three regressors.
 # - Random crops are taken from the square in the middle of the image, resized to 8/7 of the network's side, instead of from the original; and they are
 #   resized without the smoothing that avoids aliasing. Evaluation sees exactly the published view.
 # - The paper's settings for L2 and Huber are unknown; the preset `paper` takes the course project's learning rates for them.

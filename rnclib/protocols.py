@@ -168,7 +168,7 @@ AGEDB_PRESETS["course"] = {
 # profile: model, side in pixels, drawn faces, epochs (encoder, end to end, regressor), batch size, seeds.
 # Real photographs at the paper profile follow the preset instead; the drawn faces are sized down to a CPU.
 _FACES_PROFILES: dict[str, tuple[str, int, int, tuple[int, int, int], int | None, int]] = {
-    "paper": ("small", 64, 4000, (60, 60, 20), None, 5),
+    "paper": ("small", 64, 4000, (100, 100, 50), None, 5),
     "quick": ("small", 32, 1000, (10, 10, 5), 64, 1),
     "smoke": ("small", 16, 120, (1, 1, 1), 16, 1),
 }
