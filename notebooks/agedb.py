@@ -61,12 +61,14 @@ import numpy as np
 import pandas as pd
 
 from rnclib import plots, results
-from rnclib.data.synthetic import Person, Scene, draw_face
+from rnclib.data.agedb import load_agedb
+from rnclib.data.synthetic import Person, Scene, draw_face, load_faces
 from rnclib.experiment import run_grid
 from rnclib.protocols import AGEDB_PUBLISHED, agedb_grid
 from rnclib.report import Figure, Notice, Table, data_notice
 
 plots.use_style()
+left_out = tuple(exclude.split(",")) if exclude else ()
 grid = run_grid(
     agedb_grid(
         dataset=dataset,
@@ -77,7 +79,7 @@ grid = run_grid(
         preset=preset,
         n_seeds=n_seeds,
         data_dir=data_dir,
-        exclude=tuple(exclude.split(",")) if exclude else (),
+        exclude=left_out,
     ),
     results_dir=results_dir,
     refresh=refresh,
@@ -85,6 +87,7 @@ grid = run_grid(
 )
 print(f"{dataset}, {profile}, {split} split: {grid}")
 records = grid.records
+size, n_faces = (records[0]["config"].get(name) for name in ("size", "n_samples"))
 runs = results.frame(records)
 photographs = dataset == "agedb"
 source = f"{'AgeDB' if photographs else 'Synthetic drawn faces, not AgeDB'}, {split} split, profile {profile}"
@@ -276,6 +279,43 @@ Figure(
     f"First two principal components of the features, seed 0, in units of the first one's standard deviation. {source}.",
     name="agedb-representations",
     alt="Scatter plots of two principal components for two encoders, training and test faces, coloured by age.",
+    format="png",
+)
+
+# %% [markdown]
+# What does an encoder take to be alike? For some test faces, the training face with the nearest features:
+
+# %% tags=["hide-input"]
+faces = (
+    load_faces(n_faces, size)
+    if not photographs
+    else load_agedb(data_dir, size=size, exclude=left_out)
+)
+reference = next(iter(views.values()))
+test = reference[reference["part"] == "test"].sort_values("target")
+picked = test["index"].iloc[np.linspace(0, len(test) - 1, 8).astype(int)]
+figure, axes = plt.subplots(
+    1 + len(views),
+    8,
+    figsize=(8, 1.25 * (1 + len(views))),
+    layout="constrained",
+    squeeze=False,
+)
+lines = {"test face": picked} | {
+    m: view.set_index("index")["nearest"].loc[picked] for m, view in views.items()
+}
+for line, (name, indices) in zip(axes, lines.items(), strict=True):
+    for ax, i in zip(line, indices, strict=True):
+        ax.imshow((faces.inputs[[i]][0].permute(1, 2, 0).numpy() + 1) / 2)
+        ax.set_title(f"{faces.targets[i]:.0f}", loc="center")
+        ax.set(xticks=[], yticks=[])
+    line[0].set_ylabel(name)
+Figure(
+    figure,
+    "Test faces, and below each the training face that each encoder of seed 0 puts nearest, with their ages in years. "
+    f"{source}.",
+    name="agedb-neighbours",
+    alt="Rows of faces: test faces and their nearest training faces in the feature space of each encoder.",
     format="png",
 )
 

@@ -220,7 +220,8 @@ def run(
     record : dict
         See `rnclib.results`.
     view : str or None
-        For the networks of seed 0, the two first principal components of every sample's features as CSV.
+        For the networks of seed 0, the two first principal components of every sample's features, and the training
+        sample whose features are nearest, as CSV.
     """
     began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     dataset = _dataset_of(config)
@@ -285,7 +286,7 @@ def run(
     }
     view = None
     if outcome.features is not None and config.seed == 0:
-        view = _principal_components(outcome.features, split, dataset.targets)
+        view = _view(outcome.features, split, dataset.targets)
     return record, view
 
 
@@ -483,9 +484,10 @@ def _stage_record(name: str, history: History, points: int = 40) -> dict[str, An
     }
 
 
-def _principal_components(features: np.ndarray, split: Split, targets: np.ndarray) -> str:
-    """Two principal components, found on the training part, of every sample, as CSV."""
+def _view(features: np.ndarray, split: Split, targets: np.ndarray) -> str:
+    """Of every sample two principal components, found on the training part, and its nearest training sample; as CSV."""
     from sklearn.decomposition import PCA
+    from sklearn.neighbors import NearestNeighbors
 
     components = PCA(n_components=2, svd_solver="full").fit(features[split.train]).transform(features)
     components /= components[split.train, 0].std()
@@ -497,8 +499,10 @@ def _principal_components(features: np.ndarray, split: Split, targets: np.ndarra
     part = np.empty(len(targets), dtype=object)
     for name in data.PARTS:
         part[getattr(split, name)] = name
-    rows = [f"{i},{part[i]},{targets[i]:.3f},{x:.3f},{y:.3f}" for i, (x, y) in enumerate(components)]
-    return "\n".join(["index,part,target,pc1,pc2", *rows]) + "\n"
+    two = split.train[NearestNeighbors(n_neighbors=2).fit(features[split.train]).kneighbors(features)[1]]
+    nearest = np.where(two[:, 0] == np.arange(len(targets)), two[:, 1], two[:, 0])  # other than itself
+    rows = [f"{i},{part[i]},{targets[i]:.3f},{x:.3f},{y:.3f},{nearest[i]}" for i, (x, y) in enumerate(components)]
+    return "\n".join(["index,part,target,pc1,pc2,nearest", *rows]) + "\n"
 
 
 def _circumstances(device: str) -> dict[str, Any]:

@@ -234,7 +234,8 @@ def view(records: Sequence[dict[str, Any]], method: str, root: str | os.PathLike
     Returns
     -------
     DataFrame or None
-        Columns ``index``, ``part``, ``target``, ``pc1`` and ``pc2``; None if there is no such file.
+        Columns ``index``, ``part``, ``target``, ``pc1`` and ``pc2``, and in newer files ``nearest``, the index of the
+        training sample with the nearest features; None if there is no such file.
     """
     root = results_dir() if root is None else root
     for record in records:

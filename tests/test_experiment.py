@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from rnclib import experiment, results
-from rnclib.data import esol, synthetic
+from rnclib.data import Split, esol, synthetic
 from rnclib.experiment import Config, key, run, run_grid
 from rnclib.protocols import AGEDB_METHODS, AGEDB_PUBLISHED, ESOL_METHODS, ESOL_PUBLISHED, agedb_grid, esol_grid
 
@@ -145,6 +147,14 @@ def test_a_record_says_what_was_done(small_world):
     assert set(record["run"]) >= {"commit", "clean", "device", "threads", "versions", "started", "wall_time"}
     assert {line.split(",")[1] for line in view.splitlines()[1:]} == {"train", "val", "test"}
     assert len(view.splitlines()) == 121
+
+
+def test_the_view_names_each_samples_nearest_training_sample():
+    features = np.array([[0.0, 0], [1, 0], [5, 0], [5.5, 0], [1.2, 0], [20, 1]])
+    split = Split(train=np.array([0, 2, 3, 5]), val=np.array([1]), test=np.array([4]))
+    view = pd.read_csv(io.StringIO(experiment._view(features, split, np.arange(6.0))))
+    assert view["nearest"].tolist() == [2, 0, 3, 2, 0, 3]
+    assert view["part"].tolist() == ["train", "val", "train", "train", "test", "train"]
 
 
 def test_the_same_run_twice_gives_the_same_record(monkeypatch, tmp_path):
