@@ -39,9 +39,11 @@ from rnclib import benchmark, plots
 from rnclib.report import Figure, Table
 
 plots.use_style()
-if profile != "paper":
-    benchmark.save(benchmark.measure(profile), results_dir)
-record = benchmark.load(profile, results_dir)[0]
+if profile == "paper":
+    record = benchmark.load(profile, results_dir)[0]
+else:
+    record = benchmark.measure(profile)
+    benchmark.save(record, results_dir)
 machine = record["machine"]
 where = f"{machine['cpu']} ({machine['simd']}), one thread, float32, torch {machine['torch']}, profile {profile}"
 print(where)
@@ -201,8 +203,29 @@ Table(
 )
 
 # %% [markdown]
+# ## Embeddings far apart
+#
+# Exponentials in float32 hold similarities of some dozens. Embeddings farther apart in units of τ, as they may get late in training, or
+# that crowd closely, are computed in float64; beyond its range too, with logarithms all the way:
+
+# %% tags=["hide-input"]
+spread = pd.DataFrame(record["spread"])
+Table(
+    spread.assign(times=spread["ms"] / spread["ms"].iloc[0]),
+    "Time of rnc_loss for the same embeddings, scaled up: their largest distance from the origin over τ, median time in ms, and multiple of the "
+    f"first. {where}.",
+    name="benchmark-spread",
+    columns={
+        "scale": "Scaled by",
+        "reach": "Norm / τ",
+        "ms": "ms",
+        "times": "Multiple",
+    },
+    format={"reach": ".0f", "ms": ".1f", "times": ".1f"},
+)
+
+# %% [markdown]
 # ## Limits
 #
-# One machine, one thread, random embeddings. Embeddings that lie far apart in units of τ, as they do late in training, or that crowd closely, are
-# computed in float64, at about twice the time. CUDA runs the same code, without a kernel of its own; it is not measured here.
+# One machine, one thread, random embeddings. CUDA runs the same code, without a kernel of its own; it is not measured here.
 # `python -m rnclib.benchmark` repeats the measurement anywhere.

@@ -271,11 +271,20 @@ patterns = {
     "two values": torch.arange(n_samples) % 2,
     "evenly spaced": torch.arange(n_samples),
 }
-scales = np.geomspace(0.01, 1e4, 40) * temperature
+
+
+def finest(labels):
+    """Smallest difference between two levels of an anchor."""
+    d = (labels[:, None] - labels).abs().double().sort(dim=1).values.diff(dim=1)
+    return d[d > 0].min().item()
+
+
 figure, ax = plt.subplots(layout="constrained", figsize=(7.2, 3.8))
 bounds = []
 for (name, labels), marker in zip(patterns.items(), "osD^", strict=True):
     bound = rnc_lower_bound(labels)
+    # far enough for the nearest two levels to part: e to the power of minus 40
+    scales = np.geomspace(0.01, 40 / finest(labels), 40) * temperature
     losses = [
         rnc_loss(t * labels[:, None].double(), labels, temperature=temperature).item()
         for t in scales
@@ -561,4 +570,5 @@ assert torch.isclose(
 
 # %% [markdown]
 # Samples with equal labels can share the sort, the distances are a matrix product, and the gradient can be made block by block along
-# the way: {mod}`rnclib.loss` does this, in memory linear in $M$ and about the time of a softmax loss.
+# the way: {mod}`rnclib.loss` does this, in memory linear in $M$, in about the time of a softmax loss where labels repeat and up to twice that where
+# all differ.

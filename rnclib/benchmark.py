@@ -103,22 +103,25 @@ CANDIDATES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 LARGEST = {"literal": 512, "row sort": 2048, "SupCon": 4096, "SupCon (cosine)": 4096, "InfoNCE": 4096, "cdist": 4096}
 LABELS = ("ages", "continuous")
 
-#: What each profile measures: dimensions, batch sizes, larger ones for rnc_loss alone, seconds for each setting, and
-#: the batch sizes whose memory is measured.
+#: What each profile measures: dimensions, batch sizes, larger ones for rnc_loss alone, seconds for each setting, the
+#: batch whose embeddings are pulled apart, and the batch sizes whose memory is measured.
 PROFILES: dict[str, dict[str, Any]] = {
     "paper": {
-        "d": (128, 512), "M": (256, 512, 1024, 2048, 4096), "seconds": 5.0,
+        "d": (128, 512), "M": (256, 512, 1024, 2048, 4096), "seconds": 5.0, "spread": (1024, 128),
         "alone": {"ages": (8192, 16384), "continuous": (8192,)},
-        "memory": {("rnc_loss", "ages"): (1024, 4096, 16384, 65536), ("rnc_loss", "continuous"): (1024, 4096, 16384),
+        "memory": {("rnc_loss", "ages"): (1024, 4096, 16384, 65536),
+                   ("rnc_loss", "continuous"): (1024, 4096, 16384, 65536),
                    ("row sort", "ages"): (512, 1024, 2048, 4096), ("SupCon", "ages"): (512, 1024, 2048, 4096),
                    ("literal", "ages"): (256, 512)},
     },
     "quick": {
-        "d": (128, 512), "M": (256, 512, 1024), "seconds": 1.5, "alone": {"ages": (2048, 4096), "continuous": (2048,)},
+        "d": (128, 512), "M": (256, 512, 1024), "seconds": 1.5, "spread": (1024, 128),
+        "alone": {"ages": (2048, 4096), "continuous": (2048,)},
         "memory": {("rnc_loss", "ages"): (1024, 4096), ("row sort", "ages"): (512, 1024), ("SupCon", "ages"): (1024,)},
     },
     "smoke": {
-        "d": (16,), "M": (32, 64), "seconds": 0.02, "alone": {"ages": (128,), "continuous": ()},
+        "d": (16,), "M": (32, 64), "seconds": 0.02, "spread": (64, 16),
+        "alone": {"ages": (128,), "continuous": ()},
         "memory": {("rnc_loss", "ages"): (64,)},
     },
 }  # fmt: skip
@@ -139,7 +142,7 @@ def measure(profile: str = "quick", *, memory: bool = True, report: Callable[[st
     Parameters
     ----------
     profile : {'smoke', 'quick', 'paper'}
-        How large the batches get: seconds, about two minutes, about ten.
+        How large the batches get: seconds, about two minutes, about fifteen.
     memory : bool
         Measure memory too, in processes of its own.
     report : callable
@@ -163,6 +166,14 @@ def measure(profile: str = "quick", *, memory: bool = True, report: Callable[[st
                     for name, seconds in _take_turns(names, make_batch(M, d, labels), plan["seconds"]).items():
                         row = {"loss": name, "M": M, "d": d, "labels": labels, "ms": [1e3 * t for t in seconds]}
                         record["times"].append(row)
+        M, d = plan["spread"]
+        report(f"time: M = {M}, d = {d}, embeddings farther and farther apart")
+        v, y = make_batch(M, d, "ages")
+        record["spread"] = []
+        for scale in (1, 5, 100):
+            times = _take_turns(["rnc_loss"], ((scale * v.detach()).requires_grad_(), y), plan["seconds"])["rnc_loss"]
+            reach = scale * float(v.detach().norm(dim=1).max()) / TEMPERATURE
+            record["spread"].append({"scale": scale, "reach": reach, "ms": float(np.median(times) * 1e3)})
     finally:
         torch.set_num_threads(threads)
     record["memory"] = []
@@ -251,7 +262,7 @@ def save(record: dict[str, Any], results_dir: str | os.PathLike | None = None) -
     path = results.folder(results_dir or results.results_dir(), record["profile"], "benchmark") / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     rounded = [row | {"ms": [float(f"{ms:.4g}") for ms in row["ms"]]} for row in record["times"]]
-    rows = {"times": rounded, "memory": record["memory"]}
+    rows = {"times": rounded, "spread": record["spread"], "memory": record["memory"]}
     lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in record.items() if key not in rows]
     lines += [f"{json.dumps(key)}: [\n" + ",\n".join(map(json.dumps, value)) + "\n]" for key, value in rows.items()]
     results.write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")

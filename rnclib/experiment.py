@@ -6,11 +6,14 @@ import functools
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import queue
+import tempfile
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -200,6 +203,7 @@ def run(
     config: Config,
     *,
     device: str = "cpu",
+    refresh: bool = False,
     on_epoch: Callable[[int], None] | None = None,
 ) -> tuple[dict[str, Any], str | None]:
     """Carry out one run.
@@ -212,6 +216,8 @@ def run(
     config : Config
     device : str
         An accelerator of Lightning Fabric, such as ``'cpu'``, ``'cuda'`` or ``'auto'``.
+    refresh : bool
+        Take neither a trained encoder nor a checkpoint from the cache.
     on_epoch : callable, optional
         Called with the number of epochs newly done.
 
@@ -234,9 +240,11 @@ def run(
             outcome.prediction = _baseline(config, dataset, split)
         else:
             scaler = (0.0, 1.0) if config.target == "raw" else (mean, std)
-            _network(config, dataset, split, scaler, outcome, device, on_epoch)
+            _network(config, dataset, split, scaler, outcome, device, refresh, on_epoch)
+        if outcome.prediction is not None and not np.isfinite(outcome.prediction).all():
+            raise FloatingPointError("predictions are not finite")
     except FloatingPointError as error:  # a result like any other: this method does not train here
-        diverged = str(error)
+        diverged, outcome.prediction, outcome.features = str(error), None, None
 
     errors: dict[str, dict] = {}
     if outcome.prediction is not None:
@@ -299,8 +307,9 @@ class _Outcome:
     stages: list[dict[str, Any]] = field(default_factory=list)
 
 
-def _rounded(value: float) -> float:
-    return float(f"{value:.7g}")
+def _rounded(value: float, digits: int = 7) -> float | None:
+    """A number as records hold it: None where it is infinite or NaN."""
+    return float(f"{value:.{digits}g}") if math.isfinite(value) else None
 
 
 def _baseline(config: Config, dataset: Dataset, split: Split) -> np.ndarray:
@@ -329,12 +338,14 @@ def _network(
     scaler: tuple[float, float],
     outcome: _Outcome,
     device: str,
+    refresh: bool,
     on_epoch: Callable[[int], None] | None,
 ) -> None:
     """Train the network of `config` and fill in `outcome`."""
     from rnclib.encoders import GIN, ImageEncoder
 
     assert config.fit is not None
+    cache = _writable_cache()
     fabric = Fabric(accelerator=device, devices=1)
     inputs = dataset.inputs.to(fabric.device)
     everything = np.arange(len(dataset))
@@ -370,6 +381,7 @@ def _network(
                     torch.get_num_threads(),
                 ]
             ),
+            refresh,
             on_epoch,
         )
         outcome.stages.append(_stage_record("encoder", history))
@@ -379,7 +391,9 @@ def _network(
     if config.freeze:
         train_inputs = _frozen(encoder, train_inputs)
         val_inputs = predict(encoder, inputs, split.val)
-    checkpoint = data.cache_dir() / "checkpoints" / f"{run_name}.pt"
+    checkpoint = cache / "checkpoints" / f"{run_name}.pt"
+    if refresh:
+        checkpoint.unlink(missing_ok=True)
     history = train(
         model,
         config.fit,
@@ -397,6 +411,20 @@ def _network(
     features = predict(encoder, inputs, everything)
     outcome.prediction = predict(head, features, everything).reshape(-1).double().cpu().numpy() * std + mean
     outcome.features = features.double().cpu().numpy()
+
+
+def _writable_cache() -> Path:
+    """The cache, found usable before hours of training rather than after."""
+    cache = data.cache_dir()
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=cache):
+            return cache
+    except OSError as error:
+        raise OSError(
+            f"RNC_CACHE: got {cache}, which cannot be written ({error.strerror}); "
+            "allowed: a folder for checkpoints and trained encoders"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -441,11 +469,16 @@ def _pretrained(
     labels: torch.Tensor,
     fabric: Fabric,
     name: str,
+    refresh: bool,
     on_epoch: Callable[[int], None] | None,
 ) -> History:
     """Give `encoder` its contrastively trained weights, from the cache if another run has made them under `name`."""
     assert config.pretrain is not None
     cached = data.cache_dir() / "encoders" / f"{name}.pt"
+    checkpoint = data.cache_dir() / "checkpoints" / f"encoder-{name}.pt"
+    if refresh:
+        cached.unlink(missing_ok=True)
+        checkpoint.unlink(missing_ok=True)
     try:
         state = torch.load(cached, weights_only=True, map_location=fabric.device)
         encoder.load_state_dict(state["encoder"])
@@ -455,7 +488,8 @@ def _pretrained(
         return history
     except FileNotFoundError:
         pass
-    checkpoint = data.cache_dir() / "checkpoints" / f"encoder-{name}.pt"
+    except Exception as error:
+        warnings.warn(f"encoder {cached} cannot be read ({type(error).__name__}): it is trained again", stacklevel=2)
     history = train(
         encoder, config.pretrain, inputs, labels,
         seed=config.seed, fabric=fabric, checkpoint=checkpoint, on_epoch=on_epoch,
@@ -474,7 +508,7 @@ def _stage_record(name: str, history: History, points: int = 40) -> dict[str, An
     curve: dict[str, list] = {"epoch": kept}
     for part in ("train_loss", "val_loss"):
         if values := getattr(history, part):
-            curve[part] = [float(f"{values[epoch - 1]:.5g}") for epoch in kept]
+            curve[part] = [_rounded(values[epoch - 1], 5) for epoch in kept]
     return {
         "name": name,
         "epochs": n,
@@ -490,7 +524,7 @@ def _view(features: np.ndarray, split: Split, targets: np.ndarray) -> str:
     from sklearn.neighbors import NearestNeighbors
 
     components = PCA(n_components=2, svd_solver="full").fit(features[split.train]).transform(features)
-    components /= components[split.train, 0].std()
+    components /= components[split.train, 0].std() or 1.0
     # the sign of a component means nothing: let the target grow to the right, the extreme point be on top
     if np.corrcoef(components[split.train, 0], targets[split.train])[0, 1] < 0:
         components[:, 0] *= -1
@@ -594,7 +628,7 @@ def run_grid(
         epochs = sum(map(_epochs, missing))
         # a second process takes as long to start as some dozens of epochs take
         jobs = n_jobs or ((os.cpu_count() or 1) if device == "cpu" and epochs > 100 else 1)
-        for record in _carry_out(list(bundles.values()), root, device, min(jobs, len(bundles)), progress):
+        for record in _carry_out(list(bundles.values()), root, device, refresh, min(jobs, len(bundles)), progress):
             stored[record["key"]] = record
     redone = set(map(key, missing))
     return Grid(
@@ -608,6 +642,7 @@ def _carry_out(
     bundles: list[list[Config]],
     root: Path,
     device: str,
+    refresh: bool,
     jobs: int,
     progress: bool,
 ) -> Iterable[dict[str, Any]]:
@@ -618,7 +653,7 @@ def _carry_out(
     with bar:
         if jobs == 1:
             for bundle in bundles:
-                yield from _run_bundle(bundle, root, device, bar.update)
+                yield from _run_bundle(bundle, root, device, refresh, bar.update)
             return
         with Manager() as manager:
             done = manager.Queue()
@@ -634,7 +669,7 @@ def _carry_out(
             watcher = threading.Thread(target=watch)
             watcher.start()
             try:
-                tasks = (delayed(_worker)(bundle, root, device, done) for bundle in bundles)
+                tasks = (delayed(_worker)(bundle, root, device, refresh, done) for bundle in bundles)
                 for records in Parallel(n_jobs=jobs, return_as="generator_unordered")(tasks):
                     yield from records
             finally:
@@ -646,7 +681,7 @@ def _epochs(config: Config) -> int:
     return sum(stage.epochs for stage in (config.pretrain, config.fit) if stage is not None)
 
 
-def _worker(bundle: list[Config], root: Path, device: str, done: Any) -> list[dict[str, Any]]:
+def _worker(bundle: list[Config], root: Path, device: str, refresh: bool, done: Any) -> list[dict[str, Any]]:
     torch.set_num_threads(1)
     since, waiting = time.monotonic(), 0
 
@@ -657,20 +692,19 @@ def _worker(bundle: list[Config], root: Path, device: str, done: Any) -> list[di
             done.put(waiting)
             since, waiting = time.monotonic(), 0
 
-    records = _run_bundle(bundle, root, device, on_epoch)
+    records = _run_bundle(bundle, root, device, refresh, on_epoch)
     done.put(waiting)
     return records
 
 
 def _run_bundle(
-    bundle: list[Config],
-    root: Path,
-    device: str,
-    on_epoch: Callable[[int], None],
+    bundle: list[Config], root: Path, device: str, refresh: bool, on_epoch: Callable[[int], None]
 ) -> list[dict[str, Any]]:
-    records = []
+    records, trained = [], set()
     for config in bundle:
-        record, view = run(config, device=device, on_epoch=on_epoch)
+        anew = refresh and config.pretrain not in trained  # the runs of a bundle share their encoder
+        record, view = run(config, device=device, refresh=anew, on_epoch=on_epoch)
+        trained.add(config.pretrain)
         path = results.write(record, root)
         if view is not None:
             results.write_text(path.with_suffix(".csv"), view)

@@ -1,4 +1,4 @@
-r"""The Rank-N-Contrast loss: exact, finite for every finite batch, at about the cost of a softmax.
+r"""The Rank-N-Contrast loss: exact, finite for every finite batch, at the cost of a softmax or up to twice that.
 
 For embeddings :math:`v_1 … v_M` with labels :math:`y_i`, similarities
 :math:`s_{ij} = -\lVert v_i - v_j\rVert_2 / τ` and label distances :math:`d_{ij} = \lVert y_i - y_j\rVert_1`,
@@ -47,9 +47,10 @@ FEATURE_SIMS = ("l2", "cosine", "l1")
 REDUCTIONS = ("mean", "none")
 
 # Anchors are taken in blocks: so many that a block of the M × M matrix has BLOCK entries and stays in the cache, but
-# at least ANCHORS, for the matrix products' sake.
+# at least ANCHORS, for the matrix products' sake, unless their tables of U groups would have more than TABLE entries.
 BLOCK = 2**19
 ANCHORS = 64
+TABLE = 2**21
 
 # What each precision is used for. The reach of a batch is its largest |s_ij|, halved: within these bounds exp(s)
 # keeps its accuracy and its range. Embeddings closer than `share` (or `slope` × reach) of the radius of the batch
@@ -368,12 +369,19 @@ def _sums(v, y, rows, temperature, label_diff, feature_sim, need_grad):
     x, temperature = v / u, max(temperature / u, 1e-300)
     arguments = y, rows, temperature, label_diff, feature_sim, need_grad
     result = None
-    full_float32 = torch.get_float32_matmul_precision() == "highest"  # not TF32, not bfloat16
-    if feature_sim != "l1" and v.dtype == torch.float32 and len(v) >= FLOAT32_FROM and full_float32:
+    if feature_sim != "l1" and v.dtype == torch.float32 and len(v) >= FLOAT32_FROM and _products_keep_float32():
         result = _sums_by_exponentials(x, *arguments)
     if feature_sim != "l1" and result is None:
         result = _sums_by_exponentials(x.double(), *arguments)
     return result or _sums_by_logarithms(x.double(), *arguments)
+
+
+def _products_keep_float32():
+    """Whether matrix products of float32 are not reduced to TF32 or bfloat16."""
+    try:
+        return torch.get_float32_matmul_precision() == "highest"
+    except RuntimeError:  # set by torch's newer switches, which this one cannot read
+        return False
 
 
 def _sums_by_logarithms(x, y, rows, temperature, label_diff, feature_sim, need_grad):
@@ -413,7 +421,8 @@ def _sums_by_exponentials(x, y, rows, temperature, label_diff, feature_sim, need
     order = group.argsort(stable=True)
     rank = order.argsort()
     v, x, square, group = v[order], x.index_select(0, order), square[order], group[order]
-    blocks = rank[rows].sort().values.split(max(BLOCK // M, ANCHORS))
+    anchors_a_block = max(BLOCK // M, min(ANCHORS, TABLE // len(values)), 1)
+    blocks = rank[rows].sort().values.split(anchors_a_block)
     group_ranges = torch.stack([group[block[[0, -1]]] for block in blocks]).tolist()
 
     one = torch.ones((), dtype=x.dtype, device=x.device)

@@ -32,6 +32,7 @@ __all__ = [
     "frame",
     "interval",
     "load",
+    "machines",
     "predictions",
     "results_dir",
     "stuck",
@@ -130,8 +131,17 @@ def _read(path: Path) -> dict[str, Any] | None:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
-    complete = isinstance(record, dict) and all(name in record for name in REQUIRED)
-    return record if complete and record["schema"] == SCHEMA else None
+    try:
+        readable = record["schema"] == SCHEMA and all(name in record for name in REQUIRED)
+        readable &= all(isinstance(record["data"][name], int) for name in ("n_train", "n_val", "n_test"))
+        readable &= isinstance(record["data"]["checksum"], str) and isinstance(record["config"], dict)
+        readable &= all(isinstance(values, dict) for part in record["metrics"].values() for values in part.values())
+        readable &= all(isinstance(stage["curve"], dict) and stage["name"] for stage in record["stages"])
+        readable &= all(math.isfinite(stage["wall_time"]) for stage in record["stages"])
+        readable &= all(isinstance(record["test"][name], list) for name in ("index", "target", "prediction"))
+    except (KeyError, TypeError, AttributeError):
+        return None
+    return record if readable else None
 
 
 def load(root: str | os.PathLike, *, profile: str, experiment: str, **match: Any) -> list[dict[str, Any]]:
@@ -226,6 +236,33 @@ def curves(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     ]
     columns = ["epoch", "train_loss", "val_loss", "stage", "split", "method", "seed"]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
+
+def machines(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Where the runs were made: processor, version of torch, number of runs, and hours of training in all.
+
+    Parameters
+    ----------
+    records : sequence of dict
+
+    Returns
+    -------
+    DataFrame
+        Columns ``cpu``, ``torch``, ``runs`` and ``hours``. An encoder that several runs share counts once.
+    """
+    _of_one_kind(records)
+    rows, counted = [], set()
+    for record in records:
+        seconds = 0.0
+        for stage in record["stages"]:
+            shared = json.dumps([record["split"], record["seed"], record["config"].get("pretrain"), stage["wall_time"]])
+            if stage["name"] != "encoder" or shared not in counted:
+                seconds += stage["wall_time"]
+            counted.add(shared)
+        versions = record["run"]["versions"]
+        rows.append({"cpu": record["run"]["cpu"], "torch": versions.get("torch", "–"), "hours": seconds / 3600})
+    grouped = pd.DataFrame(rows).groupby(["cpu", "torch"], as_index=False)
+    return grouped.agg(runs=("hours", "size"), hours=("hours", "sum"))
 
 
 def view(records: Sequence[dict[str, Any]], method: str, root: str | os.PathLike | None = None) -> pd.DataFrame | None:
@@ -438,7 +475,8 @@ def compare(runs: pd.DataFrame, metric: str, baseline: str, methods: Iterable[st
     -------
     DataFrame
         Indexed by method, with columns ``mean`` (method minus baseline), ``low``, ``high``, ``p`` (two-sided
-        corrected resampled t), ``better`` (share of splits on which the method has the lower value) and ``n``.
+        corrected resampled t), ``better`` (share of splits on which the method has the lower value), ``n`` and
+        ``diverged`` (runs of the method that have no value, and so no part in the others).
 
     Raises
     ------
@@ -465,8 +503,9 @@ def compare(runs: pd.DataFrame, metric: str, baseline: str, methods: Iterable[st
             p = float(2 * stats.t.sf(abs(t), n - 1))
         rows[method] = {
             "mean": mean, "low": low, "high": high, "p": p, "better": float((difference < 0).mean()), "n": n,
+            "diverged": int(runs.loc[runs["method"] == method, metric].isna().sum()),
         }  # fmt: skip
-    columns = ["mean", "low", "high", "p", "better", "n"]
+    columns = ["mean", "low", "high", "p", "better", "n", "diverged"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("method")
 
 

@@ -161,7 +161,9 @@ def train(
         Device, precision and processes; by default the CPU in full precision. With several processes each
         takes its share of every batch, and losses and gradients are those of the whole batch.
     checkpoint : path, optional
-        Written every `checkpoint_seconds` at the end of an epoch; if the file exists, training resumes from it.
+        Written at the end of an epoch; if the file exists, training resumes from it.
+    checkpoint_seconds : float
+        Least time between two writings.
     on_epoch : callable, optional
         Called with the number of epochs newly done, for a progress bar.
 
@@ -235,7 +237,7 @@ def train(
         if val_labels is not None:
             prediction = predict(model, val_inputs, np.arange(len(val_labels)))
             val_loss = float(_loss_function(stage)(prediction, val_labels.to(prediction.device)))
-            if best is None or val_loss < min(history.val_loss):
+            if best is None or val_loss < min(filter(math.isfinite, history.val_loss), default=math.inf):
                 history.best_epoch = epoch
                 best = {name: value.detach().clone() for name, value in model.state_dict().items()}
             history.val_loss.append(val_loss)
@@ -298,7 +300,7 @@ def _read_checkpoint(path: Path, identity: dict) -> dict | None:
     except FileNotFoundError:
         return None
     except Exception as error:
-        warnings.warn(f"checkpoint {path} cannot be read ({error}): training starts again", stacklevel=3)
+        warnings.warn(f"checkpoint {path} cannot be read ({type(error).__name__}): training starts again", stacklevel=3)
         return None
     if state.get("identity") != identity:
         raise ValueError(f"checkpoint: {path} belongs to another run; allowed: one of this stage, seed and data")

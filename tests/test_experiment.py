@@ -237,6 +237,47 @@ def test_a_grid_trains_what_is_missing_and_loads_the_rest(tmp_path):
     assert len(list(tmp_path.rglob("*.json"))) == 3
 
 
+def test_refresh_trains_the_encoder_again_and_once(monkeypatch, tmp_path):
+    pair = configs("RnC(L1)+freeze", "RnC(L2)+freeze")
+    run_grid(pair, results_dir=tmp_path, progress=False)
+    trained = []
+    inner = experiment.train
+    monkeypatch.setattr(
+        experiment,
+        "train",
+        lambda model, stage, *args, **kw: trained.append(stage.loss) or inner(model, stage, *args, **kw),
+    )
+    run_grid(pair, results_dir=tmp_path, progress=False, refresh=True)
+    assert trained == ["rnc", "l1", "l2"]
+
+
+def test_an_encoder_in_the_cache_that_cannot_be_read_is_trained_again(tmp_path):
+    (config,) = configs("RnC(L1)+freeze")
+    expected, _ = run(config)
+    (cached,) = (tmp_path / "cache" / "encoders").iterdir()
+    cached.write_bytes(b"no encoder")
+    with pytest.warns(UserWarning, match=r"encoder .* cannot be read .* trained again"):
+        again, _ = run(config)
+    assert without_circumstances(again) == without_circumstances(expected)
+
+
+def test_a_cache_that_cannot_be_written_stops_a_run_before_it_trains(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("RNC_CACHE", str(tmp_path / "file" / "cache"))
+    (config,) = configs("L1")
+    with pytest.raises(OSError, match=r"RNC_CACHE: got .*, which cannot be written"):
+        run(config, on_epoch=lambda _: pytest.fail("it trained"))
+
+
+def test_infinite_validation_losses_are_no_reason_to_lose_a_run(tmp_path):
+    (config,) = configs("L2")
+    config = replace(config, fit=replace(config.fit, learning_rate=1e4, epochs=2))
+    (record,) = run_grid([config], results_dir=tmp_path, progress=False).records
+    assert record["diverged"] or record["stages"]
+    results.curves([record])
+    results.frame([record])
+
+
 def test_two_processes_give_the_same_records(tmp_path, monkeypatch):
     monkeypatch.undo()  # worker processes do not see the small stand-in
     monkeypatch.setenv("RNC_CACHE", str(tmp_path / "cache"))

@@ -4,6 +4,8 @@ import copy
 import doctest
 import math
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -315,6 +317,18 @@ def test_memory_is_linear_in_the_batch(monkeypatch, feature_sim, far, labels):
     assert largest.numel <= 2 * 400 * 8
 
 
+def test_tables_of_many_groups_stay_small(monkeypatch):
+    monkeypatch.setattr(loss, "BLOCK", 1)
+    monkeypatch.setattr(loss, "TABLE", 2000)
+    generator = torch.Generator().manual_seed(0)
+    features, labels = torch.randn(400, 4, generator=generator), torch.randn(400, generator=generator)
+    with LargestTensor() as largest:
+        value = rnc_loss(features, labels)
+    assert largest.numel <= 2000
+    monkeypatch.undo()
+    assert value.item() == pytest.approx(rnc_loss(features, labels).item(), rel=1e-6)
+
+
 def test_plain_path_builds_no_three_dimensional_tensor():
     features = torch.randn(40, 30, generator=torch.Generator().manual_seed(0)).requires_grad_()
     for feature_sim in SIMS:
@@ -549,19 +563,29 @@ def test_autocast_changes_nothing(batch):
     assert none.item() == pytest.approx(expected[0], abs=1e-6)
 
 
-def test_reduced_matmul_precision_does_not_reach_the_loss(monkeypatch):
-    """TF32 or bfloat16 products would lose the distances; float64 has no such shortcut."""
-    used = []
-    inner = loss._sums_by_exponentials
-    monkeypatch.setattr(loss, "_sums_by_exponentials", lambda x, *args: used.append(x.dtype) or inner(x, *args))
-    features = torch.randn(300, 64, generator=torch.Generator().manual_seed(0))
-    precision = torch.get_float32_matmul_precision()
-    try:
-        torch.set_float32_matmul_precision("medium")
-        rnc_loss(features, torch.arange(300))
-    finally:
-        torch.set_float32_matmul_precision(precision)
-    assert used == [torch.float64]
+@pytest.mark.parametrize(
+    "switch",
+    [
+        "torch.set_float32_matmul_precision('medium')",
+        "torch.backends.fp32_precision = 'tf32'",
+        "torch.backends.cuda.matmul.fp32_precision = 'tf32'",
+        "torch.backends.mkldnn.matmul.fp32_precision = 'bf16'",
+    ],
+)
+def test_reduced_matmul_precision_does_not_reach_the_loss(switch):
+    """TF32 or bfloat16 products would lose the distances; float64 has no such shortcut. Each in its own process."""
+    script = f"""
+import torch
+from rnclib import loss, rnc_loss
+used, inner = [], loss._sums_by_exponentials
+loss._sums_by_exponentials = lambda x, *args: used.append(x.dtype) or inner(x, *args)
+features = torch.randn(300, 64, generator=torch.Generator().manual_seed(0))
+{switch}
+rnc_loss(features, torch.arange(300))
+assert used == [torch.float64], used
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
 
 
 # ---- finite for every finite batch --------------------------------------------------------------------------

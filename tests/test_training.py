@@ -157,6 +157,26 @@ def test_the_epoch_of_least_validation_loss_is_kept():
     assert history.best_epoch == int(np.argmin(history.val_loss)) + 1 != 25
 
 
+def test_a_validation_loss_that_is_no_number_is_never_the_least():
+    inputs, labels = problem(16)
+
+    class Unsure(nn.Module):
+        """Gives NaN in evaluation mode until it has been evaluated twice."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear, self.evaluations = nn.Linear(5, 1), 0
+
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            self.evaluations += not self.training
+            nan = not self.training and self.evaluations < 3
+            return self.linear(batch) * (math.nan if nan else 1.0)
+
+    history = train(Unsure(), REGRESSION, inputs, labels, inputs, labels, seed=0)
+    assert [math.isnan(value) for value in history.val_loss] == [True, True, False, False, False, False]
+    assert history.best_epoch == 3 + int(np.argmin(history.val_loss[2:]))
+
+
 def test_eval_batch_norm_keeps_its_statistics_and_still_trains():
     inputs, labels = problem()
     model = network(norm=True)

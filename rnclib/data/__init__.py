@@ -144,8 +144,19 @@ def group_split(
 
 
 def cache_dir() -> Path:
-    """Folder for downloads, checkpoints and trained encoders: ``$RNC_CACHE``, else ``~/.cache/rnclib``."""
-    return Path(os.environ.get("RNC_CACHE") or Path.home() / ".cache" / "rnclib")
+    """Folder for downloads, checkpoints and trained encoders: ``$RNC_CACHE``, else ``~/.cache/rnclib``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If ``RNC_CACHE`` is unset and there is no home directory.
+    """
+    if folder := os.environ.get("RNC_CACHE"):
+        return Path(folder)
+    try:
+        return Path.home() / ".cache" / "rnclib"
+    except RuntimeError:
+        raise FileNotFoundError("RNC_CACHE is unset and there is no home directory: let it name a folder") from None
 
 
 def public_file(file: str, urls: Sequence[str], sha256: str) -> Path:
