@@ -248,7 +248,19 @@ def machine() -> dict[str, Any]:
 
 
 def load(profile: str, results_dir: str | os.PathLike | None = None) -> list[dict[str, Any]]:
-    """Records of a profile, one for each machine."""
+    """Records of a profile, one for each machine.
+
+    Parameters
+    ----------
+    profile : {'smoke', 'quick', 'paper'}
+    results_dir : path, optional
+        By default `rnclib.results.results_dir`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there are none; the message says how to make one.
+    """
     folder = results.folder(results_dir or results.results_dir(), profile, "benchmark")
     records = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     if not records:
@@ -270,12 +282,24 @@ def save(record: dict[str, Any], results_dir: str | os.PathLike | None = None) -
 
 
 def medians(record: dict[str, Any]) -> pd.DataFrame:
-    """One line for each setting and loss: the median time in ms."""
+    """One line for each setting and loss: the median time in ms.
+
+    Parameters
+    ----------
+    record : dict
+        From `measure` or `load`.
+    """
     return pd.DataFrame([row | {"ms": float(np.median(row["ms"]))} for row in record["times"]])
 
 
 def ratios(record: dict[str, Any]) -> pd.DataFrame:
-    """Median times in ms of rnc_loss, and of the others as multiples of it (above 1: they take longer)."""
+    """Median times in ms of rnc_loss, and of the others as multiples of it (above 1: they take longer).
+
+    Parameters
+    ----------
+    record : dict
+        From `measure` or `load`.
+    """
     table = medians(record).pivot_table(index=["labels", "d", "M"], columns="loss", values="ms")
     table = table.reindex(columns=[name for name in CANDIDATES if name in table.columns])
     others = table.drop(columns="rnc_loss").div(table["rnc_loss"], axis=0)
@@ -283,7 +307,15 @@ def ratios(record: dict[str, Any]) -> pd.DataFrame:
 
 
 def exponents(record: dict[str, Any], largest: int = 3) -> pd.DataFrame:
-    """Slope of log time against log M over the largest batch sizes of each loss."""
+    """Slope of log time against log M over the largest batch sizes of each loss.
+
+    Parameters
+    ----------
+    record : dict
+        From `measure` or `load`.
+    largest : int
+        How many batch sizes.
+    """
     rows = []
     for (name, labels, d), group in medians(record).groupby(["loss", "labels", "d"], sort=False):
         group = group.sort_values("M").tail(largest)

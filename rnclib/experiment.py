@@ -149,7 +149,17 @@ def _described(config: Config) -> dict[str, Any]:
 
 
 def key(config: Config) -> str:
-    """Name of a run: a digest of its configuration, the checksum of its data and the protocol number."""
+    """Name of a run: a digest of its configuration, the checksum of its data and the protocol number.
+
+    Parameters
+    ----------
+    config : Config
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits.
+    """
     return _digest([_described(config), _checksum(config), PROTOCOL])
 
 
@@ -190,6 +200,13 @@ def resolve_dataset(dataset: str, profile: str, results_dir: str | os.PathLike |
         Anything but ``'auto'`` is given back.
     profile : str
         Published (``'paper'``) records of ESOL are readable without the data.
+    results_dir : path, optional
+        The store; by default `rnclib.results.results_dir`.
+
+    Returns
+    -------
+    str
+        ``'esol'`` or ``'standin'`` for ``'auto'``.
     """
     if dataset != "auto":
         return dataset

@@ -73,6 +73,8 @@ def errors(
         Of the axis.
     published : Series, optional
         Indexed by method.
+    ax : Axes, optional
+        By default those of a new figure.
     """
     runs = runs.dropna(subset=[metric])
     order = _present(runs)
@@ -104,6 +106,10 @@ def differences(comparison: pd.DataFrame, *, label: str, ax: Axes | None = None)
     ----------
     comparison : DataFrame
         From `rnclib.results.compare`.
+    label : str
+        Of the axis.
+    ax : Axes, optional
+        By default those of a new figure.
     """
     order = _present(comparison.reset_index())
     ax = _axes(ax, len(order))
@@ -142,6 +148,7 @@ def learning_curves(curves: pd.DataFrame, methods: Sequence[str], *, value: str 
         From `rnclib.results.curves`.
     methods : sequence of str
         Those without a curve are left out.
+    value : {'val_loss', 'train_loss'}
     """
     curves = curves[curves["method"].isin(methods)].dropna(subset=[value])
     panels = [method for method in methods if (curves["method"] == method).any()]
@@ -159,7 +166,16 @@ def learning_curves(curves: pd.DataFrame, methods: Sequence[str], *, value: str 
 
 
 def parity(predictions: pd.DataFrame, methods: Sequence[str], *, unit: str) -> Figure:
-    """Prediction against measurement of every test sample of every run, one panel per method."""
+    """Prediction against measurement of every test sample of every run, one panel per method.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        From `rnclib.results.predictions`.
+    methods : sequence of str
+        Those without predictions are left out.
+    unit : str
+    """
     panels = [method for method in methods if (predictions["method"] == method).any()]
     figure, axes = _panels(len(panels), 2.6, 2.7)
     ends = [predictions["target"].min(), predictions["target"].max()]
@@ -194,6 +210,8 @@ def error_by_range(
     unit : str
     samples : str
         What they are called on the axis.
+    ax : Axes, optional
+        By default those of a new figure.
     """
     ax = _axes(ax)
     labels = [f"{low:g} to {high:g}" for low, high in itertools.pairwise(edges)]

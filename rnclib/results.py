@@ -90,6 +90,12 @@ def write(record: dict[str, Any], root: str | os.PathLike) -> Path:
     A record of the same key is replaced; any other file of that name is left alone, and the record gets
     another name.
 
+    Parameters
+    ----------
+    record : dict
+    root : path
+        Folder of all records, see `results_dir`.
+
     Raises
     ------
     ValueError
@@ -190,6 +196,11 @@ def _of_one_kind(records: Sequence[dict[str, Any]]) -> None:
 def frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """One row per run: its identity, key, and each metric as a column such as ``test_mae`` or ``test_mae_raw``.
 
+    Parameters
+    ----------
+    records : sequence of dict
+        From `load`, of one data set and profile.
+
     Raises
     ------
     ValueError
@@ -213,7 +224,13 @@ def frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 def predictions(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """One row per test sample of each run: identity, ``index``, ``target`` and ``prediction`` in raw units."""
+    """One row per test sample of each run: identity, ``index``, ``target`` and ``prediction`` in raw units.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        From `load`, of one data set and profile. Runs that diverged have no rows.
+    """
     _of_one_kind(records)
     parts = [
         pd.DataFrame(record["test"]).assign(**{name: record[name] for name in ("split", "method", "seed")})
@@ -225,7 +242,13 @@ def predictions(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 def curves(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """One row per kept epoch of each training stage: identity, ``stage``, ``epoch``, ``train_loss``, ``val_loss``."""
+    """One row per kept epoch of each training stage: identity, ``stage``, ``epoch``, ``train_loss``, ``val_loss``.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        From `load`, of one data set and profile. A stage that diverged has no rows.
+    """
     _of_one_kind(records)
     parts = [
         pd.DataFrame({"val_loss": math.nan, **stage["curve"]}).assign(
@@ -267,6 +290,13 @@ def machines(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 def view(records: Sequence[dict[str, Any]], method: str, root: str | os.PathLike | None = None) -> pd.DataFrame | None:
     """Two principal components of every sample's features, from the file beside the record of seed 0.
+
+    Parameters
+    ----------
+    records : sequence of dict
+    method : str
+    root : path, optional
+        Folder of all records, see `results_dir`.
 
     Returns
     -------
@@ -434,7 +464,15 @@ def stuck(runs: pd.DataFrame, threshold: float = 0.5) -> pd.Series:
 
 
 def stuck_table(runs: pd.DataFrame, threshold: float = 0.5) -> pd.DataFrame:
-    """Number of runs of each network that got stuck or diverged, and the test MAE of the others as text."""
+    """Number of runs of each network that got stuck or diverged, and the test MAE of the others as text.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        From `frame`, of one kind of split.
+    threshold : float
+        As in `stuck`.
+    """
     networks = runs[~runs["baseline"]]
     counted = networks.assign(Stuck=stuck(networks, threshold), Diverged=networks["val_mae"].isna())
     counts = counted.groupby("method", sort=False)[["Stuck", "Diverged"]].sum()
@@ -513,6 +551,11 @@ def verdicts(comparison: pd.DataFrame) -> pd.Series:
     """What each row of `compare` allows one to say: ``'lower'``, ``'higher'`` or ``'undecided'``.
 
     Lower or higher than the baseline only if the whole 95% interval lies on that side of zero.
+
+    Parameters
+    ----------
+    comparison : DataFrame
+        From `compare`.
     """
     decided = np.select([comparison["high"] < 0, comparison["low"] > 0], ["lower", "higher"], "undecided")
     return pd.Series(decided, index=comparison.index, name="verdict")

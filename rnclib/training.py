@@ -115,6 +115,11 @@ class History:
 def learning_rate(stage: Stage, epoch: int) -> float:
     """Learning rate during `epoch` (1 to E): η + (lr − η)(1 + cos(π·epoch/E))/2 with η = lr·r³.
 
+    Parameters
+    ----------
+    stage : Stage
+    epoch : int
+
     Examples
     --------
     >>> stage = Stage("l1", epochs=2, batch_size=8, learning_rate=1.0, lr_decay_rate=0.1, weight_decay=0)
@@ -282,7 +287,21 @@ def _forward(model: nn.Module, batch: Any) -> torch.Tensor:
 
 
 def predict(model: nn.Module, inputs: Any, index: np.ndarray, batch_size: int = 512) -> torch.Tensor:
-    """Output of `model` in evaluation mode for the samples `index`, in their order."""
+    """Output of `model` in evaluation mode for the samples `index`, in their order.
+
+    Parameters
+    ----------
+    model : Module
+    inputs : object
+        Indexed with an integer array, it gives a batch.
+    index : ndarray of int
+    batch_size : int
+
+    Returns
+    -------
+    Tensor
+        One row for each sample, float32, without a graph.
+    """
     parts = [index[start : start + batch_size] for start in range(0, len(index), batch_size)]
     return torch.cat([_forward(model, inputs[part]).float() for part in parts])
 

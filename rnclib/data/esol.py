@@ -101,6 +101,10 @@ def delaney_equation(smiles: Sequence[str]) -> np.ndarray:
     coefficient cLogP (here Crippen's), the molecular weight MW, the number of rotatable bonds RB and the
     aromatic share of the heavy atoms AP (Delaney 2004, table 3).
 
+    Parameters
+    ----------
+    smiles : sequence of str
+
     Examples
     --------
     >>> float(delaney_equation(["CCO"])[0].round(3))

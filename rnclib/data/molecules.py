@@ -113,6 +113,10 @@ def _parse(smiles: Sequence[str]) -> list:
 def canonical_smiles(smiles: Sequence[str]) -> list[str]:
     """RDKit's canonical SMILES of each molecule.
 
+    Parameters
+    ----------
+    smiles : sequence of str
+
     Examples
     --------
     >>> canonical_smiles(["OCC", "C(O)C"])
@@ -125,6 +129,10 @@ def canonical_smiles(smiles: Sequence[str]) -> list[str]:
 
 def murcko_scaffold(smiles: Sequence[str]) -> list[str]:
     """Bemis–Murcko scaffold of each molecule as SMILES; the empty string for a molecule without a ring.
+
+    Parameters
+    ----------
+    smiles : sequence of str
 
     Examples
     --------
@@ -160,7 +168,12 @@ def split(smiles: Sequence[str], kind: str, seed: int) -> Split:
 
 
 def descriptors(smiles: Sequence[str]) -> np.ndarray:
-    """All of RDKit's molecular descriptors, shape (n, n_descriptors), float32; NaN where one is undefined."""
+    """All of RDKit's molecular descriptors, shape (n, n_descriptors), float32; NaN where one is undefined.
+
+    Parameters
+    ----------
+    smiles : sequence of str
+    """
     return _cached(_descriptors, tuple(smiles))
 
 
