@@ -50,7 +50,7 @@ REDUCTIONS = ("mean", "none")
 # at least ANCHORS, for the matrix products' sake, unless their tables of U groups would have more than TABLE entries.
 BLOCK = 2**19
 ANCHORS = 64
-TABLE = 2**21
+TABLE = 2**20
 
 # What each precision is used for. The reach of a batch is its largest |s_ij|, halved: within these bounds exp(s)
 # keeps its accuracy and its range. Embeddings closer than `share` (or `slope` × reach) of the radius of the batch
@@ -434,7 +434,7 @@ def _sums_by_exponentials(x, y, rows, temperature, label_diff, feature_sim, need
         itself = block, torch.arange(len(block), device=x.device)
         pairs = []
         if feature_sim == "l2":
-            distance = torch.addmm(square[:, None] + square[block], x, anchors.T, alpha=-2)
+            distance = (square[:, None] + square[block]).addmm_(x, anchors.T, alpha=-2)
             distance[itself] = torch.inf
             pairs = (distance < close * close).nonzero()
             if len(pairs) > distance.numel() // 64 and x.dtype == torch.float32:
