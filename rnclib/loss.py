@@ -48,7 +48,7 @@ REDUCTIONS = ("mean", "none")
 
 # Anchors are taken in blocks: so many that a block of the M × M matrix has BLOCK entries and stays in the cache, but
 # at least ANCHORS, for the matrix products' sake, unless their tables of U groups would have more than TABLE entries.
-BLOCK = 2**19
+BLOCK = 2**18
 ANCHORS = 64
 TABLE = 2**20
 
