@@ -118,7 +118,8 @@ def errors(metric, name, text):
     return Table(
         results.error_table(runs[main], columns, published),
         f"{text}, in units of the training target's standard deviation: mean over splits ± half its 95% interval, and beside it the "
-        "course project's figure for its one split, with whether it lies inside the spread of our single splits. Validation: at "
+        "course project's figure for its one split, in, below or above the spread of our single splits. Splits: “11 of 20” if the "
+        "others diverged. Validation: at "
         f"the weights that it selected, hence optimistic. {source}.",
         name=name,
     )
@@ -220,7 +221,7 @@ def differences(comparison, baseline, name, where):
             "mean": "+.3f",
             "low": "+.3f",
             "high": "+.3f",
-            "p": ".3f",
+            "p": lambda p: "<0.001" if p < 0.001 else f"{p:.3f}",
             "better": ".0%",
         },
     )

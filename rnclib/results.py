@@ -194,7 +194,7 @@ def _of_one_kind(records: Sequence[dict[str, Any]]) -> None:
 
 
 def frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """One row per run: its identity, key, and each metric as a column such as ``test_mae`` or ``test_mae_raw``.
+    """One row per run, in their order: identity, key, each metric as a column like ``test_mae`` or ``test_mae_raw``.
 
     Parameters
     ----------
@@ -220,7 +220,7 @@ def frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
                 row |= {f"{part}_{metric}{suffix}": value for metric, value in values.items()}
         row["wall_time"] = sum(stage["wall_time"] for stage in record["stages"])
         rows.append(row)
-    return pd.DataFrame(rows).sort_values(["split", "method", "seed"], ignore_index=True)
+    return pd.DataFrame(rows)
 
 
 def predictions(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -409,16 +409,16 @@ def error_table(
     metrics : mapping
         Column of `runs` to heading, such as ``{"test_mae": "MAE"}``.
     published : DataFrame, optional
-        Indexed by method, with the same columns. Each of its figures is followed by whether it lies between
-        the lowest and the highest of our single splits.
+        Indexed by method, with the same columns. Each of its figures is followed by whether it lies "in" the spread of
+        our single splits, from the lowest to the highest, "below" or "above" it.
     median : bool
         Add the median over splits, which a few failed runs do not move.
 
     Returns
     -------
     DataFrame
-        Columns ``Method``, ``Splits`` and for each metric its heading, ``<heading> median`` and
-        ``<heading> published``.
+        Columns ``Method``, ``Splits`` (where runs diverged, such as "11 of 20") and for each metric its heading,
+        ``<heading> median`` and ``<heading> published``.
 
     Raises
     ------
@@ -431,7 +431,7 @@ def error_table(
     first = next(iter(summaries.values()))
     table = pd.DataFrame({"Method": first.index})
     table["Splits"] = [
-        f"{n}" + (f" ({diverged} diverged)" if diverged else "")
+        f"{n}" + (f" of {n + diverged}" if diverged else "")
         for n, diverged in zip(first["n"], first["diverged"], strict=True)
     ]
     for metric, heading in metrics.items():
@@ -492,8 +492,8 @@ def _against_spread(value: float, row: Any) -> str:
         return "–"
     if row.n < 2:
         return f"{value:.3f}"
-    where = "below" if value < row.min else "above" if value > row.max else "inside"
-    return f"{value:.3f} ({where})"
+    where = "below" if value < row.min else "above" if value > row.max else "in"
+    return f"{value:.3f} {where}"
 
 
 def compare(runs: pd.DataFrame, metric: str, baseline: str, methods: Iterable[str] | None = None) -> pd.DataFrame:
