@@ -115,12 +115,12 @@ published = ESOL_PUBLISHED if dataset == "esol" else None
 
 def errors(metric, name, text):
     columns = {f"test_{metric}": "Test", f"val_{metric}": "Validation"}
+    beside = ", and beside it the course project's figure for its one split, in, below or above the spread of our single splits"
     return Table(
         results.error_table(runs[main], columns, published),
-        f"{text}, in units of the training target's standard deviation: mean over splits ± half its 95% interval, and beside it the "
-        "course project's figure for its one split, in, below or above the spread of our single splits. Splits: “11 of 20” if the "
-        "others diverged. Validation: at "
-        f"the weights that it selected, hence optimistic. {source}.",
+        f"{text}, in units of the training target's standard deviation: mean over splits ± half its 95% interval"
+        f"{'' if published is None else beside}. Splits: “11 of 20” if the others diverged. Validation: at the weights that it selected, "
+        f"hence optimistic. {source}.",
         name=name,
     )
 
@@ -135,7 +135,13 @@ Figure(
         label="test MAE, standard deviations of the target",
         published=None if published is None else published["test_mae"],
     ),
-    f"Test error of every run that did not diverge. Dots: single splits. Diamonds: what the course project reports for its one split. {source}.",
+    "Test error of every run that did not diverge. Dots: single splits. "
+    + (
+        ""
+        if published is None
+        else "Diamonds: what the course project reports for its one split. "
+    )
+    + f"{source}.",
     name="esol-errors",
     alt="Dot plot of the test error of each method over splits, with means, intervals and published figures.",
 )

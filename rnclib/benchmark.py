@@ -136,7 +136,11 @@ def make_batch(M: int, d: int, labels: str, seed: int = 0) -> tuple[Tensor, Tens
     return v, torch.randn(M, generator=generator)
 
 
-def measure(profile: str = "quick", *, memory: bool = True, report: Callable[[str], None] = print) -> dict[str, Any]:
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def measure(profile: str = "quick", *, memory: bool = True, report: Callable[[str], None] = _say) -> dict[str, Any]:
     """Measure on this machine and return the record.
 
     Parameters
@@ -146,7 +150,7 @@ def measure(profile: str = "quick", *, memory: bool = True, report: Callable[[st
     memory : bool
         Measure memory too, in processes of its own.
     report : callable
-        Told what is being measured.
+        Told what is being measured; by default it says so on the error stream.
     """
     if profile not in PROFILES:
         raise ValueError(f"profile: got {profile!r}; allowed: " + ", ".join(map(repr, PROFILES)))
@@ -338,9 +342,7 @@ def main(argv: list[str] | None = None) -> None:
         name, M, d, labels = arguments.measure_memory
         print(json.dumps(_memory(name, int(M), int(d), labels)))
         return
-    record = measure(
-        arguments.profile, memory=not arguments.no_memory, report=lambda text: print(text, file=sys.stderr)
-    )
+    record = measure(arguments.profile, memory=not arguments.no_memory)
     path = save(record, arguments.results_dir)
     print(", ".join(f"{key} {value}" for key, value in record["machine"].items()))
     print("\nForward and backward: rnc_loss in ms, the others as multiples of it\n")
