@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -59,6 +60,17 @@ def _present(frame: pd.DataFrame) -> list[str]:
     return known + sorted(set(frame["method"]) - set(known))
 
 
+@contextlib.contextmanager
+def _fixed_jitter() -> Iterator[None]:
+    """The same drawing of the same runs: seaborn takes its jitter from NumPy's global state."""
+    before = np.random.get_state()  # noqa: NPY002
+    np.random.seed(0)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(before)  # noqa: NPY002
+
+
 def errors(
     runs: pd.DataFrame, metric: str, *, label: str, published: pd.Series | None = None, ax: Axes | None = None
 ) -> Axes:
@@ -80,10 +92,11 @@ def errors(
     order = _present(runs)
     ax = _axes(ax, len(order))
     palette = {method: METHOD_COLOURS.get(method, "black") for method in order}
-    sns.stripplot(
-        runs, x=metric, y="method", hue="method", order=order, palette=palette, alpha=0.45, size=4,
-        jitter=0.22, legend=False, ax=ax, zorder=1,
-    )  # fmt: skip
+    with _fixed_jitter():
+        sns.stripplot(
+            runs, x=metric, y="method", hue="method", order=order, palette=palette, alpha=0.45, size=4,
+            jitter=0.22, legend=False, ax=ax, zorder=1,
+        )  # fmt: skip
     summary = results.summarise(runs, metric)
     for row, method in enumerate(order):
         mean, low, high = summary.loc[method, ["mean", "low", "high"]]

@@ -94,6 +94,16 @@ def test_errors_draws_into_the_axes_it_is_given():
     assert not left.collections and not left.lines
 
 
+def test_the_same_runs_give_the_same_drawing_and_others_random_numbers_stay():
+    np.random.seed(7)  # noqa: NPY002
+    expected = np.random.random(3)  # noqa: NPY002
+    np.random.seed(7)  # noqa: NPY002
+    first, second = (plots.errors(runs_of(MAE), "test_mae", label="MAE") for _ in range(2))
+    for one, two in zip(first.collections, second.collections, strict=True):
+        assert np.array_equal(one.get_offsets(), two.get_offsets())
+    assert np.array_equal(np.random.random(3), expected)  # noqa: NPY002
+
+
 # --- paired differences ---------------------------------------------------------------------------------
 
 
