@@ -622,7 +622,8 @@ def run_grid(
     device : str
         See `run`.
     n_jobs : int, optional
-        Processes, with one thread each; by default one per processor, but one for short work or an accelerator.
+        Processes, with one thread each; by default one per processor, but one for short work or an accelerator. A
+        single run, or several that share an encoder, use the threads that torch is set to.
     progress : bool
         Show a bar with the time left.
     """
@@ -669,8 +670,14 @@ def _carry_out(
     )
     with bar:
         if jobs == 1:
-            for bundle in bundles:
-                yield from _run_bundle(bundle, root, device, refresh, bar.update)
+            threads = torch.get_num_threads()
+            if len(bundles) > 1:  # short work: more threads than one would mostly wait for each other
+                torch.set_num_threads(1)
+            try:
+                for bundle in bundles:
+                    yield from _run_bundle(bundle, root, device, refresh, bar.update)
+            finally:
+                torch.set_num_threads(threads)
             return
         with Manager() as manager:
             done = manager.Queue()
