@@ -55,6 +55,8 @@ def test_both_forms_say_the_same_and_hold_no_outputs(notebook):
     for cell in stored.cells:
         assert not cell.get("outputs") and not cell.get("execution_count"), cell.source[:80]
     assert stored.metadata.kernelspec.name == "python3"
+    prose = [cell.source for cell in stored.cells if cell.cell_type == "markdown"]
+    assert sum(text.startswith("# ") for text in prose) == 1 and prose[0].startswith("# ")  # one title, first
 
 
 def test_parameters_are_literals_and_are_checked_next(notebook):
