@@ -146,7 +146,7 @@ def measure(profile: str = "quick", *, memory: bool = True, report: Callable[[st
     Parameters
     ----------
     profile : {'smoke', 'quick', 'paper'}
-        How large the batches get: seconds, about two minutes, about fifteen.
+        How large the batches get: seconds, about two minutes, about ten.
     memory : bool
         Measure memory too, in processes of its own.
     report : callable

@@ -24,8 +24,8 @@ _END_TO_END = Stage("l1", epochs=800, batch_size=128, learning_rate=0.01, lr_dec
 
 _LOSS_NAMES = {"l1": "L1", "l2": "L2", "huber": "Huber"}
 
-# With the protocol's learning rate of 0.01 end-to-end L1 gets stuck in many a run, and L2 diverges at once (also with
-# 0.001). So each stands beside a run at the largest power of ten at which it trains.
+# With the protocol's learning rate of 0.01 end-to-end L1 gets stuck in many a run, and L2 diverges at once. So each
+# stands beside a run at a smaller rate, at which it trains.
 _SLOWER = {"L1 (lr 0.001)": 0.001, "L2 (lr 0.0001)": 0.0001}
 
 #: Trained methods of the ESOL chapter, and the loss parameter that selects them.

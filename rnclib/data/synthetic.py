@@ -294,7 +294,7 @@ class _Face:
         tip = eyes + 0.22 + 0.14 * self.grown + 0.06 * self.old + 0.06 * (self.person.nose - 0.5)
         wide = 0.08 + 0.05 * self.grown + 0.03 * self.old
         points = [(0.0, eyes + 0.02), (-wide, tip), (0.0, tip + 0.04), (wide, tip)]
-        self.pen.polygon(self.place(points[:1] + points[1:], 0.25), fill=(*self.shade, 70))
+        self.pen.polygon(self.place(points, 0.25), fill=(*self.shade, 70))
         self.line([(-wide, tip), (0, tip + 0.04), (wide, tip)], 0.75, 0.03, 0.25)
         y = tip + 0.2 + 0.03 * self.grown
         half = 0.2 + 0.07 * self.grown + 0.05 * (self.person.mouth - 0.5)
