@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from rnclib import metrics, results
 from rnclib.data.esol import SHA256
+from rnclib.data.synthetic import recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -684,7 +685,8 @@ def test_the_published_records_are_read_without_a_warning():
             records = results.load(ROOT / "book/results", profile="paper", experiment=experiment)
             names = {path.name for path in paths if path.parent.name == experiment}
             assert len(records) >= len(names)
-            assert len(results.frame([r for r in records if r["dataset"] == "esol"])) >= len(names)
+            for dataset in {record["dataset"] for record in records}:
+                assert len(results.frame([r for r in records if r["dataset"] == dataset]))
 
 
 def test_each_published_record_is_sound():
@@ -696,11 +698,13 @@ def test_each_published_record_is_sound():
     for path in paths:
         one = json.loads(path.read_text(encoding="utf-8"))
         name = path.name
-        assert path.stat().st_size <= 8500, name
+        assert path.stat().st_size <= 7000 + 14 * one["data"]["n_test"], name
         assert one["schema"] == results.SCHEMA and not set(results.REQUIRED) - set(one), name
         assert (one["profile"], one["experiment"]) == ("paper", path.parent.name), name
-        assert one["dataset"] == "esol" and one["data"]["checksum"] == SHA256, name
-        assert one["data"]["synthetic"] is False, name
+        config, drawn = one["config"], one["dataset"] == "synthetic"
+        checksum = recipe(config["n_samples"], config["size"]) if drawn else SHA256
+        assert one["dataset"] in ("esol", "synthetic") and one["data"]["checksum"] == checksum, name
+        assert one["data"]["synthetic"] is drawn, name
         assert len(one["run"]["commit"]) == 40 and one["run"]["clean"] is True, name
         assert keys.setdefault(one["key"], name) == name
         assert name.endswith(f"-{one['seed']:02d}-{one['key'][:8]}.json"), name
@@ -708,11 +712,13 @@ def test_each_published_record_is_sound():
             assert one["config"][field] == one[field], name
 
         data, test = one["data"], one["test"]
-        assert data["n_train"] + data["n_val"] + data["n_test"] == 1128, name
+        n_samples = config["n_samples"] if drawn else 1128
+        assert data["n_train"] + data["n_val"] + data["n_test"] == n_samples, name
         assert len(test["index"]) == len(test["target"]) == data["n_test"], name
         assert test["index"] == sorted(set(test["index"])), name
         # one split, one test part: whatever the method
-        assert tested.setdefault((one["split"], one["seed"]), test["index"]) == test["index"], name
+        part = (one["dataset"], one["split"], None if one["split"] in results.FIXED_SPLITS else one["seed"])
+        assert tested.setdefault(part, test["index"]) == test["index"], name
         if not test["prediction"]:
             assert one["metrics"] == {} and one["diverged"], name
             continue
@@ -737,6 +743,8 @@ def test_the_published_records_are_of_the_data_and_the_splits(esol):
 
     for path in published():
         one = json.loads(path.read_text(encoding="utf-8"))
+        if one["dataset"] != "esol":
+            continue
         parts = split(esol.smiles, one["split"], one["seed"])
         assert one["test"]["index"] == parts.test.tolist(), path.name
         np.testing.assert_allclose(one["test"]["target"], esol.targets[parts.test], atol=5.1e-5, err_msg=path.name)
