@@ -221,6 +221,7 @@ def run(
     *,
     device: str = "cpu",
     refresh: bool = False,
+    keep_encoder: bool = False,
     on_epoch: Callable[[int], None] | None = None,
 ) -> tuple[dict[str, Any], str | None]:
     """Carry out one run.
@@ -234,7 +235,9 @@ def run(
     device : str
         An accelerator of Lightning Fabric, such as ``'cpu'``, ``'cuda'`` or ``'auto'``.
     refresh : bool
-        Take neither a trained encoder nor a checkpoint from the cache.
+        Take neither weights nor a checkpoint from the cache.
+    keep_encoder : bool
+        With `refresh`, still take the contrastively trained encoder from there.
     on_epoch : callable, optional
         Called with the number of epochs newly done.
 
@@ -257,7 +260,7 @@ def run(
             outcome.prediction = _baseline(config, dataset, split)
         else:
             scaler = (0.0, 1.0) if config.target == "raw" else (mean, std)
-            _network(config, dataset, split, scaler, outcome, device, refresh, on_epoch)
+            _network(config, dataset, split, scaler, outcome, device, refresh, keep_encoder, on_epoch)
         if outcome.prediction is not None and not np.isfinite(outcome.prediction).all():
             raise FloatingPointError("predictions are not finite")
     except FloatingPointError as error:  # a result like any other: this method does not train here
@@ -356,6 +359,7 @@ def _network(
     outcome: _Outcome,
     device: str,
     refresh: bool,
+    keep_encoder: bool,
     on_epoch: Callable[[int], None] | None,
 ) -> None:
     """Train the network of `config` and fill in `outcome`."""
@@ -374,7 +378,47 @@ def _network(
     mean, std = scaler
     target = torch.tensor((dataset.targets - mean) / std, dtype=torch.float32, device=fabric.device)
 
-    run_name = _digest([key(config), torch.__version__, str(fabric.device)])
+    environment = [torch.__version__, str(fabric.device), torch.get_num_threads()]
+    training = {name: value for name, value in _described(config).items() if name not in _NOT_TRAINING}
+    weights = cache / "models" / f"{_digest([training, _checksum(config), PROTOCOL, *environment])}.pt"
+    if refresh:
+        weights.unlink(missing_ok=True)
+    if (state := _read_weights(weights, fabric)) is not None:  # another run has trained just this
+        encoder.load_state_dict(state["encoder"])
+        head.load_state_dict(state["head"])
+        outcome.stages += state["stages"]
+        if on_epoch:
+            on_epoch(_epochs(config))
+    else:
+        _train_network(
+            config, encoder, head, inputs, target, split, outcome, fabric, environment, refresh, keep_encoder, on_epoch
+        )
+        _write_weights(weights, {"encoder": encoder.state_dict(), "head": head.state_dict(), "stages": outcome.stages})
+    features = predict(encoder, inputs, everything)
+    outcome.prediction = predict(head, features, everything).reshape(-1).double().cpu().numpy() * std + mean
+    outcome.features = features.double().cpu().numpy()
+
+
+# fields of a configuration that its trained weights do not depend on
+_NOT_TRAINING = ("experiment", "profile", "method")
+
+
+def _train_network(
+    config: Config,
+    encoder: nn.Module,
+    head: nn.Module,
+    inputs: Any,
+    target: torch.Tensor,
+    split: Split,
+    outcome: _Outcome,
+    fabric: Fabric,
+    environment: list[Any],
+    refresh: bool,
+    keep_encoder: bool,
+    on_epoch: Callable[[int], None] | None,
+) -> None:
+    """Train `encoder` and `head` in place, and note the stages in `outcome`."""
+    assert config.fit is not None
     if config.pretrain is not None:
         described = _described(config)
         shared = {
@@ -388,17 +432,8 @@ def _network(
             _training_inputs(inputs, split.train, config.seed, config.pretrain),
             target[split.train],
             fabric,
-            _digest(
-                [
-                    shared,
-                    _checksum(config),
-                    PROTOCOL,
-                    torch.__version__,
-                    str(fabric.device),
-                    torch.get_num_threads(),
-                ]
-            ),
-            refresh,
+            _digest([shared, _checksum(config), PROTOCOL, *environment]),
+            refresh and not keep_encoder,
             on_epoch,
         )
         outcome.stages.append(_stage_record("encoder", history))
@@ -408,7 +443,8 @@ def _network(
     if config.freeze:
         train_inputs = _frozen(encoder, train_inputs)
         val_inputs = predict(encoder, inputs, split.val)
-    checkpoint = cache / "checkpoints" / f"{run_name}.pt"
+    run_name = _digest([key(config), torch.__version__, str(fabric.device)])
+    checkpoint = data.cache_dir() / "checkpoints" / f"{run_name}.pt"
     if refresh:
         checkpoint.unlink(missing_ok=True)
     history = train(
@@ -425,9 +461,24 @@ def _network(
     )
     checkpoint.unlink(missing_ok=True)
     outcome.stages.append(_stage_record("regressor" if config.pretrain else "end-to-end", history))
-    features = predict(encoder, inputs, everything)
-    outcome.prediction = predict(head, features, everything).reshape(-1).double().cpu().numpy() * std + mean
-    outcome.features = features.double().cpu().numpy()
+
+
+def _read_weights(path: Path, fabric: Fabric) -> dict[str, Any] | None:
+    """What `_write_weights` has left there, or None; a file that cannot be read counts for nothing."""
+    try:
+        return torch.load(path, weights_only=True, map_location=fabric.device)
+    except FileNotFoundError:
+        return None
+    except Exception as error:
+        warnings.warn(f"weights {path} cannot be read ({type(error).__name__}): they are trained again", stacklevel=2)
+        return None
+
+
+def _write_weights(path: Path, state: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
+    torch.save(state, unfinished)
+    os.replace(unfinished, path)
 
 
 def _writable_cache() -> Path:
@@ -496,25 +547,16 @@ def _pretrained(
     if refresh:
         cached.unlink(missing_ok=True)
         checkpoint.unlink(missing_ok=True)
-    try:
-        state = torch.load(cached, weights_only=True, map_location=fabric.device)
+    if (state := _read_weights(cached, fabric)) is not None:
         encoder.load_state_dict(state["encoder"])
-        history = History(**state["history"])
         if on_epoch:
             on_epoch(config.pretrain.epochs)
-        return history
-    except FileNotFoundError:
-        pass
-    except Exception as error:
-        warnings.warn(f"encoder {cached} cannot be read ({type(error).__name__}): it is trained again", stacklevel=2)
+        return History(**state["history"])
     history = train(
         encoder, config.pretrain, inputs, labels,
         seed=config.seed, fabric=fabric, checkpoint=checkpoint, on_epoch=on_epoch,
     )  # fmt: skip
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = cached.with_suffix(f".{os.getpid()}.tmp")
-    torch.save({"encoder": encoder.state_dict(), "history": asdict(history)}, unfinished)
-    os.replace(unfinished, cached)
+    _write_weights(cached, {"encoder": encoder.state_dict(), "history": asdict(history)})
     checkpoint.unlink(missing_ok=True)
     return history
 
@@ -726,8 +768,8 @@ def _run_bundle(
 ) -> list[dict[str, Any]]:
     records, trained = [], set()
     for config in bundle:
-        anew = refresh and config.pretrain not in trained  # the runs of a bundle share their encoder
-        record, view = run(config, device=device, refresh=anew, on_epoch=on_epoch)
+        shared = config.pretrain in trained  # the runs of a bundle share their encoder
+        record, view = run(config, device=device, refresh=refresh, keep_encoder=shared, on_epoch=on_epoch)
         trained.add(config.pretrain)
         path = results.write(record, root)
         if view is not None:

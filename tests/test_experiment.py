@@ -255,10 +255,26 @@ def test_an_encoder_in_the_cache_that_cannot_be_read_is_trained_again(tmp_path):
     (config,) = configs("RnC(L1)+freeze")
     expected, _ = run(config)
     (cached,) = (tmp_path / "cache" / "encoders").iterdir()
-    cached.write_bytes(b"no encoder")
-    with pytest.warns(UserWarning, match=r"encoder .* cannot be read .* trained again"):
+    (weights,) = (tmp_path / "cache" / "models").iterdir()
+    for path in (cached, weights):
+        path.write_bytes(b"no weights")
+    with pytest.warns(UserWarning, match=r"weights .* cannot be read .* trained again") as caught:
         again, _ = run(config)
+    assert len(caught) == 2
     assert without_circumstances(again) == without_circumstances(expected)
+
+
+def test_what_another_experiment_has_trained_is_not_trained_again(monkeypatch, tmp_path):
+    (config,) = configs("RnC(L1)")
+    expected, _ = run(config)
+    monkeypatch.setattr(experiment, "train", lambda *_, **__: pytest.fail("it trained"))
+    epochs = []
+    again, _ = run(replace(config, experiment="another", method="another name"), on_epoch=epochs.append)
+    for part in ("metrics", "stages", "test", "data"):
+        assert again[part] == expected[part], part
+    assert sum(epochs) == config.pretrain.epochs + config.fit.epochs
+    with pytest.raises(pytest.fail.Exception, match="it trained"):
+        run(replace(config, fit=replace(config.fit, momentum=0.5)))
 
 
 def test_a_cache_that_cannot_be_written_stops_a_run_before_it_trains(monkeypatch, tmp_path):
