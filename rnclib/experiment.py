@@ -34,7 +34,7 @@ from rnclib.data.augment import Views
 from rnclib.data.images import Images
 from rnclib.training import History, Stage, predict, train
 
-__all__ = ["PROTOCOL", "Config", "key", "resolve_dataset", "run", "run_grid"]
+__all__ = ["PROTOCOL", "Config", "key", "resolve_dataset", "run", "run_grid", "work"]
 
 #: Raised when a change of code makes new runs differ from old ones of the same configuration.
 PROTOCOL = 1
@@ -81,6 +81,8 @@ class Config:
         Number of drawn faces; for ``'synthetic'``, where it must be given.
     exclude : tuple of str, optional
         Images left out by file name; for ``'agedb'``.
+    precision : {'bf16-mixed'}, optional
+        Train with autocast to bfloat16; by default in float32.
     data_dir : str, optional
         Folder of AgeDB's images, see `rnclib.data.agedb.load_agedb`. It is no part of the run's key or record.
     """
@@ -99,6 +101,7 @@ class Config:
     size: int | None = None
     n_samples: int | None = None
     exclude: tuple[str, ...] | None = None
+    precision: str | None = None
     data_dir: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -109,6 +112,7 @@ class Config:
             "split": splits,
             "model": models,
             "target": (None, "raw"),
+            "precision": (None, "bf16-mixed"),
         }
         for name, values in allowed.items():
             if getattr(self, name) not in values:
@@ -222,12 +226,15 @@ def run(
     device: str = "cpu",
     refresh: bool = False,
     keep_encoder: bool = False,
-    on_epoch: Callable[[int], None] | None = None,
+    on_progress: Callable[[float], None] | None = None,
 ) -> tuple[dict[str, Any], str | None]:
     """Carry out one run.
 
     A run that was killed goes on from its last checkpoint and ends with the same numbers. The test part is
     predicted once, at the very end, with the weights that the validation part chose.
+
+    Processes that ``torchrun`` has started share the run: each takes its part of every batch, and losses and gradients
+    are those of the whole batch. Batch norm sees the whole batch on GPUs, on CPUs each process's part.
 
     Parameters
     ----------
@@ -238,8 +245,8 @@ def run(
         Take neither weights nor a checkpoint from the cache.
     keep_encoder : bool
         With `refresh`, still take the contrastively trained encoder from there.
-    on_epoch : callable, optional
-        Called with the number of epochs newly done.
+    on_progress : callable, optional
+        Called with the work newly done; over a run, it adds up to `work`.
 
     Returns
     -------
@@ -260,7 +267,7 @@ def run(
             outcome.prediction = _baseline(config, dataset, split)
         else:
             scaler = (0.0, 1.0) if config.target == "raw" else (mean, std)
-            _network(config, dataset, split, scaler, outcome, device, refresh, keep_encoder, on_epoch)
+            _network(config, dataset, split, scaler, outcome, device, refresh, keep_encoder, on_progress)
         if outcome.prediction is not None and not np.isfinite(outcome.prediction).all():
             raise FloatingPointError("predictions are not finite")
     except FloatingPointError as error:  # a result like any other: this method does not train here
@@ -318,6 +325,23 @@ def run(
     return record, view
 
 
+def _torchrun(variable: str, otherwise: int) -> int:
+    """What ``torchrun`` tells its processes."""
+    return int(os.environ[variable]) if "TORCHELASTIC_RUN_ID" in os.environ else otherwise
+
+
+def _fabric(config: Config, device: str) -> Fabric:
+    here = _torchrun("LOCAL_WORLD_SIZE", 1)
+    fabric = Fabric(
+        accelerator=device,
+        devices=here,
+        num_nodes=_torchrun("WORLD_SIZE", 1) // here,
+        precision="32-true" if config.precision is None else "bf16-mixed",
+    )
+    fabric.launch()
+    return fabric
+
+
 @dataclass
 class _Outcome:
     """What a model gives: predictions (raw units) and features of every sample; what its training recorded."""
@@ -360,25 +384,29 @@ def _network(
     device: str,
     refresh: bool,
     keep_encoder: bool,
-    on_epoch: Callable[[int], None] | None,
+    on_progress: Callable[[float], None] | None,
 ) -> None:
     """Train the network of `config` and fill in `outcome`."""
     from rnclib.encoders import GIN, ImageEncoder
 
     assert config.fit is not None
     cache = _writable_cache()
-    fabric = Fabric(accelerator=device, devices=1)
+    fabric = _fabric(config, device)
     inputs = dataset.inputs.to(fabric.device)
     everything = np.arange(len(dataset))
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         encoder = GIN() if config.model == "gin" else ImageEncoder(config.model)
         head = nn.Linear(encoder.out_features, 1)
+    if fabric.world_size > 1 and fabric.device.type == "cuda":
+        encoder = nn.SyncBatchNorm.convert_sync_batchnorm(encoder)
     encoder, head = encoder.to(fabric.device), head.to(fabric.device)
     mean, std = scaler
     target = torch.tensor((dataset.targets - mean) / std, dtype=torch.float32, device=fabric.device)
 
     environment = [torch.__version__, str(fabric.device), torch.get_num_threads()]
+    if fabric.world_size > 1:
+        environment = [torch.__version__, fabric.device.type, fabric.world_size]
     training = {name: value for name, value in _described(config).items() if name not in _NOT_TRAINING}
     weights = cache / "models" / f"{_digest([training, _checksum(config), PROTOCOL, *environment])}.pt"
     if refresh:
@@ -387,12 +415,13 @@ def _network(
         encoder.load_state_dict(state["encoder"])
         head.load_state_dict(state["head"])
         outcome.stages += state["stages"]
-        if on_epoch:
-            on_epoch(_epochs(config))
+        if on_progress:
+            on_progress(work(config))
     else:
         _train_network(
-            config, encoder, head, inputs, target, split, outcome, fabric, environment, refresh, keep_encoder, on_epoch
-        )
+            config, encoder, head, inputs, target, split, outcome, fabric, environment, refresh, keep_encoder,
+            on_progress,
+        )  # fmt: skip
         _write_weights(weights, {"encoder": encoder.state_dict(), "head": head.state_dict(), "stages": outcome.stages})
     features = predict(encoder, inputs, everything)
     outcome.prediction = predict(head, features, everything).reshape(-1).double().cpu().numpy() * std + mean
@@ -415,7 +444,7 @@ def _train_network(
     environment: list[Any],
     refresh: bool,
     keep_encoder: bool,
-    on_epoch: Callable[[int], None] | None,
+    on_progress: Callable[[float], None] | None,
 ) -> None:
     """Train `encoder` and `head` in place, and note the stages in `outcome`."""
     assert config.fit is not None
@@ -423,7 +452,7 @@ def _train_network(
         described = _described(config)
         shared = {
             part: described[part]
-            for part in ("dataset", "split", "seed", "model", "pretrain", "size", "exclude")
+            for part in ("dataset", "split", "seed", "model", "pretrain", "size", "exclude", "precision")
             if part in described
         }
         history = _pretrained(
@@ -434,16 +463,16 @@ def _train_network(
             fabric,
             _digest([shared, _checksum(config), PROTOCOL, *environment]),
             refresh and not keep_encoder,
-            on_epoch,
+            _scaled(on_progress, _costs(config)[0]),
         )
         outcome.stages.append(_stage_record("encoder", history))
     model: nn.Module = head if config.freeze else nn.Sequential(encoder, head)
     train_inputs: Any = _training_inputs(inputs, split.train, config.seed, config.fit)
     val_inputs: Any = _Subset(inputs, split.val)
     if config.freeze:
-        train_inputs = _frozen(encoder, train_inputs)
+        train_inputs = _frozen(encoder, train_inputs, fabric)
         val_inputs = predict(encoder, inputs, split.val)
-    run_name = _digest([key(config), torch.__version__, str(fabric.device)])
+    run_name = _digest([key(config), *environment[:2]])
     checkpoint = data.cache_dir() / "checkpoints" / f"{run_name}.pt"
     if refresh:
         checkpoint.unlink(missing_ok=True)
@@ -457,7 +486,7 @@ def _train_network(
         seed=config.seed,
         fabric=fabric,
         checkpoint=checkpoint,
-        on_epoch=on_epoch,
+        on_epoch=_scaled(on_progress, _costs(config)[1]),
     )
     checkpoint.unlink(missing_ok=True)
     outcome.stages.append(_stage_record("regressor" if config.pretrain else "end-to-end", history))
@@ -515,18 +544,20 @@ class _FrozenViews:
 
     encoder: nn.Module
     views: Views
+    fabric: Fabric
 
     def at_epoch(self, epoch: int) -> torch.Tensor:
-        return predict(self.encoder, self.views.at_epoch(epoch), np.arange(len(self.views)))
+        with self.fabric.autocast():
+            return predict(self.encoder, self.views.at_epoch(epoch), np.arange(len(self.views)))
 
 
 def _training_inputs(inputs: Any, index: np.ndarray, seed: int, stage: Stage) -> Views | _Subset:
     return Views(inputs, index, seed, stage.n_views or 1) if isinstance(inputs, Images) else _Subset(inputs, index)
 
 
-def _frozen(encoder: nn.Module, inputs: Views | _Subset) -> _FrozenViews | torch.Tensor:
+def _frozen(encoder: nn.Module, inputs: Views | _Subset, fabric: Fabric) -> _FrozenViews | torch.Tensor:
     if isinstance(inputs, Views):
-        return _FrozenViews(encoder, inputs)
+        return _FrozenViews(encoder, inputs, fabric)
     return predict(encoder, inputs, np.arange(len(inputs)))
 
 
@@ -612,7 +643,7 @@ def _circumstances(device: str) -> dict[str, Any]:
             continue
     return {
         "commit": commit, "clean": clean, "device": device, "cpu": cpu,
-        "threads": torch.get_num_threads(), "versions": versions,
+        "threads": torch.get_num_threads(), "processes": _torchrun("WORLD_SIZE", 1), "versions": versions,
     }  # fmt: skip
 
 
@@ -688,6 +719,8 @@ def run_grid(
         epochs = sum(map(_epochs, missing))
         # a second process takes as long to start as some dozens of epochs take
         jobs = n_jobs or ((os.cpu_count() or 1) if device == "cpu" and epochs > 100 else 1)
+        if _torchrun("WORLD_SIZE", 1) > 1:  # the processes work on one run together
+            jobs = 1
         for record in _carry_out(list(bundles.values()), root, device, refresh, min(jobs, len(bundles)), progress):
             stored[record["key"]] = record
     redone = set(map(key, missing))
@@ -706,9 +739,13 @@ def _carry_out(
     jobs: int,
     progress: bool,
 ) -> Iterable[dict[str, Any]]:
-    total = sum(_epochs(config) for bundle in bundles for config in bundle)
+    total = sum(work(config) for bundle in bundles for config in bundle)
     bar = tqdm(
-        total=total or None, unit="epoch", disable=not progress, desc=f"{sum(map(len, bundles))} runs", mininterval=1
+        total=total or None,
+        bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed} passed, {remaining} left",
+        disable=not progress or _torchrun("RANK", 0) > 0,
+        desc=f"{sum(map(len, bundles))} runs",
+        mininterval=1,
     )
     with bar:
         if jobs == 1:
@@ -747,32 +784,50 @@ def _epochs(config: Config) -> int:
     return sum(stage.epochs for stage in (config.pretrain, config.fit) if stage is not None)
 
 
+def _costs(config: Config) -> tuple[float, float]:
+    """What an epoch of the two stages costs: passes over the training part, of which backward takes two."""
+    views = 1 if config.pretrain is None else config.pretrain.n_views or 1
+    frozen = 0.02 if config.size is None else 1.0  # features of graphs are computed once, of images for each view
+    return 3.0 * views, frozen if config.freeze else 3.0
+
+
+def work(config: Config) -> float:
+    """What a run costs, in passes of the network over the training part: the unit of progress."""
+    stages = zip((config.pretrain, config.fit), _costs(config), strict=True)
+    return sum(stage.epochs * cost for stage, cost in stages if stage is not None)
+
+
+def _scaled(on_progress: Callable[[float], None] | None, cost: float) -> Callable[[int], None] | None:
+    return None if on_progress is None else lambda epochs: on_progress(epochs * cost)
+
+
 def _worker(bundle: list[Config], root: Path, device: str, refresh: bool, done: Any) -> list[dict[str, Any]]:
     torch.set_num_threads(1)
-    since, waiting = time.monotonic(), 0
+    since, waiting = time.monotonic(), 0.0
 
-    def on_epoch(epochs: int) -> None:
+    def on_progress(amount: float) -> None:
         nonlocal since, waiting
-        waiting += epochs
+        waiting += amount
         if time.monotonic() - since > 1:
             done.put(waiting)
-            since, waiting = time.monotonic(), 0
+            since, waiting = time.monotonic(), 0.0
 
-    records = _run_bundle(bundle, root, device, refresh, on_epoch)
+    records = _run_bundle(bundle, root, device, refresh, on_progress)
     done.put(waiting)
     return records
 
 
 def _run_bundle(
-    bundle: list[Config], root: Path, device: str, refresh: bool, on_epoch: Callable[[int], None]
+    bundle: list[Config], root: Path, device: str, refresh: bool, on_progress: Callable[[float], None]
 ) -> list[dict[str, Any]]:
     records, trained = [], set()
     for config in bundle:
         shared = config.pretrain in trained  # the runs of a bundle share their encoder
-        record, view = run(config, device=device, refresh=refresh, keep_encoder=shared, on_epoch=on_epoch)
+        record, view = run(config, device=device, refresh=refresh, keep_encoder=shared, on_progress=on_progress)
         trained.add(config.pretrain)
-        path = results.write(record, root)
-        if view is not None:
-            results.write_text(path.with_suffix(".csv"), view)
+        if _torchrun("RANK", 0) == 0:
+            path = results.write(record, root)
+            if view is not None:
+                results.write_text(path.with_suffix(".csv"), view)
         records.append(record)
     return records

@@ -1,13 +1,20 @@
-"""The published protocols as configurations, and the numbers that were published with them."""
+"""The published protocols as configurations, and the numbers that were published with them.
+
+``python -m rnclib.protocols agedb --dataset agedb --data-dir FOLDER`` trains the runs of a chapter that have no record
+yet, without its notebook. ``torchrun --nproc-per-node 4 -m rnclib.protocols …`` shares each run among four processes.
+"""
 
 from __future__ import annotations
 
+import argparse
+import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
-from rnclib.experiment import BASELINES, Config
+from rnclib.experiment import BASELINES, Config, run_grid
 from rnclib.training import Stage
 
 __all__ = ["AGEDB_METHODS", "AGEDB_PUBLISHED", "ESOL_METHODS", "ESOL_PUBLISHED", "agedb_grid", "esol_grid"]
@@ -186,7 +193,8 @@ def agedb_grid(
     preset: str = "paper",
     n_seeds: int | None = None,
     data_dir: str | None = None,
-    exclude: tuple[str, ...] = (),
+    exclude: Sequence[str] = (),
+    precision: str | None = None,
 ) -> list[Config]:
     """Configurations of the AgeDB chapter.
 
@@ -207,8 +215,10 @@ def agedb_grid(
         Seeds 0, 1, … of every method; by default as many as the profile has.
     data_dir : str, optional
         Folder of the photographs.
-    exclude : tuple of str
+    exclude : sequence of str
         Photographs to leave out.
+    precision : {'bf16-mixed'}, optional
+        Train with autocast to bfloat16, as pays on a GPU.
     """
     for name, value, allowed in (
         ("dataset", dataset, ("agedb", "synthetic")),
@@ -217,6 +227,8 @@ def agedb_grid(
     ):
         if value not in allowed:
             raise ValueError(f"{name}: got {value!r}; allowed: {', '.join(map(repr, allowed))}")
+    if profile not in _FACES_PROFILES:
+        raise ValueError(f"profile: got {profile!r}; allowed: " + ", ".join(map(repr, _FACES_PROFILES)))
     default_model, size, n_faces, epochs, batch_size, seeds = _FACES_PROFILES[profile]
     stages = AGEDB_PRESETS[preset]
     if dataset == "agedb" and profile == "paper":
@@ -233,6 +245,7 @@ def agedb_grid(
     common: dict[str, Any] = {
         "dataset": dataset, "profile": profile, "split": split, "target": "raw", "size": size, "data_dir": data_dir,
         "n_samples": n_faces if dataset == "synthetic" else None, "exclude": tuple(exclude) or None,
+        "precision": precision,
     }  # fmt: skip
     networks: dict[str, dict[str, Any]] = {}
     for method, of in AGEDB_METHODS.items():
@@ -250,3 +263,40 @@ def agedb_grid(
         for method, network in networks.items()
         for seed in range(n_seeds or (seeds if network["model"] != "training mean" else 1))
     ]
+
+
+GRIDS: dict[str, Callable[..., list[Config]]] = {"esol": esol_grid, "agedb": agedb_grid}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line: train what has no record."""
+    parser = argparse.ArgumentParser(
+        prog="python -m rnclib.protocols",
+        description="Train the runs of a chapter that have no record yet. Under torchrun, processes share each run.",
+    )
+    chapters = parser.add_subparsers(dest="chapter", required=True)
+    for name, grid in GRIDS.items():
+        chapter = chapters.add_parser(
+            name, argument_default=argparse.SUPPRESS, help=f"see rnclib.protocols.{name}_grid"
+        )
+        for option, parameter in inspect.signature(grid).parameters.items():
+            if option == "exclude":
+                chapter.add_argument("--exclude", nargs="*", metavar="FILE")
+            elif option != "baselines":
+                required = parameter.default is inspect.Parameter.empty
+                convert = int if option == "n_seeds" else str
+                chapter.add_argument(f"--{option.replace('_', '-')}", type=convert, required=required)
+        chapter.add_argument("--device", default="cpu", help="cpu, cuda or auto (default: cpu)")
+        chapter.add_argument("--results-dir", default=None, help="folder of the records (default: book/results)")
+        chapter.add_argument("--refresh", action="store_true", default=False, help="train every run anew")
+    options = vars(parser.parse_args(argv))
+    name, device, results_dir, refresh = (options.pop(one) for one in ("chapter", "device", "results_dir", "refresh"))
+    try:
+        configs = GRIDS[name](**options)
+    except (KeyError, ValueError) as error:
+        parser.error(str(error))
+    print(run_grid(configs, results_dir=results_dir, refresh=refresh, device=device))
+
+
+if __name__ == "__main__":
+    main()

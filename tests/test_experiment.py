@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -11,9 +14,9 @@ import pandas as pd
 import pytest
 import torch
 
-from rnclib import experiment, results
+from rnclib import experiment, protocols, results
 from rnclib.data import Split, esol, synthetic
-from rnclib.experiment import Config, key, run, run_grid
+from rnclib.experiment import Config, key, run, run_grid, work
 from rnclib.protocols import AGEDB_METHODS, AGEDB_PUBLISHED, ESOL_METHODS, ESOL_PUBLISHED, agedb_grid, esol_grid
 
 
@@ -177,14 +180,14 @@ def test_a_killed_run_ends_with_the_record_of_an_undisturbed_one(monkeypatch, tm
     monkeypatch.setenv("RNC_CACHE", str(tmp_path / "killed"))
     done = 0
 
-    def kill(epochs: int) -> None:
+    def kill(passes: float) -> None:
         nonlocal done
-        done += epochs
-        if done == epoch:
+        done += passes
+        if done == 3 * epoch:  # forward and backward
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(config, on_epoch=kill)
+        run(config, on_progress=kill)
     resumed, _ = run(config)
     assert without_circumstances(resumed) == without_circumstances(expected)
 
@@ -268,11 +271,11 @@ def test_what_another_experiment_has_trained_is_not_trained_again(monkeypatch, t
     (config,) = configs("RnC(L1)")
     expected, _ = run(config)
     monkeypatch.setattr(experiment, "train", lambda *_, **__: pytest.fail("it trained"))
-    epochs = []
-    again, _ = run(replace(config, experiment="another", method="another name"), on_epoch=epochs.append)
+    done = []
+    again, _ = run(replace(config, experiment="another", method="another name"), on_progress=done.append)
     for part in ("metrics", "stages", "test", "data"):
         assert again[part] == expected[part], part
-    assert sum(epochs) == config.pretrain.epochs + config.fit.epochs
+    assert sum(done) == work(config)
     with pytest.raises(pytest.fail.Exception, match="it trained"):
         run(replace(config, fit=replace(config.fit, momentum=0.5)))
 
@@ -282,7 +285,7 @@ def test_a_cache_that_cannot_be_written_stops_a_run_before_it_trains(monkeypatch
     monkeypatch.setenv("RNC_CACHE", str(tmp_path / "file" / "cache"))
     (config,) = configs("L1")
     with pytest.raises(OSError, match=r"RNC_CACHE: got .*, which cannot be written"):
-        run(config, on_epoch=lambda _: pytest.fail("it trained"))
+        run(config, on_progress=lambda _: pytest.fail("it trained"))
 
 
 def test_infinite_validation_losses_are_no_reason_to_lose_a_run(tmp_path):
@@ -401,3 +404,30 @@ def test_photographs_need_their_folder(monkeypatch, small_world):
     (config, *_) = agedb_grid(dataset="agedb", profile="smoke")
     with pytest.raises(ValueError, match=r"data_dir: got None with dataset='agedb'; allowed: the folder"):
         key(config)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_grid_is_trained_from_the_command_line_by_one_process_or_several(tmp_path, processes):
+    program = ["-m", "rnclib.protocols", "agedb", "--dataset", "synthetic", "--profile", "smoke", "--loss", "l1"]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if processes == 2 else []
+    done = subprocess.run(
+        [sys.executable, *launcher, *program, "--results-dir", str(tmp_path)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "2 trained now (1 × L1, 1 × RnC(L1))" in done.stdout
+    records = results.load(tmp_path, profile="smoke", experiment="agedb")
+    assert {record["method"] for record in records} == {"L1", "RnC(L1)"}
+    assert {record["run"]["processes"] for record in records} == {processes}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(["--profile", "long"], "profile: got 'long'; allowed: 'paper', 'quick', 'smoke'"),
+     (["--profile", "smoke", "--loss", "l3"], "loss: got 'l3'; allowed: "),
+     (["--profile", "smoke", "--precision", "fp8"], "precision: got 'fp8'; allowed: None, 'bf16-mixed'")],
+)  # fmt: skip
+def test_the_command_line_refuses_what_the_grid_refuses(capsys, options, message):
+    with pytest.raises(SystemExit):
+        protocols.main(["agedb", "--dataset", "synthetic", *options])
+    assert message in capsys.readouterr().err

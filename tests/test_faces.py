@@ -16,6 +16,7 @@ from PIL import Image
 from torchvision import transforms
 
 from rnclib.data import PARTS, agedb, images, synthetic
+from rnclib.data.augment import Views
 from rnclib.data.synthetic import Person, Scene, draw_face, make_faces
 
 
@@ -83,6 +84,19 @@ def test_what_cannot_be_read_is_named_and_nothing_is_cached(folder, cache):
         images.decode(paths, 16, progress=False)
     assert paths[1].name in str(caught.value) and paths[3].name in str(caught.value)
     assert paths[0].name not in str(caught.value) and not list((cache / "images").iterdir())
+
+
+def test_a_set_too_large_for_the_device_is_read_batch_by_batch_with_the_same_views(drawn):
+    paths = sorted((drawn / "AgeDB").iterdir())[:40]
+    mapped, _ = images.decode(paths, 16, progress=False)
+    resident, streamed = mapped.to("cpu", room=mapped.pixels.nbytes), mapped.to("cpu", room=mapped.pixels.nbytes - 1)
+    assert streamed.pixels is mapped.pixels and streamed.device == torch.device("cpu")
+    batch = np.array([3, 0, 31, 3])
+    assert torch.equal(streamed[batch], resident[batch])
+    views = [Views(held, np.arange(5, 40), seed=2, n_views=2).at_epoch(3)[batch] for held in (resident, streamed)]
+    assert torch.equal(*views)
+    # where batches are made elsewhere than the pixels lie, they are copied there
+    assert mapped.to("meta", room=0)[batch].device.type == "meta"
 
 
 def test_writing_to_a_batch_leaves_the_file_alone(drawn):

@@ -10,10 +10,12 @@ import sys
 import textwrap
 import time
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
 from torch import nn
 
 from rnclib.data.augment import Views
@@ -374,22 +376,41 @@ def test_a_truncated_checkpoint_is_reported_and_training_starts_again(tmp_path):
 # --- several processes ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("loss", ["l1", "rnc"])
-def test_two_processes_reach_the_weights_of_one(tmp_path, loss):
-    """Without batch norm, whose statistics would be each process's own; to rounding."""
+def photographs(loss: str) -> tuple[nn.Module, Stage, Views, torch.Tensor]:
+    """A network on random views of 27 random images, its batch norm as it was initialised."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (30, 18, 18, 3), dtype=torch.uint8, generator=generator)
+    stage = replace(CONTRASTIVE if loss == "rnc" else REGRESSION, batch_norm="eval", epochs=3)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        encoder = ImageEncoder("small")
+        model = encoder if loss == "rnc" else nn.Sequential(encoder, nn.Linear(encoder.out_features, 1))
+    views = Views(Images(pixels, 16), np.arange(27), seed=2, n_views=2 if loss == "rnc" else 1)
+    return model, stage, views, torch.linspace(-1, 1, 27)
+
+
+def task(kind: str) -> tuple[nn.Module, Stage, Any, torch.Tensor]:
+    loss, _, of = kind.partition(" of ")
+    if of:
+        return photographs(loss)
+    return (network(4), CONTRASTIVE, *problem()) if loss == "rnc" else (network(), REGRESSION, *problem())
+
+
+@pytest.mark.parametrize("kind", ["l1", "rnc", "l1 of images", "rnc of images"])
+def test_two_processes_reach_the_weights_of_one(tmp_path, kind):
+    """Without batch norm or with it frozen, since its statistics would be each process's own; to rounding."""
     script = textwrap.dedent(
         """
         import sys, torch
         sys.path.insert(0, {tests!r})
-        from test_training import CONTRASTIVE, REGRESSION, network, problem, weights
+        from test_training import task, weights
         from lightning_fabric import Fabric
         from rnclib.training import train
 
         def work(fabric):
             torch.set_num_threads(1)
-            rnc = sys.argv[2] == "rnc"
-            model, stage = (network(4), CONTRASTIVE) if rnc else (network(), REGRESSION)
-            history = train(model, stage, *problem(), seed=2, fabric=fabric)
+            model, stage, inputs, labels = task(sys.argv[2])
+            history = train(model, stage, inputs, labels, seed=2, fabric=fabric)
             if fabric.is_global_zero:
                 torch.save({{"weights": weights(model), "loss": history.train_loss}}, sys.argv[1])
 
@@ -399,14 +420,29 @@ def test_two_processes_reach_the_weights_of_one(tmp_path, loss):
     ).format(tests=os.path.dirname(__file__))
     program, result = tmp_path / "two.py", tmp_path / "two.pt"
     program.write_text(script)
-    subprocess.run([sys.executable, "-W", "ignore", str(program), str(result), loss], check=True, timeout=240)
+    subprocess.run([sys.executable, "-W", "ignore", str(program), str(result), kind], check=True, timeout=240)
     two = torch.load(result, weights_only=True)
 
-    rnc = loss == "rnc"
-    model, stage = (network(4), CONTRASTIVE) if rnc else (network(), REGRESSION)
-    one = train(model, stage, *problem(), seed=2)  # 27 samples: the last batch of l1 is uneven
+    model, stage, inputs, labels = task(kind)  # 27 samples: the last batch of l1 is uneven
+    one = train(model, stage, inputs, labels, seed=2)
     torch.testing.assert_close(two["weights"], weights(model), rtol=0, atol=2e-6)
     torch.testing.assert_close(torch.tensor(two["loss"]), torch.tensor(one.train_loss), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["l1", "rnc"])
+def test_training_in_bfloat16_follows_that_in_float32(loss):
+    model, stage, inputs, labels = photographs(loss)
+    before = weights(model)
+    exact = train(model, stage, inputs, labels, seed=2)
+    rounded_model = photographs(loss)[0]
+    fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
+    rounded = train(rounded_model, stage, inputs, labels, seed=2, fabric=fabric)
+    assert all(value.dtype == torch.float32 for value in rounded_model.parameters())
+    # bfloat16 has eight bits: losses to a percent, and steps of training that go the same way
+    torch.testing.assert_close(torch.tensor(rounded.train_loss), torch.tensor(exact.train_loss), rtol=0.01, atol=0)
+    steps = weights(model) - before, weights(rounded_model) - before
+    assert torch.cosine_similarity(*steps, dim=0) > 0.95
+    assert rounded.train_loss != exact.train_loss
 
 
 def test_predict_is_in_order_and_leaves_the_mode_alone():

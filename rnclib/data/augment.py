@@ -56,10 +56,9 @@ class Views:
     def __getitem__(self, samples: np.ndarray | Sequence[int]) -> Tensor:
         """Views of the samples, scaled to [−1, 1]."""
         samples = np.asarray(samples)
-        pixels = self.images.pixels
-        wanted = torch.as_tensor(self.index[samples], device=pixels.device)
+        pixels = self.images.stored(self.index[samples])
         views = [
-            augment(pixels[wanted], self.images.size, _uniforms(self.seed, self.epoch, view, len(self))[samples])
+            augment(pixels, self.images.size, _uniforms(self.seed, self.epoch, view, len(self))[samples])
             for view in range(self.n_views)
         ]
         return views[0] if self.n_views == 1 else torch.stack(views, dim=1)

@@ -30,25 +30,45 @@ class Images:
         May be mapped from a file, so that a set larger than the memory can be used.
     size : int
         Side of the evaluation view, and of the crops that training takes.
+    device : device, optional
+        Where batches are made; by default where the pixels are. Pixels that are elsewhere are copied batch by batch.
     """
 
     pixels: torch.Tensor
     size: int
+    device: torch.device | None = None
 
     def __len__(self) -> int:
         return len(self.pixels)
 
+    def stored(self, index: np.ndarray | Sequence[int]) -> torch.Tensor:
+        """Pixels of the images `index` as they are stored, on `device`."""
+        rows = self.pixels[torch.as_tensor(np.asarray(index), dtype=torch.int64, device=self.pixels.device)]
+        return rows if self.device is None else rows.to(self.device)
+
     def __getitem__(self, index: np.ndarray | Sequence[int]) -> torch.Tensor:
         """Centre crops of the images `index`, shape (len(index), 3, size, size), scaled to [−1, 1], channels last."""
-        wanted = torch.as_tensor(np.asarray(index), dtype=torch.int64, device=self.pixels.device)
         # a half is rounded to even, as torchvision's CenterCrop does
         start = round((self.pixels.shape[1] - self.size) / 2)
         inside = slice(start, start + self.size)
-        crops = self.pixels[wanted][:, inside, inside].permute(0, 3, 1, 2)
+        crops = self.stored(index)[:, inside, inside].permute(0, 3, 1, 2)
         return crops.float().div_(127.5).sub_(1)
 
-    def to(self, device: torch.device | str) -> Images:
-        """The same images on `device`."""
+    def to(self, device: torch.device | str, room: int | None = None) -> Images:
+        """The same images with batches on `device`.
+
+        Parameters
+        ----------
+        device : device or str
+        room : int, optional
+            Bytes that the pixels may take there, by default half of a GPU's free memory. A set that needs more stays
+            where it is, such as in a file, and is read batch by batch.
+        """
+        device = torch.device(device)
+        if room is None and device.type == "cuda":
+            room = torch.cuda.mem_get_info(device)[0] // 2
+        if room is not None and self.pixels.nbytes > room:
+            return Images(self.pixels, self.size, device)
         return Images(self.pixels.to(device), self.size)
 
 
