@@ -251,7 +251,9 @@ def machine() -> dict[str, Any]:
     }
 
 
-def load(profile: str, results_dir: str | os.PathLike | None = None) -> list[dict[str, Any]]:
+def load(
+    profile: str, results_dir: str | os.PathLike | None = None, experiment: str = "benchmark"
+) -> list[dict[str, Any]]:
     """Records of a profile, one for each machine.
 
     Parameters
@@ -259,30 +261,46 @@ def load(profile: str, results_dir: str | os.PathLike | None = None) -> list[dic
     profile : {'smoke', 'quick', 'paper'}
     results_dir : path, optional
         By default `rnclib.results.results_dir`.
+    experiment : {'benchmark', 'throughput'}
+        Of the loss, or of training on images.
 
     Raises
     ------
     FileNotFoundError
         If there are none; the message says how to make one.
     """
-    folder = results.folder(results_dir or results.results_dir(), profile, "benchmark")
+    folder = results.folder(results_dir or results.results_dir(), profile, experiment)
     records = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     if not records:
-        raise FileNotFoundError(f"no benchmark record in {folder}: run python -m rnclib.benchmark --profile {profile}")
+        raise FileNotFoundError(
+            f"no {experiment} record in {folder}: run python -m rnclib.{experiment} --profile {profile}"
+        )
     return records
 
 
 def save(record: dict[str, Any], results_dir: str | os.PathLike | None = None) -> Path:
     """Write a record under the name of its machine."""
-    name = re.sub(r"[^a-z0-9]+", "-", record["machine"]["cpu"].lower()).strip("-")
-    path = results.folder(results_dir or results.results_dir(), record["profile"], "benchmark") / f"{name}.json"
+    machine = record["machine"]
+    name = re.sub(r"[^a-z0-9]+", "-", machine.get("gpu", machine["cpu"]).lower()).strip("-")
+    path = (
+        results.folder(results_dir or results.results_dir(), record["profile"], record["experiment"]) / f"{name}.json"
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
-    rounded = [row | {"ms": [float(f"{ms:.4g}") for ms in row["ms"]]} for row in record["times"]]
-    rows = {"times": rounded, "spread": record["spread"], "memory": record["memory"]}
-    lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in record.items() if key not in rows]
-    lines += [f"{json.dumps(key)}: [\n" + ",\n".join(map(json.dumps, value)) + "\n]" for key, value in rows.items()]
+    lines = []
+    for key, value in record.items():
+        text = json.dumps(value)
+        if isinstance(value, list):  # a line for each measurement
+            text = "[\n" + ",\n".join(json.dumps(_rounded(row)) for row in value) + "\n]"
+        lines.append(f"{json.dumps(key)}: {text}")
     results.write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
     return path
+
+
+def _rounded(row: dict[str, Any]) -> dict[str, Any]:
+    """Its lists of measurements to four digits."""
+    return {
+        key: [float(f"{one:.4g}") for one in value] if isinstance(value, list) else value for key, value in row.items()
+    }
 
 
 def medians(record: dict[str, Any]) -> pd.DataFrame:

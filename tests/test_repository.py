@@ -57,6 +57,20 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "rnclib.protocols": ({"rnclib.experiment", "rnclib.training"}, {"pandas"}),
     "rnclib.plots": ({"rnclib.results"}, {"numpy", "pandas", "matplotlib", "seaborn"}),
     "rnclib.benchmark": ({"rnclib.loss", "rnclib.results"}, {"numpy", "pandas", "torch"}),
+    "rnclib.throughput": (
+        {
+            "rnclib.benchmark",
+            "rnclib.data",
+            "rnclib.data.augment",
+            "rnclib.data.images",
+            "rnclib.data.synthetic",
+            "rnclib.encoders",
+            "rnclib.protocols",
+            "rnclib.results",
+            "rnclib.training",
+        },
+        {"numpy", "pandas", "torch", "torchvision", "lightning_fabric", "PIL"},
+    ),
     "rnclib.report": (set(), {"pandas", "matplotlib", "IPython", "nbformat", "papermill"}),
 }
 

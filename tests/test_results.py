@@ -671,8 +671,9 @@ def published():
         paths = [ROOT / name for name in listed if name]
     except (OSError, subprocess.SubprocessError):
         paths = list((ROOT / where).rglob("*"))
-    # timings of the loss have a form of their own
-    return sorted(p for p in paths if p.suffix == ".json" and p.is_file() and p.parent.name != "benchmark")
+    # timings have a form of their own
+    timings = ("benchmark", "throughput")
+    return sorted(p for p in paths if p.suffix == ".json" and p.is_file() and p.parent.name not in timings)
 
 
 def test_the_published_records_are_read_without_a_warning():
