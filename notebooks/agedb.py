@@ -31,6 +31,7 @@ preset: str = "paper"  # hyperparameters of the paper or the course project
 n_seeds: int = None  # runs of each method; None: the profile's
 exclude: str = None  # agedb: file names to leave out, with commas
 device: str = "cpu"  # cpu, cuda or auto
+precision: str = None  # bf16-mixed: autocast to bfloat16; None: float32
 results_dir: str = None  # folder of the run records; None: book/results
 refresh: bool = False  # train every run anew
 
@@ -49,6 +50,7 @@ check_parameters(
     n_seeds=[None, (1, 100)],
     exclude=[None, str],
     device=["cpu", "cuda", "auto"],
+    precision=[None, "bf16-mixed"],
     results_dir=[None, str],
     refresh=bool,
 )
@@ -78,6 +80,7 @@ grid = run_grid(
         n_seeds=n_seeds,
         data_dir=data_dir,
         exclude=left_out,
+        precision=precision,
     ),
     results_dir=results_dir,
     refresh=refresh,
@@ -141,7 +144,9 @@ Notice(
     f"{len(ours)} records of this project, on AgeDB's photographs."
     if ours
     else "This project has no record on AgeDB's photographs. To make one, ask their owners for them (https://ibug.doc.ic.ac.uk/resources/agedb/), unpack "
-    "them into a folder, and run `papermill notebooks/agedb.ipynb out.ipynb -p dataset agedb -p data_dir FOLDER -p device cuda`. Every file is checked before "
+    "them into a folder, and run `papermill notebooks/agedb.ipynb out.ipynb -p dataset agedb -p data_dir FOLDER -p device cuda -p precision bf16-mixed`, or "
+    "without the notebook, on four GPUs, `torchrun --nproc-per-node 4 -m rnclib.protocols agedb --dataset agedb --data-dir FOLDER --profile paper "
+    "--device cuda --precision bf16-mixed`. Every file is checked before "
     "training starts, and runs that were interrupted go on where they stopped.",
     title="On AgeDB itself",
 )
