@@ -16,7 +16,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import Manager
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from torch import nn
 from tqdm import tqdm
 
 from rnclib import data, metrics, results
-from rnclib.data import Dataset, Split, agedb, esol, molecules, synthetic
+from rnclib.data import Dataset, Split, agedb, corruptions, esol, molecules, synthetic
 from rnclib.data.augment import Views
 from rnclib.data.images import Images
 from rnclib.training import History, Stage, predict, train
@@ -81,6 +81,10 @@ class Config:
         Number of drawn faces; for ``'synthetic'``, where it must be given.
     exclude : tuple of str, optional
         Images left out by file name; for ``'agedb'``.
+    fraction : float, optional
+        Train on this share of the training samples, see `rnclib.data.subsample`, in batches of at most as many.
+    corruptions : {True}, optional
+        After training, predict the test part with its inputs corrupted too, see `rnclib.data.corruptions`.
     precision : {'bf16-mixed'}, optional
         Train with autocast to bfloat16; by default in float32.
     data_dir : str, optional
@@ -101,6 +105,8 @@ class Config:
     size: int | None = None
     n_samples: int | None = None
     exclude: tuple[str, ...] | None = None
+    fraction: float | None = None
+    corruptions: bool | None = None
     precision: str | None = None
     data_dir: str | None = field(default=None, compare=False)
 
@@ -112,6 +118,7 @@ class Config:
             "split": splits,
             "model": models,
             "target": (None, "raw"),
+            "corruptions": (None, True),
             "precision": (None, "bf16-mixed"),
         }
         for name, values in allowed.items():
@@ -124,6 +131,8 @@ class Config:
             if (getattr(self, name) is not None) != needed:
                 where = "a number" if needed else "None"
                 raise ValueError(f"{name}: got {getattr(self, name)!r} with dataset={self.dataset!r}; allowed: {where}")
+        if self.fraction is not None and not 0 < self.fraction < 1:
+            raise ValueError(f"fraction: got {self.fraction!r}; allowed: between 0 and 1, or None for all")
         if self.exclude is not None and (self.dataset != "agedb" or not self.exclude):
             raise ValueError(f"exclude: got {self.exclude!r}; allowed: names of images, with dataset='agedb'")
         if not isinstance(self.seed, int) or self.seed < 0:
@@ -259,6 +268,9 @@ def run(
     began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     dataset = _dataset_of(config)
     split = dataset.splits[config.split](config.seed)
+    n_pool = len(split.train)
+    if config.fraction is not None:
+        split = data.subsample(split, config.fraction, config.seed)
     mean, std = float(dataset.targets[split.train].mean()), float(dataset.targets[split.train].std())
     outcome = _Outcome()
     diverged = None
@@ -304,6 +316,7 @@ def run(
             "n_train": len(split.train),
             "n_val": len(split.val),
             "n_test": len(split.test),
+            **({} if config.fraction is None else {"n_pool": n_pool}),
             "train_mean": _rounded(mean),
             "train_std": _rounded(std),
         },
@@ -319,6 +332,8 @@ def run(
             else [round(float(value), 4) for value in outcome.prediction[split.test]],
         },
     }
+    if outcome.corrupted is not None:
+        record["corrupted"] = outcome.corrupted
     view = None
     if outcome.features is not None and config.seed == 0:
         view = _view(outcome.features, split, dataset.targets)
@@ -344,10 +359,12 @@ def _fabric(config: Config, device: str) -> Fabric:
 
 @dataclass
 class _Outcome:
-    """What a model gives: predictions (raw units) and features of every sample; what its training recorded."""
+    """What a model gives: predictions (raw units) and features of every sample; its errors on corrupted inputs of the
+    test part, by kind and severity; what its training recorded."""
 
     prediction: np.ndarray | None = None
     features: np.ndarray | None = None
+    corrupted: dict[str, list[float | None]] | None = None
     stages: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -426,10 +443,39 @@ def _network(
     features = predict(encoder, inputs, everything)
     outcome.prediction = predict(head, features, everything).reshape(-1).double().cpu().numpy() * std + mean
     outcome.features = features.double().cpu().numpy()
+    if config.corruptions:
+
+        def error(corrupted: Any, index: np.ndarray) -> float | None:
+            predicted = predict(nn.Sequential(encoder, head), corrupted.to(fabric.device), index).reshape(-1)
+            off = predicted.double().cpu().numpy() * std + mean - dataset.targets[split.test]
+            return _rounded(float(np.abs(off).mean()), 5)
+
+        outcome.corrupted = _errors_on_corrupted(dataset.inputs, split.test, config.seed, error)
+
+
+def _errors_on_corrupted(
+    inputs: Any, test: np.ndarray, seed: int, error: Callable[[Any, np.ndarray], float | None]
+) -> dict[str, list[float | None]]:
+    """Errors on the samples `test`, for each kind of corruption and severity."""
+    kinds = corruptions.MOLECULE_CORRUPTIONS
+    if isinstance(inputs, Images):
+        kinds, size = corruptions.IMAGE_CORRUPTIONS, inputs.size
+        start = round((inputs.pixels.shape[1] - size) / 2)
+        seen = inputs.pixels[test][:, start : start + size, start : start + size].numpy()
+    errors: dict[str, list[float | None]] = {}
+    for kind in kinds:
+        errors[kind] = []
+        for severity in corruptions.SEVERITIES:
+            if isinstance(inputs, Images):
+                pixels = torch.from_numpy(corruptions.corrupt_images(seen, kind, severity, seed))
+                errors[kind].append(error(Images(pixels, size), np.arange(len(test))))
+            else:
+                errors[kind].append(error(corruptions.corrupt_graphs(inputs, kind, severity, seed), test))
+    return errors
 
 
 # fields of a configuration that its trained weights do not depend on
-_NOT_TRAINING = ("experiment", "profile", "method")
+_NOT_TRAINING = ("experiment", "profile", "method", "corruptions")
 
 
 def _train_network(
@@ -452,11 +498,12 @@ def _train_network(
         described = _described(config)
         shared = {
             part: described[part]
-            for part in ("dataset", "split", "seed", "model", "pretrain", "size", "exclude", "precision")
+            for part in ("dataset", "split", "seed", "model", "pretrain", "size", "exclude", "fraction", "precision")
             if part in described
         }
         history = _pretrained(
-            config,
+            _fitting(config.pretrain, split),
+            config.seed,
             encoder,
             _training_inputs(inputs, split.train, config.seed, config.pretrain),
             target[split.train],
@@ -478,7 +525,7 @@ def _train_network(
         checkpoint.unlink(missing_ok=True)
     history = train(
         model,
-        config.fit,
+        _fitting(config.fit, split),
         train_inputs,
         target[split.train],
         val_inputs,
@@ -490,6 +537,11 @@ def _train_network(
     )
     checkpoint.unlink(missing_ok=True)
     outcome.stages.append(_stage_record("regressor" if config.pretrain else "end-to-end", history))
+
+
+def _fitting(stage: Stage, split: Split) -> Stage:
+    """The stage with batches that the training part can fill."""
+    return replace(stage, batch_size=min(stage.batch_size, len(split.train)))
 
 
 def _read_weights(path: Path, fabric: Fabric) -> dict[str, Any] | None:
@@ -562,7 +614,8 @@ def _frozen(encoder: nn.Module, inputs: Views | _Subset, fabric: Fabric) -> _Fro
 
 
 def _pretrained(
-    config: Config,
+    stage: Stage,
+    seed: int,
     encoder: nn.Module,
     inputs: Any,
     labels: torch.Tensor,
@@ -572,7 +625,6 @@ def _pretrained(
     on_epoch: Callable[[int], None] | None,
 ) -> History:
     """Give `encoder` its contrastively trained weights, from the cache if another run has made them under `name`."""
-    assert config.pretrain is not None
     cached = data.cache_dir() / "encoders" / f"{name}.pt"
     checkpoint = data.cache_dir() / "checkpoints" / f"encoder-{name}.pt"
     if refresh:
@@ -581,11 +633,11 @@ def _pretrained(
     if (state := _read_weights(cached, fabric)) is not None:
         encoder.load_state_dict(state["encoder"])
         if on_epoch:
-            on_epoch(config.pretrain.epochs)
+            on_epoch(stage.epochs)
         return History(**state["history"])
     history = train(
-        encoder, config.pretrain, inputs, labels,
-        seed=config.seed, fabric=fabric, checkpoint=checkpoint, on_epoch=on_epoch,
+        encoder, stage, inputs, labels,
+        seed=seed, fabric=fabric, checkpoint=checkpoint, on_epoch=on_epoch,
     )  # fmt: skip
     _write_weights(cached, {"encoder": encoder.state_dict(), "history": asdict(history)})
     checkpoint.unlink(missing_ok=True)
@@ -715,7 +767,8 @@ def run_grid(
         # runs with the same encoder go to one process, the first of them trains it
         bundles: dict[Any, list[Config]] = {}
         for config in missing:
-            bundles.setdefault((config.split, config.seed, config.pretrain or config.method), []).append(config)
+            encoder = config.pretrain or config.method
+            bundles.setdefault((config.split, config.seed, config.fraction, encoder), []).append(config)
         epochs = sum(map(_epochs, missing))
         # a second process takes as long to start as some dozens of epochs take
         jobs = n_jobs or ((os.cpu_count() or 1) if device == "cpu" and epochs > 100 else 1)

@@ -27,9 +27,13 @@ __all__ = [
     "PROFILES",
     "commit",
     "compare",
+    "corrupted",
+    "corruption_errors",
     "curves",
+    "data_ratio",
     "error_table",
     "frame",
+    "holm",
     "interval",
     "load",
     "machines",
@@ -48,6 +52,8 @@ PROFILES = ("smoke", "quick", "paper")
 # Splits that are the same for every seed: their runs are independent.
 FIXED_SPLITS = ("standard", "identity")
 IDENTITY = ("experiment", "dataset", "profile", "split", "method", "seed")
+# Fields of a configuration, beside those of its identity, that set runs of one method apart.
+CONDITIONS = ("fraction",)
 REQUIRED = (*IDENTITY, "schema", "key", "config", "data", "metrics", "test", "stages", "run")
 
 
@@ -213,6 +219,8 @@ def frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     for record in records:
         row = {name: record[name] for name in (*IDENTITY, "key")} | nothing  # a run that diverged has no metrics
         row |= {f"n_{part}": record["data"][f"n_{part}"] for part in ("train", "test")}
+        row["n_pool"] = record["data"].get("n_pool", row["n_train"])
+        row |= {name: record["config"][name] for name in CONDITIONS if name in record["config"]}
         row["baseline"] = "fit" not in record["config"]  # not a network of ours
         for part, scales in record["metrics"].items():
             for scale, values in scales.items():
@@ -239,6 +247,57 @@ def predictions(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     ]
     columns = ["index", "target", "prediction", "split", "method", "seed"]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
+
+def corrupted(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Test MAE in raw units on corrupted inputs, one row per run, kind and severity; severity 0 is the clean test part.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        From `load`, of one data set and profile. Runs without such errors have no rows.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``split``, ``method``, ``seed``, ``kind``, ``severity`` and ``mae``.
+    """
+    _of_one_kind(records)
+    rows = []
+    for record in records:
+        clean = record["metrics"].get("test", {}).get("raw", {}).get("mae")
+        for kind, errors in record.get("corrupted", {}).items():
+            for severity, error in enumerate([clean, *errors]):
+                rows.append(
+                    {name: record[name] for name in ("split", "method", "seed")}
+                    | {"kind": kind, "severity": severity, "mae": math.nan if error is None else error}
+                )
+    return pd.DataFrame(rows, columns=["split", "method", "seed", "kind", "severity", "mae"])
+
+
+def corruption_errors(errors: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """Each run's error on corrupted inputs relative to the baseline's of the same seed, by kind.
+
+    The corruption error of a kind is the run's error summed over severities, divided by the baseline's
+    (Hendrycks and Dietterich 2019); their mean over kinds is the mean corruption error.
+
+    Parameters
+    ----------
+    errors : DataFrame
+        From `corrupted`.
+    baseline : str
+        A method.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``method``, ``seed``, ``kind`` and ``ratio``; kind ``'mean'`` is the mean over kinds.
+    """
+    sums = errors[errors["severity"] > 0].groupby(["method", "seed", "kind"], sort=False)["mae"].sum(min_count=1)
+    of_baseline = sums.xs(baseline, level="method").reindex(sums.index.droplevel("method")).to_numpy()
+    ratio = (sums / of_baseline).rename("ratio")
+    mean = ratio.groupby(["method", "seed"], sort=False).mean().reset_index().assign(kind="mean")
+    return pd.concat([ratio.reset_index(), mean], ignore_index=True)
 
 
 def curves(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -355,7 +414,7 @@ def interval(values: ArrayLike, test_train_ratio: float, confidence: float = 0.9
 def _ratio(runs: pd.DataFrame) -> float:
     if runs["split"].isin(FIXED_SPLITS).all():  # the seed chooses weights and order only
         return 0.0
-    return float((runs["n_test"] / runs["n_train"]).mean())
+    return float((runs["n_test"] / runs["n_pool"]).mean())
 
 
 def summarise(runs: pd.DataFrame, metric: str, by: str | list[str] = "method") -> pd.DataFrame:
@@ -545,6 +604,78 @@ def compare(runs: pd.DataFrame, metric: str, baseline: str, methods: Iterable[st
         }  # fmt: skip
     columns = ["mean", "low", "high", "p", "better", "n", "diverged"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("method")
+
+
+def data_ratio(runs: pd.DataFrame, metric: str, baseline: str, method: str) -> pd.DataFrame:
+    """How much data `method` needs for the error that `baseline` reaches, as a multiple of the baseline's data.
+
+    On each split, log error is taken to fall along parallel lines in log training size, of slope −β (fitted to both
+    methods). A difference of log errors at one size is then a shift along that size: the ratio is
+    exp((log error of `method` − log error of `baseline`) / β). Below 1, `method` needs less data. Splits on which more
+    data did not help (β ≤ 0) are left out.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        From `frame`, with a column ``fraction``.
+    metric : str
+        A positive error.
+    baseline, method : str
+
+    Returns
+    -------
+    DataFrame
+        Indexed by fraction, and ``'all'`` for the mean shift: the geometric mean of the ratios over splits with its 95%
+        interval (corrected resampled t on their logarithms), columns ``ratio``, ``low``, ``high``, ``n``.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two fractions.
+    """
+    _one_kind_of_split(runs)
+    if runs["fraction"].nunique() < 2:
+        raise ValueError(f"runs: got fractions {sorted(runs['fraction'].unique())}; allowed: at least two")
+    both = runs[runs["method"].isin([baseline, method])].dropna(subset=[metric])
+    shifts = []
+    for _, one in both.groupby("seed"):
+        errors = np.log(one.pivot(index="n_train", columns="method", values=metric).dropna())
+        if len(errors) < 2 or errors.shape[1] < 2:
+            continue
+        size = np.log(errors.index.to_numpy())
+        size = size - size.mean()
+        centred = errors - errors.mean()
+        slope = -float((centred.mul(size, axis=0)).to_numpy().sum() / (2 * (size**2).sum()))
+        if slope <= 0:  # more data did not help: no amount of data stands for a difference
+            continue
+        fraction = one.drop_duplicates("n_train").set_index("n_train")["fraction"].reindex(errors.index)
+        shift = ((errors[method] - errors[baseline]) / slope).set_axis(fraction)
+        shifts.append(pd.concat([shift, pd.Series({"all": shift.mean()})]))
+    table = pd.DataFrame(shifts)
+    rows = {}
+    for fraction in table:
+        values = table[fraction].dropna()
+        rows[fraction] = [*np.exp(interval(values, _ratio(runs))), len(values)]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["ratio", "low", "high", "n"]).rename_axis("fraction")
+
+
+def holm(p: pd.Series) -> pd.Series:
+    """P values corrected for being several, by Holm's (1979) step-down method.
+
+    Parameters
+    ----------
+    p : Series
+        Missing values stay missing and do not count.
+
+    Examples
+    --------
+    >>> holm(pd.Series([0.01, 0.04, 0.03])).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    known = p.dropna().sort_values()
+    factors = np.arange(len(known), 0, -1)
+    corrected = np.minimum(np.maximum.accumulate(known.to_numpy() * factors), 1.0)
+    return pd.Series(corrected, index=known.index).reindex(p.index)
 
 
 def verdicts(comparison: pd.DataFrame) -> pd.Series:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Dataset", "Split", "cache_dir", "group_split", "public_file"]
+__all__ = ["Dataset", "Split", "cache_dir", "group_split", "public_file", "subsample"]
 
 PARTS = ("train", "val", "test")
 
@@ -141,6 +141,31 @@ def group_split(
                 "allowed: enough small groups to fill each part"
             )
     return Split(**{part: np.sort(np.array(indices)) for part, indices in parts.items()})
+
+
+def subsample(split: Split, fraction: float, seed: int) -> Split:
+    """The same split with a random part of its training samples.
+
+    The subsets of one seed are nested: each holds all smaller ones. Validation and test stay as they are.
+
+    Parameters
+    ----------
+    split : Split
+    fraction : float
+        Of the training samples, above 0, at most 1; at least one sample is kept.
+    seed : int
+
+    Examples
+    --------
+    >>> split = Split(train=np.arange(10), val=np.array([10]), test=np.array([11]))
+    >>> len(subsample(split, 0.3, seed=0).train)
+    3
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(f"fraction: got {fraction!r}; allowed: above 0, at most 1")
+    kept = max(1, round(fraction * len(split.train)))
+    order = np.random.default_rng([seed, len(split.train)]).permutation(split.train)
+    return Split(train=np.sort(order[:kept]), val=split.val, test=split.test)
 
 
 def cache_dir() -> Path:
