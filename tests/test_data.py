@@ -15,7 +15,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnclib.data import cache_dir, group_split
+from rnclib.data import Split, cache_dir, group_split, subsample
 from rnclib.data.esol import SHA256, delaney_equation, load, load_esol, load_standin
 from rnclib.data.molecules import (
     Graphs,
@@ -84,6 +84,26 @@ def test_groups_of_exactly_the_limit_are_drawn():
     groups = [f"five {i // 5}" for i in range(500)]
     tested = {group_split(groups, seed, largest=5).test[0] // 5 for seed in range(20)}
     assert len(tested) > 5
+
+
+@given(n=st.integers(2, 60), seed=st.integers(0, 9), low=st.floats(0.01, 0.5), high=st.floats(0.5, 0.99))
+def test_a_subsample_is_nested_and_leaves_validation_and_test_alone(n, seed, low, high):
+    split = Split(train=np.arange(0, 3 * n, 3), val=np.array([1, 4]), test=np.array([2]))
+    few, many, every = (subsample(split, fraction, seed) for fraction in (low, high, 1.0))
+    assert set(few.train) <= set(many.train) <= set(split.train)
+    assert len(few.train) == max(1, round(low * n)) and len(many.train) == max(1, round(high * n))
+    assert np.array_equal(every.train, split.train)
+    for part in (few, many, every):
+        assert np.array_equal(part.val, split.val) and np.array_equal(part.test, split.test)
+        assert np.all(np.diff(part.train) > 0)
+
+
+def test_a_subsample_depends_on_the_seed_and_refuses_other_fractions():
+    split = Split(train=np.arange(100), val=np.array([100]), test=np.array([101]))
+    assert not np.array_equal(subsample(split, 0.5, 0).train, subsample(split, 0.5, 1).train)
+    for fraction in (0, -0.1, 1.5, float("nan")):
+        with pytest.raises(ValueError, match=r"fraction: got .*; allowed: above 0, at most 1"):
+            subsample(split, fraction, 0)
 
 
 def test_a_split_is_the_seed_and_nothing_else():

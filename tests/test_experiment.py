@@ -15,9 +15,19 @@ import pytest
 import torch
 
 from rnclib import experiment, protocols, results
-from rnclib.data import Split, esol, synthetic
+from rnclib.data import Split, corruptions, esol, synthetic
 from rnclib.experiment import Config, key, run, run_grid, work
-from rnclib.protocols import AGEDB_METHODS, AGEDB_PUBLISHED, ESOL_METHODS, ESOL_PUBLISHED, agedb_grid, esol_grid
+from rnclib.protocols import (
+    AGEDB_METHODS,
+    AGEDB_PUBLISHED,
+    END_TO_END,
+    ESOL_METHODS,
+    ESOL_PUBLISHED,
+    agedb_grid,
+    efficiency_grid,
+    esol_grid,
+    robustness_grid,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -337,6 +347,65 @@ def test_auto_is_esol_where_its_published_records_are_and_else_what_can_be_had(t
     assert experiment.resolve_dataset("auto", "quick", tmp_path) == "standin"
 
 
+# --- fewer samples, corrupted inputs --------------------------------------------------------------------
+
+
+def test_a_fraction_trains_on_part_of_the_training_samples(monkeypatch):
+    (config,) = configs("RnC(L1)")
+    seen = []
+    inner = experiment.train
+
+    def watched(model, stage, inputs, labels, *rest, **options):
+        seen.append((stage.loss, stage.batch_size, len(labels)))
+        return inner(model, stage, inputs, labels, *rest, **options)
+
+    monkeypatch.setattr(experiment, "train", watched)
+    whole, _ = run(config)
+    part, _ = run(replace(config, fraction=0.25))
+    n = whole["data"]["n_train"]
+    assert seen == [
+        ("rnc", 32, n),
+        ("l1", 32, n),
+        ("rnc", round(n / 4), round(n / 4)),
+        ("l1", round(n / 4), round(n / 4)),
+    ]
+    assert part["data"]["n_train"] == round(n / 4) and part["data"]["n_pool"] == n and "n_pool" not in whole["data"]
+    assert part["test"]["index"] == whole["test"]["index"] and part["config"]["fraction"] == 0.25
+    assert part["data"]["train_mean"] != whole["data"]["train_mean"]  # the scaler sees the part only
+    runs = results.frame([whole, part])
+    assert runs["n_pool"].tolist() == [n, n] and runs["fraction"].isna().tolist() == [True, False]
+    for fraction in (0, 1, 1.5):
+        with pytest.raises(ValueError, match=r"fraction: got .*; allowed: between 0 and 1, or None for all"):
+            replace(config, fraction=fraction)
+
+
+def test_errors_on_corrupted_inputs_are_those_of_the_trained_network(monkeypatch):
+    (config,) = configs("L1")
+    plain, _ = run(config)
+    monkeypatch.setattr(experiment, "train", lambda *_, **__: pytest.fail("it trained"))
+    monkeypatch.setattr(corruptions, "corrupt_graphs", lambda graphs, kind, severity, seed: graphs)
+    clean, _ = run(replace(config, corruptions=True))
+    assert clean["metrics"] == plain["metrics"] and clean["test"] == plain["test"] and "corrupted" not in plain
+    mae = plain["metrics"]["test"]["raw"]["mae"]
+    assert set(clean["corrupted"]) == set(corruptions.MOLECULE_CORRUPTIONS)
+    for errors in clean["corrupted"].values():
+        assert errors == pytest.approx([mae] * 5, rel=1e-4)
+    monkeypatch.undo()
+
+
+def test_the_claims_are_tested_with_the_methods_of_the_chapters():
+    for dataset, runs_of_a_fraction in (("esol", 10), ("synthetic", 5)):
+        grid = efficiency_grid(dataset=dataset, profile="paper")
+        assert {config.fraction for config in grid} == {0.05, 0.1, 0.2, 0.4, 0.7, None}
+        methods = {config.method for config in grid}
+        assert len(grid) == 6 * len(methods) * runs_of_a_fraction and END_TO_END[dataset] in methods
+        corrupted = robustness_grid(dataset=dataset, profile="paper")
+        whole = [replace(c, experiment="robustness", corruptions=True) for c in grid if c.fraction is None]
+        assert set(map(key, whole)) == set(map(key, corrupted))
+    with pytest.raises(ValueError, match=r"profile: got 'long'; allowed: 'paper', 'quick', 'smoke'"):
+        efficiency_grid(dataset="esol", profile="long")
+
+
 # --- faces ----------------------------------------------------------------------------------------------
 
 
@@ -397,6 +466,17 @@ def test_a_run_on_faces_is_marked_as_synthetic_and_its_runs_share_an_encoder(mon
     monkeypatch.setenv("RNC_CACHE", str(tmp_path / "another"))
     again, _ = run(config)
     assert without_circumstances(again) == without_circumstances(first)
+
+
+def test_corrupted_faces_are_those_that_the_network_sees(monkeypatch):
+    drawn = synthetic.load_faces(120, 16, progress=False)
+    monkeypatch.setattr(experiment, "_dataset", lambda *_: drawn)
+    (config,) = [c for c in face_configs() if c.method == "L1"]
+    monkeypatch.setattr(corruptions, "corrupt_images", lambda pixels, kind, severity, seed: pixels)
+    record, _ = run(replace(config, corruptions=True))
+    assert set(record["corrupted"]) == set(corruptions.IMAGE_CORRUPTIONS)
+    for errors in record["corrupted"].values():
+        assert errors == pytest.approx([record["metrics"]["test"]["raw"]["mae"]] * 5, rel=1e-4)
 
 
 def test_photographs_need_their_folder(monkeypatch, small_world):

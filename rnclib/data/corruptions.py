@@ -39,8 +39,7 @@ def _impulse_noise(x: np.ndarray, share: float, rng: np.random.Generator) -> np.
 def _defocus_blur(x: np.ndarray, radius: float, rng: np.random.Generator) -> np.ndarray:
     reach = radius * x.shape[1]
     at = np.arange(-int(np.ceil(reach)), int(np.ceil(reach)) + 1)
-    # the share of a pixel that a disk covers, along its rim by linear fading
-    disk = np.clip(reach + 0.5 - np.hypot(at[:, None], at), 0, 1)
+    disk = np.clip(reach + 1 - np.hypot(at[:, None], at), 0, 1)  # fading by a pixel along its rim
     return _convolved(x, disk)
 
 
@@ -160,7 +159,7 @@ _IMAGES: dict[str, tuple[str, Callable[..., np.ndarray], tuple[float, ...]]] = {
     "Gaussian noise": ("noise", _gaussian_noise, (0.04, 0.06, 0.08, 0.09, 0.10)),
     "shot noise": ("noise", _shot_noise, (500, 250, 100, 75, 50)),
     "impulse noise": ("noise", _impulse_noise, (0.01, 0.02, 0.05, 0.08, 0.14)),
-    "defocus blur": ("blur", _defocus_blur, (0.01, 0.014, 0.018, 0.024, 0.032)),
+    "defocus blur": ("blur", _defocus_blur, (0.005, 0.01, 0.015, 0.022, 0.03)),
     "motion blur": ("blur", _motion_blur, (0.06, 0.09, 0.12, 0.15, 0.19)),
     "zoom blur": ("blur", _zoom_blur, (0.06, 0.11, 0.16, 0.21, 0.26)),
     "fog": ("weather", _fog, (0.2, 0.5, 0.75, 1.0, 1.5)),
