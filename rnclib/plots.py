@@ -21,6 +21,8 @@ __all__ = [
     "differences",
     "error_by_range",
     "errors",
+    "errors_by_severity",
+    "errors_by_size",
     "learning_curves",
     "parity",
     "representations",
@@ -278,4 +280,64 @@ def representations(views: dict[str, pd.DataFrame], *, label: str) -> Figure:
             ax.set_title(f"{name}: {title}")
             ax.set(xlabel="first component" if row else "", ylabel="second component" if not column else "")
     figure.colorbar(points, ax=grid, label=label, shrink=0.7)
+    return figure
+
+
+def errors_by_size(runs: pd.DataFrame, metric: str, *, label: str, samples: str, ax: Axes | None = None) -> Axes:
+    """Error against the number of training samples, both on logarithmic axes: mean over splits with its 95% interval.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        From `rnclib.results.frame`, of one kind of split, with runs of several fractions of the training part.
+    metric : str
+    label : str
+        Of the vertical axis.
+    samples : str
+        What they are called on the horizontal one.
+    ax : Axes, optional
+        By default those of a new figure.
+    """
+    ax = _axes(ax)
+    sizes = sorted(runs["n_train"].unique())
+    for method in _present(runs):
+        summary = results.summarise(runs[runs["method"] == method], metric, by="n_train").sort_index()
+        colour = METHOD_COLOURS.get(method, "black")
+        ax.plot(summary.index, summary["mean"], "o-", color=colour, label=method)
+        ax.fill_between(summary.index, summary["low"], summary["high"], color=colour, alpha=0.15, linewidth=0)
+    ax.set(xscale="log", yscale="log", xlabel=f"training {samples}", ylabel=label)
+    ax.set_xticks(sizes, [str(n) for n in sizes])
+    ax.set_xticks([], minor=True)
+    low, high = ax.get_ylim()
+    ticks = [t for t in (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70) if low <= t <= high]
+    ax.set_yticks(ticks, [f"{t:g}" for t in ticks])
+    ax.set_yticks([], minor=True)
+    ax.legend(fontsize="small")
+    return ax
+
+
+def errors_by_severity(errors: pd.DataFrame, kinds: Sequence[str], *, label: str) -> Figure:
+    """Error against the severity of a corruption, one panel per kind: mean over runs, and their range as a band.
+
+    Parameters
+    ----------
+    errors : DataFrame
+        From `rnclib.results.corrupted`.
+    kinds : sequence of str
+    label : str
+        Of the vertical axes.
+    """
+    figure, axes = _panels(len(kinds), 2.6, 2.1)
+    methods = _present(errors)
+    for ax, kind in zip(axes, kinds, strict=True):
+        for method in methods:
+            part = errors[(errors["kind"] == kind) & (errors["method"] == method)].groupby("severity")["mae"]
+            colour = METHOD_COLOURS.get(method, "black")
+            ax.plot(part.mean(), color=colour, label=method)
+            ax.fill_between(part.mean().index, part.min(), part.max(), color=colour, alpha=0.15, linewidth=0)
+        ax.set(title=kind, xticks=range(0, 6))
+    figure.supxlabel("severity (0: clean)", fontsize="medium")
+    figure.supylabel(label, fontsize="medium")
+    if axes:
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize="small")
     return figure

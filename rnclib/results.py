@@ -29,6 +29,7 @@ __all__ = [
     "compare",
     "corrupted",
     "corruption_errors",
+    "corruption_ratio",
     "curves",
     "data_ratio",
     "error_table",
@@ -273,6 +274,42 @@ def corrupted(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
                     | {"kind": kind, "severity": severity, "mae": math.nan if error is None else error}
                 )
     return pd.DataFrame(rows, columns=["split", "method", "seed", "kind", "severity", "mae"])
+
+
+def corruption_ratio(
+    records: Sequence[dict[str, Any]], baseline: str, by: Mapping[str, str] | None = None
+) -> pd.DataFrame:
+    """Corruption errors of each method relative to `baseline`, over seeds: by kind, and their mean.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        From `load`, of one data set and profile, and one kind of split.
+    baseline : str
+        A method.
+    by : mapping of str to str, optional
+        Kind to family: adds the mean over the kinds of each family.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by method and kind, with ``'mean'`` for the mean over all kinds: the geometric mean of the ratios over
+        seeds with its 95% interval, columns ``ratio``, ``low``, ``high``, ``p`` and ``n`` as in `data_ratio`.
+    """
+    errors = corruption_errors(corrupted(records), baseline)
+    families = errors.assign(kind=errors["kind"].map(by or {})).dropna(subset=["kind"])
+    groups = ["method", "seed", "kind"]
+    errors = pd.concat([errors, families.groupby(groups, sort=False, as_index=False)["ratio"].mean()])
+    runs = frame(records)
+    _one_kind_of_split(runs)
+    rows = {
+        group: _as_ratio(_paired(np.log(part["ratio"].dropna().to_numpy()), _ratio(runs)))
+        for group, part in errors[errors["method"] != baseline].groupby(["method", "kind"], sort=False)
+        if part["ratio"].notna().any()
+    }
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=_RATIO)
+    table.index = pd.MultiIndex.from_tuples(rows, names=["method", "kind"]) if rows else table.index
+    return table
 
 
 def corruption_errors(errors: pd.DataFrame, baseline: str) -> pd.DataFrame:
@@ -555,6 +592,16 @@ def _against_spread(value: float, row: Any) -> str:
     return f"{value:.3f} {where}"
 
 
+def _paired(differences: np.ndarray, test_train_ratio: float) -> dict[str, float]:
+    """Mean and interval (see `interval`) of differences, two-sided p value of the same t, and their number."""
+    mean, low, high = interval(differences, test_train_ratio)
+    n, p = len(differences), math.nan
+    if n > 1 and (spread := differences.std(ddof=1)) > 0:
+        t = mean / (spread * math.sqrt(1 / n + test_train_ratio))
+        p = float(2 * stats.t.sf(abs(t), n - 1))
+    return {"mean": mean, "low": low, "high": high, "p": p, "n": n}
+
+
 def compare(runs: pd.DataFrame, metric: str, baseline: str, methods: Iterable[str] | None = None) -> pd.DataFrame:
     """Difference of each method from `baseline` on the same splits: mean, 95% interval and p value.
 
@@ -593,13 +640,8 @@ def compare(runs: pd.DataFrame, metric: str, baseline: str, methods: Iterable[st
         difference = (values[method] - values[baseline]).dropna().to_numpy()
         if not len(difference):
             continue
-        mean, low, high = interval(difference, _ratio(runs))
-        n, p = len(difference), math.nan
-        if n > 1 and (spread := difference.std(ddof=1)) > 0:
-            t = mean / (spread * math.sqrt(1 / n + _ratio(runs)))
-            p = float(2 * stats.t.sf(abs(t), n - 1))
-        rows[method] = {
-            "mean": mean, "low": low, "high": high, "p": p, "better": float((difference < 0).mean()), "n": n,
+        rows[method] = _paired(difference, _ratio(runs)) | {
+            "better": float((difference < 0).mean()),
             "diverged": int(runs.loc[runs["method"] == method, metric].isna().sum()),
         }  # fmt: skip
     columns = ["mean", "low", "high", "p", "better", "n", "diverged"]
@@ -626,7 +668,8 @@ def data_ratio(runs: pd.DataFrame, metric: str, baseline: str, method: str) -> p
     -------
     DataFrame
         Indexed by fraction, and ``'all'`` for the mean shift: the geometric mean of the ratios over splits with its 95%
-        interval (corrected resampled t on their logarithms), columns ``ratio``, ``low``, ``high``, ``n``.
+        interval (corrected resampled t on their logarithms), columns ``ratio``, ``low``, ``high``, ``p`` (two-sided,
+        for a ratio of 1) and ``n``.
 
     Raises
     ------
@@ -635,7 +678,7 @@ def data_ratio(runs: pd.DataFrame, metric: str, baseline: str, method: str) -> p
     """
     _one_kind_of_split(runs)
     if runs["fraction"].nunique() < 2:
-        raise ValueError(f"runs: got fractions {sorted(runs['fraction'].unique())}; allowed: at least two")
+        raise ValueError(f"runs: got fractions {sorted(runs['fraction'].unique().tolist())}; allowed: at least two")
     both = runs[runs["method"].isin([baseline, method])].dropna(subset=[metric])
     shifts = []
     for _, one in both.groupby("seed"):
@@ -655,8 +698,20 @@ def data_ratio(runs: pd.DataFrame, metric: str, baseline: str, method: str) -> p
     rows = {}
     for fraction in table:
         values = table[fraction].dropna()
-        rows[fraction] = [*np.exp(interval(values, _ratio(runs))), len(values)]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["ratio", "low", "high", "n"]).rename_axis("fraction")
+        if len(values):
+            rows[fraction] = _as_ratio(_paired(values.to_numpy(), _ratio(runs)))
+    return pd.DataFrame.from_dict(rows, orient="index", columns=_RATIO).rename_axis("fraction")
+
+
+_RATIO = ["ratio", "low", "high", "p", "n"]
+
+
+def _as_ratio(paired: dict[str, float]) -> dict[str, float]:
+    """Differences of logarithms as ratios."""
+    return {
+        "ratio": math.exp(paired["mean"]), "low": math.exp(paired["low"]), "high": math.exp(paired["high"]),
+        "p": paired["p"], "n": paired["n"],
+    }  # fmt: skip
 
 
 def holm(p: pd.Series) -> pd.Series:

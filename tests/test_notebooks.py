@@ -25,6 +25,9 @@ SMOKE = {
     "esol": ["-p", "profile", "smoke", "-p", "split", "random", "-p", "dataset", "standin"],
     "agedb": ["-p", "profile", "smoke"],
     "benchmark": ["-p", "profile", "smoke"],
+    "data_efficiency": ["-p", "profile", "smoke", "-p", "dataset", "standin"],
+    "robustness": ["-p", "profile", "smoke", "-p", "molecules", "standin"],
+    "claims": ["-p", "profile", "smoke"],
 }
 
 

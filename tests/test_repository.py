@@ -58,6 +58,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "rnclib.protocols": ({"rnclib.experiment", "rnclib.training"}, {"pandas"}),
     "rnclib.plots": ({"rnclib.results"}, {"numpy", "pandas", "matplotlib", "seaborn"}),
+    "rnclib.claims": ({"rnclib.results"}, {"numpy", "pandas"}),
     "rnclib.benchmark": ({"rnclib.loss", "rnclib.results"}, {"numpy", "pandas", "torch"}),
     "rnclib.throughput": (
         {

@@ -22,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rnclib import metrics, results
+from rnclib.data import subsample
 from rnclib.data.esol import SHA256
 from rnclib.data.synthetic import recipe
 
@@ -642,6 +643,72 @@ def test_the_corrected_interval_covers_where_the_plain_one_does_not():
 # --- stuck runs -----------------------------------------------------------------------------------------
 
 
+def efficiency(shift: float, slope: float = 0.4, noise: float = 0.0, splits: int = 6) -> pd.DataFrame:
+    """Errors that fall as (shift · n)^−slope for method B, as n^−slope for method A."""
+    rng = np.random.default_rng(0)
+    rows = [
+        {"split": "random", "method": method, "seed": seed, "fraction": fraction, "n_train": round(800 * fraction),
+         "n_test": 100, "n_pool": 800,
+         "test_mae": (1 + 0.1 * seed) * (800 * fraction * (shift if method == "B" else 1)) ** -slope
+         * np.exp(noise * rng.standard_normal())}
+        for method in "AB" for seed in range(splits) for fraction in (0.1, 0.25, 1.0)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("shift", [0.5, 1.0, 3.0])
+def test_the_data_ratio_is_the_shift_of_the_learning_curve(shift):
+    table = results.data_ratio(efficiency(shift), "test_mae", "A", "B")
+    assert table.index.tolist() == [0.1, 0.25, 1.0, "all"] and set(table["n"]) == {6}
+    np.testing.assert_allclose(table["ratio"], 1 / shift, rtol=1e-9)
+    noisy = results.data_ratio(efficiency(shift, noise=0.05, splits=20), "test_mae", "A", "B").loc["all"]
+    assert noisy["low"] < 1 / shift < noisy["high"] and noisy["low"] < noisy["ratio"] < noisy["high"]
+
+
+def test_splits_on_which_more_data_did_not_help_are_left_out_of_the_data_ratio():
+    runs = efficiency(2.0)
+    worse = runs["seed"] == 0
+    runs.loc[worse, "test_mae"] = runs.loc[worse, "n_train"] ** 0.2
+    assert set(results.data_ratio(runs, "test_mae", "A", "B")["n"]) == {5}
+    with pytest.raises(ValueError, match=r"runs: got fractions \[1\.0\]; allowed: at least two"):
+        results.data_ratio(runs[runs["fraction"] == 1], "test_mae", "A", "B")
+
+
+@given(p=st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_is_its_definition(p):
+    corrected = results.holm(pd.Series(p, index=[f"claim {i}" for i in range(len(p))]))
+    order = sorted(range(len(p)), key=lambda i: p[i])
+    for rank, i in enumerate(order):
+        expected = min(1.0, max((len(p) - k) * p[order[k]] for k in range(rank + 1)))
+        assert corrected.iloc[i] == pytest.approx(expected)
+
+
+def test_missing_p_values_do_not_count_in_holm():
+    assert results.holm(pd.Series([0.01, math.nan, 0.04])).iloc[[0, 2]].tolist() == [0.02, 0.04]
+    assert math.isnan(results.holm(pd.Series([0.01, math.nan])).iloc[1])
+
+
+def test_corruption_errors_are_relative_to_the_baseline_of_the_same_seed():
+    def corrupted(method, seed, mae, errors):
+        return record(method, seed, mae=mae) | {"corrupted": errors}
+
+    records = [
+        corrupted("L1", 0, 0.1, {"fog": [1.0, 3.0], "snow": [2.0, 2.0]}),
+        corrupted("L1", 1, 0.1, {"fog": [10.0, 30.0], "snow": [20.0, 20.0]}),
+        corrupted("RnC(L1)", 1, 0.2, {"fog": [5.0, 15.0], "snow": [20.0, 40.0]}),
+        corrupted("RnC(L1)", 0, 0.2, {"fog": [4.0, 4.0], "snow": [2.0, None]}),
+        record("training mean", 0),
+    ]
+    errors = results.corrupted(records)
+    assert set(errors["method"]) == {"L1", "RnC(L1)"} and set(errors["severity"]) == {0, 1, 2}
+    clean = errors[(errors["severity"] == 0) & (errors["method"] == "RnC(L1)")]
+    assert clean["mae"].tolist() == [0.4] * 4  # twice, for each kind: in raw units
+    ratio = results.corruption_errors(errors, "L1").set_index(["method", "seed", "kind"])["ratio"]
+    assert ratio["RnC(L1)", 0, "fog"] == 2.0 and ratio["RnC(L1)", 0, "snow"] == 0.5  # what is missing does not count
+    assert ratio["RnC(L1)", 1, "mean"] == pytest.approx((0.5 + 1.5) / 2)
+    assert (ratio["L1"] == 1).all()
+
+
 def test_stuck_runs_are_networks_whose_validation_error_stays_high():
     good, stuck, diverged = record("L1", 0, mae=0.2), record("L1", 1, mae=0.8), record("L1", 2, diverged=True)
     baseline = record("training mean", 0, mae=0.8, config={"model": "training mean"})
@@ -714,7 +781,9 @@ def test_each_published_record_is_sound():
 
         data, test = one["data"], one["test"]
         n_samples = config["n_samples"] if drawn else 1128
-        assert data["n_train"] + data["n_val"] + data["n_test"] == n_samples, name
+        n_pool = data.get("n_pool", data["n_train"])
+        assert n_pool + data["n_val"] + data["n_test"] == n_samples, name
+        assert data["n_train"] == round(config.get("fraction", 1) * n_pool), name
         assert len(test["index"]) == len(test["target"]) == data["n_test"], name
         assert test["index"] == sorted(set(test["index"])), name
         # one split, one test part: whatever the method
@@ -749,6 +818,8 @@ def test_the_published_records_are_of_the_data_and_the_splits(esol):
         parts = split(esol.smiles, one["split"], one["seed"])
         assert one["test"]["index"] == parts.test.tolist(), path.name
         np.testing.assert_allclose(one["test"]["target"], esol.targets[parts.test], atol=5.1e-5, err_msg=path.name)
+        if "fraction" in one["config"]:
+            parts = subsample(parts, one["config"]["fraction"], one["seed"])
         sizes = [one["data"][f"n_{part}"] for part in ("train", "val", "test")]
         assert sizes == [len(parts.train), len(parts.val), len(parts.test)], path.name
         train = esol.targets[parts.train]

@@ -1,0 +1,91 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,mystnb
+#     notebook_metadata_filter: kernelspec,-jupytext.text_representation.jupytext_version,-jupytext.text_representation.format_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # The claims, one by one
+#
+# What the paper {cite:p}`zha2023rnc` and a course project that extended it to molecules say about Rank-N-Contrast, and what the records behind this book say to it.
+
+# %% tags=["parameters"]
+profile: str = "paper"  # of the records: paper, quick or smoke
+results_dir: str = None  # folder of the run records; None: book/results
+
+# %% tags=["remove-cell"]
+from rnclib.report import check_parameters
+
+check_parameters(
+    globals(), profile=["paper", "quick", "smoke"], results_dir=[None, str]
+)
+
+# %% tags=["hide-input"]
+from rnclib.claims import CLAIMS, judge
+from rnclib.report import Notice, Table
+
+judged = judge(results_dir, profile)
+counts = judged["verdict"].value_counts()
+print(
+    f"{len(CLAIMS)} comparisons: {', '.join(f'{n} {verdict}' for verdict, n in counts.items())}"
+)
+
+# %% [markdown]
+# ## The rule
+#
+# It was fixed before the table was made, and is the same for every row:
+#
+# - A comparison is between two methods **on the same splits and seeds**. The effect is the mean over them, with its 95% interval: by the corrected resampled t
+#   {cite:p}`nadeau2003inference` where splits of one data set overlap, by the plain t where runs on one split differ in their seeds. The latter covers the chance of training,
+#   not that of which samples are tested.
+# - p values are corrected for the number of comparisons in the table, by Holm's method {cite:p}`holm1979`.
+# - A claim **holds** if the whole interval lies on its side of no effect and the corrected p value is below 0.05. It **does not hold** if the same is true of the
+#   other side. Otherwise it is **undecided**: these data do not tell.
+# - Runs that diverged have no error and no part in a comparison; the chapters count them.
+#
+# ## The verdicts
+
+# %% tags=["hide-input"]
+data = {"esol": "ESOL", "synthetic": "drawn faces (synthetic)", "agedb": "AgeDB"}
+judged["data"] = [
+    f"{data[row.dataset]}, {row.split} split" for row in judged.itertuples()
+]
+judged["pair"] = [f"{row.method} against {row.baseline}" for row in judged.itertuples()]
+Table(
+    judged,
+    "Claims and verdicts: the effect with its 95% interval, the p value corrected for all comparisons of this table, the number of splits or seeds. Errors: negative differences "
+    "and ratios below 1 speak for the claim; rank agreement: positive ones. “Paper” claims were made on photographs; none of them is measured on photographs here. "
+    f"Profile {profile}.",
+    name="claims-verdicts",
+    columns={
+        "text": "Claim",
+        "source": "Made by",
+        "data": "Measured on",
+        "pair": "Methods",
+        "shown": "Effect",
+        "p_holm": "p, corrected",
+        "n": "Runs",
+        "verdict": "Verdict",
+    },
+    format={"p_holm": lambda p: "<0.001" if p < 0.001 else f"{p:.3f}"},
+)
+
+# %% tags=["hide-input"]
+missing = judged.loc[judged["verdict"] == "not measured", "text"].unique()
+Notice(
+    "These claims have no record of this profile yet: " + "; ".join(missing) + "."
+    if len(missing)
+    else "Every comparison of the table has its records.",
+    title="What is missing",
+)
+
+# %% [markdown]
+# Not measured in this edition: robustness to spurious targets, targets that training has never seen, and the paper's design choices (temperature, similarity, batch size).
