@@ -49,7 +49,7 @@ import pandas as pd
 from rnclib import plots, results
 from rnclib.experiment import resolve_dataset, run_grid
 from rnclib.protocols import END_TO_END, efficiency_grid
-from rnclib.report import Figure, Notice, Table, data_notice
+from rnclib.report import Figure, Notice, Table, data_notice, glue
 
 plots.use_style()
 dataset = resolve_dataset(dataset, profile, results_dir)
@@ -215,3 +215,14 @@ Table(
     },
     format={"hours": ".1f"},
 )
+
+# %% tags=["remove-input"]
+# what the book's first page quotes
+glue(n_splits=int(runs["seed"].nunique()))
+for row in ratios[ratios["Share"] == "all shares"].dropna(subset=["low"]).itertuples():
+    name = (
+        "".join(c if c.isalnum() else "_" for c in row.method.lower())
+        .strip("_")
+        .replace("__", "_")
+    )
+    glue(**{f"ratio_{name}": f"{row.ratio:.2f} [{row.low:.2f}, {row.high:.2f}]"})

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from rnclib import results
+from rnclib.data import SEEN
 
 __all__ = ["CLAIMS", "Claim", "judge"]
 
@@ -36,11 +37,13 @@ class Claim:
         Of the records.
     method, baseline : str
         The methods compared.
-    effect : {'difference', 'agreement', 'data', 'corruption'}
+    effect : {'difference', 'agreement', 'data', 'corruption', 'unseen'}
         Difference of test MAE (raw units), or of rank agreement; ratio of training samples needed, or of errors on
-        corrupted inputs.
+        corrupted inputs; difference of test MAE on targets that training has not seen.
     link : str
-        Page and figure or table that shows it.
+        Name of the table that shows it.
+    holes : str, optional
+        Of the runs compared, see `rnclib.data.with_holes`.
     """
 
     text: str
@@ -52,6 +55,7 @@ class Claim:
     baseline: str
     effect: str
     link: str
+    holes: str | None = None
 
 
 def _compared(records: list[dict[str, Any]], claim: Claim, metric: str) -> dict[str, float]:
@@ -77,6 +81,12 @@ def _corruption(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]
     return dict(results.corruption_ratio(records, claim.baseline).loc[claim.method, "mean"])
 
 
+def _unseen(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:
+    tests = results.seen_and_unseen(records)
+    table = results.compare(tests[tests["targets"] == "unseen"], "test_mae_raw", claim.baseline, [claim.method])
+    return dict(table.loc[claim.method])
+
+
 @dataclass(frozen=True)
 class _Effect:
     measure: Callable[[list[dict[str, Any]], Claim], dict[str, float]]
@@ -90,6 +100,7 @@ EFFECTS = {
     "difference": _Effect(_difference, 0.0, -1, "mean", "test MAE {:+.3f} {unit}"),
     "agreement": _Effect(_agreement, 0.0, +1, "mean", "rank agreement {:+.3f}"),
     "data": _Effect(_data, 1.0, -1, "ratio", "{:.2f} × the samples"),
+    "unseen": _Effect(_unseen, 0.0, -1, "mean", "test MAE {:+.3f} {unit}"),
     "corruption": _Effect(_corruption, 1.0, -1, "ratio", "{:.2f} × the error"),
 }
 
@@ -97,6 +108,7 @@ _BEATS = "lower error than end-to-end training"
 _ORDER = "features in the order of the targets"
 _LESS = "fewer training samples for the same error"
 _ROBUST = "lower error on corrupted inputs"
+_UNSEEN = "lower error on targets that training has not seen"
 _PAPER, _COURSE = "paper", "course project"
 _SLOWER, _RATIO = "L1 (lr 0.001)", "robustness-ratio"
 
@@ -131,6 +143,13 @@ CLAIMS: tuple[Claim, ...] = (
         _ROBUST, _PAPER, "robustness", "synthetic", "standard", "RnC(L1)", "L1", "corruption",
         f"{_RATIO}-faces",
     ),
+    *(
+        Claim(
+            f"{_UNSEEN} ({holes})", _PAPER, "robustness", "esol", "random", "RnC(L1)+freeze", _SLOWER, "unseen",
+            "robustness-holes", holes,
+        )
+        for holes in SEEN
+    ),
 )  # fmt: skip
 
 
@@ -159,7 +178,13 @@ def judge(
         records = results.load(
             root, profile=profile, experiment=claim.experiment, dataset=claim.dataset, split=claim.split
         )
-        records = [record for record in records if record["method"] in (claim.method, claim.baseline)]
+        records = [
+            record
+            for record in records
+            if record["method"] in (claim.method, claim.baseline)
+            and record["config"].get("holes") == claim.holes
+            and "wrong_targets" not in record["config"]
+        ]
         row: dict[str, Any] = {**claim.__dict__, "value": np.nan, "low": np.nan, "high": np.nan, "p": np.nan, "n": 0}
         if {record["method"] for record in records} == {claim.method, claim.baseline}:
             found = EFFECTS[claim.effect].measure(records, claim)

@@ -83,6 +83,10 @@ class Config:
         Images left out by file name; for ``'agedb'``.
     fraction : float, optional
         Train on this share of the training samples, see `rnclib.data.subsample`, in batches of at most as many.
+    holes : {'two peaks', 'three peaks', 'cut-out'}, optional
+        Train and validate on ranges of the target only, see `rnclib.data.with_holes`.
+    wrong_targets : float, optional
+        Share of the training and validation targets that are wrong, see `rnclib.data.with_wrong_targets`.
     corruptions : {True}, optional
         After training, predict the test part with its inputs corrupted too, see `rnclib.data.corruptions`.
     precision : {'bf16-mixed'}, optional
@@ -106,6 +110,8 @@ class Config:
     n_samples: int | None = None
     exclude: tuple[str, ...] | None = None
     fraction: float | None = None
+    holes: str | None = None
+    wrong_targets: float | None = None
     corruptions: bool | None = None
     precision: str | None = None
     data_dir: str | None = field(default=None, compare=False)
@@ -118,6 +124,7 @@ class Config:
             "split": splits,
             "model": models,
             "target": (None, "raw"),
+            "holes": (None, *data.SEEN),
             "corruptions": (None, True),
             "precision": (None, "bf16-mixed"),
         }
@@ -133,6 +140,8 @@ class Config:
                 raise ValueError(f"{name}: got {getattr(self, name)!r} with dataset={self.dataset!r}; allowed: {where}")
         if self.fraction is not None and not 0 < self.fraction < 1:
             raise ValueError(f"fraction: got {self.fraction!r}; allowed: between 0 and 1, or None for all")
+        if self.wrong_targets is not None and not 0 < self.wrong_targets < 1:
+            raise ValueError(f"wrong_targets: got {self.wrong_targets!r}; allowed: between 0 and 1, or None for none")
         if self.exclude is not None and (self.dataset != "agedb" or not self.exclude):
             raise ValueError(f"exclude: got {self.exclude!r}; allowed: names of images, with dataset='agedb'")
         if not isinstance(self.seed, int) or self.seed < 0:
@@ -262,8 +271,8 @@ def run(
     record : dict
         See `rnclib.results`.
     view : str or None
-        For the networks of seed 0, the two first principal components of every sample's features, and the training
-        sample whose features are nearest, as CSV.
+        For the networks of seed 0 that are trained and tested on the data as they are: the two first principal
+        components of every sample's features, and the training sample whose features are nearest, as CSV.
     """
     began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     dataset = _dataset_of(config)
@@ -271,6 +280,13 @@ def run(
     n_pool = len(split.train)
     if config.fraction is not None:
         split = data.subsample(split, config.fraction, config.seed)
+    seen = None
+    if config.holes is not None:
+        seen = data.seen_ranges(split, dataset.targets, config.holes)
+        split = data.with_holes(split, dataset.targets, config.holes, config.seed)
+    if config.wrong_targets is not None:
+        wrong = data.with_wrong_targets(split, dataset.targets, config.wrong_targets, config.seed)
+        dataset = replace(dataset, targets=wrong)
     mean, std = float(dataset.targets[split.train].mean()), float(dataset.targets[split.train].std())
     outcome = _Outcome()
     diverged = None
@@ -292,7 +308,7 @@ def run(
             scaled = metrics.regression_errors(
                 (outcome.prediction[index] - mean) / std, (dataset.targets[index] - mean) / std
             )
-            if outcome.features is not None:
+            if outcome.features is not None and len(index) >= 3:
                 scaled["rank_agreement"] = metrics.rank_agreement(outcome.features[index], dataset.targets[index])
             errors[part] = {
                 scale: {name: _rounded(value) for name, value in values.items()}
@@ -316,7 +332,8 @@ def run(
             "n_train": len(split.train),
             "n_val": len(split.val),
             "n_test": len(split.test),
-            **({} if config.fraction is None else {"n_pool": n_pool}),
+            **({} if len(split.train) == n_pool else {"n_pool": n_pool}),
+            **({} if seen is None else {"seen": [[_rounded(end) for end in ends] for ends in seen]}),
             "train_mean": _rounded(mean),
             "train_std": _rounded(std),
         },
@@ -335,7 +352,8 @@ def run(
     if outcome.corrupted is not None:
         record["corrupted"] = outcome.corrupted
     view = None
-    if outcome.features is not None and config.seed == 0:
+    plain = all(getattr(config, name) is None for name in (*results.CONDITIONS, "corruptions"))
+    if outcome.features is not None and config.seed == 0 and plain:
         view = _view(outcome.features, split, dataset.targets)
     return record, view
 
@@ -496,11 +514,7 @@ def _train_network(
     assert config.fit is not None
     if config.pretrain is not None:
         described = _described(config)
-        shared = {
-            part: described[part]
-            for part in ("dataset", "split", "seed", "model", "pretrain", "size", "exclude", "fraction", "precision")
-            if part in described
-        }
+        shared = {part: described[part] for part in _ENCODER_DEPENDS_ON if part in described}
         history = _pretrained(
             _fitting(config.pretrain, split),
             config.seed,
@@ -537,6 +551,11 @@ def _train_network(
     )
     checkpoint.unlink(missing_ok=True)
     outcome.stages.append(_stage_record("regressor" if config.pretrain else "end-to-end", history))
+
+
+_ENCODER_DEPENDS_ON = (
+    "dataset", "split", "seed", "model", "pretrain", "size", "exclude", *results.CONDITIONS, "precision",
+)  # fmt: skip
 
 
 def _fitting(stage: Stage, split: Split) -> Stage:
@@ -768,7 +787,8 @@ def run_grid(
         bundles: dict[Any, list[Config]] = {}
         for config in missing:
             encoder = config.pretrain or config.method
-            bundles.setdefault((config.split, config.seed, config.fraction, encoder), []).append(config)
+            condition = (config.fraction, config.holes, config.wrong_targets)
+            bundles.setdefault((config.split, config.seed, condition, encoder), []).append(config)
         epochs = sum(map(_epochs, missing))
         # a second process takes as long to start as some dozens of epochs take
         jobs = n_jobs or ((os.cpu_count() or 1) if device == "cpu" and epochs > 100 else 1)

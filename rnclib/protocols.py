@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from rnclib.data import SEEN
 from rnclib.experiment import BASELINES, Config, run_grid
 from rnclib.training import Stage
 
@@ -291,6 +292,12 @@ _FRACTIONS: dict[str, tuple[tuple[float, ...], int]] = {
 }
 
 
+#: Shares of wrong targets in training.
+WRONG_TARGETS = (0.2, 0.4)
+# Splits or seeds that are published with holes or wrong targets in training.
+_CONDITIONS_SPLITS = {"esol": 5, "standin": 5}
+
+
 def _compared(dataset: str, profile: str, n_seeds: int | None, data_dir: str | None) -> list[Config]:
     """The methods that the claims are about, as their own chapters train them."""
     if profile not in _FRACTIONS:
@@ -329,15 +336,26 @@ def efficiency_grid(
 def robustness_grid(
     *, dataset: str, profile: str, n_seeds: int | None = None, data_dir: str | None = None
 ) -> list[Config]:
-    """Configurations of the chapter on robustness: each method, tested on corrupted inputs too.
+    """Configurations of the chapter on robustness.
+
+    Each method is tested on corrupted inputs; and, but for fine-tuning, trained with holes in the range of the target,
+    and with wrong targets.
 
     Parameters
     ----------
     dataset, profile, n_seeds, data_dir
         As in `efficiency_grid`.
     """
-    grid = _compared(dataset, profile, n_seeds, data_dir)
-    return [replace(config, experiment="robustness", corruptions=True) for config in grid]
+    grid = [replace(config, experiment="robustness") for config in _compared(dataset, profile, n_seeds, data_dir)]
+    conditions: list[dict[str, Any]] = [{"holes": kind} for kind in SEEN]
+    conditions += [{"wrong_targets": share} for share in WRONG_TARGETS]
+    return [replace(config, corruptions=True) for config in grid] + [
+        replace(config, **condition)
+        for condition in conditions[:: 1 if profile == "paper" else 3]
+        for config in grid
+        if config.freeze or config.pretrain is None
+        if config.seed < _CONDITIONS_SPLITS.get(dataset, 0) or profile != "paper"
+    ]
 
 
 GRIDS: dict[str, Callable[..., list[Config]]] = {

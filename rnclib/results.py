@@ -40,6 +40,7 @@ __all__ = [
     "machines",
     "predictions",
     "results_dir",
+    "seen_and_unseen",
     "stuck",
     "stuck_table",
     "summarise",
@@ -54,7 +55,7 @@ PROFILES = ("smoke", "quick", "paper")
 FIXED_SPLITS = ("standard", "identity")
 IDENTITY = ("experiment", "dataset", "profile", "split", "method", "seed")
 # Fields of a configuration, beside those of its identity, that set runs of one method apart.
-CONDITIONS = ("fraction",)
+CONDITIONS = ("fraction", "holes", "wrong_targets")
 REQUIRED = (*IDENTITY, "schema", "key", "config", "data", "metrics", "test", "stages", "run")
 
 
@@ -274,6 +275,33 @@ def corrupted(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
                     | {"kind": kind, "severity": severity, "mae": math.nan if error is None else error}
                 )
     return pd.DataFrame(rows, columns=["split", "method", "seed", "kind", "severity", "mae"])
+
+
+def seen_and_unseen(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Test errors of runs with holes in the range of their training targets: inside the ranges seen, and outside.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        From `load`, of one data set and profile. Runs without holes have no rows.
+
+    Returns
+    -------
+    DataFrame
+        As from `frame`, two rows per run: column ``targets`` is ``'seen'`` or ``'unseen'``, and ``test_mae_raw`` is that
+        of these test samples, whose number is ``n_targets``.
+    """
+    holed = [record for record in records if "seen" in record["data"]]
+    if not holed:
+        return pd.DataFrame()
+    rows = []
+    for record, row in zip(holed, frame(holed).to_dict("records"), strict=True):
+        target, prediction = (np.array(record["test"][name], float) for name in ("target", "prediction"))
+        inside = np.any([(target >= low) & (target <= high) for low, high in record["data"]["seen"]], axis=0)
+        for name, part in (("seen", inside), ("unseen", ~inside)):
+            off = np.abs(prediction - target)[part] if len(prediction) and part.any() else np.array([math.nan])
+            rows.append(row | {"targets": name, "test_mae_raw": float(off.mean()), "n_targets": int(part.sum())})
+    return pd.DataFrame(rows)
 
 
 def corruption_ratio(

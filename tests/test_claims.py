@@ -17,6 +17,7 @@ KINDS = {
     "agreement": Claim("order", "paper", "esol", "esol", "random", "B", "A", "agreement", "x"),
     "data": Claim("data", "paper", "esol", "esol", "random", "B", "A", "data", "x"),
     "corruption": Claim("robust", "paper", "esol", "esol", "random", "B", "A", "corruption", "x"),
+    "unseen": Claim("unseen", "paper", "esol", "esol", "random", "B", "A", "unseen", "x", "cut-out"),
 }
 
 
@@ -25,7 +26,7 @@ def write(root: Path, effect: float, *, n_seeds: int = 10, split: str = "random"
     rng = np.random.default_rng(0)
     for method in "AB":
         for seed in range(n_seeds):
-            for fraction in (0.25, None):
+            for fraction, holes in ((0.25, None), (None, None), (None, "cut-out")):
                 factor = (1 - effect if method == "B" else 1) * np.exp(noise * rng.standard_normal())
                 size = 80 if fraction is None else 20
                 mae = factor * (1 + 0.1 * seed) * size**-0.5
@@ -33,16 +34,17 @@ def write(root: Path, effect: float, *, n_seeds: int = 10, split: str = "random"
                 agreement = 0.5 + (effect if method == "B" else 0) / 2 + 0.02 * rng.standard_normal()
                 scales = {"raw": scores, "standardised": scores | {"rank_agreement": agreement}}
                 config = {"fit": {"loss": "l1"}} | ({} if fraction is None else {"fraction": fraction})
-                name = f"{method} {seed} {split} {fraction}"
+                config |= {} if holes is None else {"holes": holes}
+                name = f"{method} {seed} {split} {fraction} {holes}"
                 results.write(
                     {
                         "schema": results.SCHEMA, "experiment": "esol", "dataset": "esol", "profile": "paper",
                         "split": split, "method": method, "seed": seed,
                         "key": hashlib.sha256(name.encode()).hexdigest()[:16], "config": config,
                         "data": {"checksum": "0" * 64, "n_train": size, "n_val": 10, "n_test": 10, "n_pool": 80,
-                                 "unit": "years"},
+                                 "unit": "years"} | ({} if holes is None else {"seen": [[0, 1], [2, 3]]}),
                         "metrics": {"val": scales, "test": scales}, "diverged": None, "stages": [], "run": {},
-                        "test": {"index": [], "target": [], "prediction": []},
+                        "test": {"index": [0, 1], "target": [0.5, 1.5], "prediction": [0.5, 1.5 + mae]},
                         "corrupted": {"fog": [mae] * 5, "snow": [2 * mae] * 5},
                     },
                     root,

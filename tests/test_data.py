@@ -15,7 +15,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnclib.data import Split, cache_dir, group_split, subsample
+from rnclib.data import (
+    SEEN,
+    Split,
+    cache_dir,
+    group_split,
+    seen_ranges,
+    subsample,
+    with_holes,
+    with_wrong_targets,
+)
 from rnclib.data.esol import SHA256, delaney_equation, load, load_esol, load_standin
 from rnclib.data.molecules import (
     Graphs,
@@ -96,6 +105,64 @@ def test_a_subsample_is_nested_and_leaves_validation_and_test_alone(n, seed, low
     for part in (few, many, every):
         assert np.array_equal(part.val, split.val) and np.array_equal(part.test, split.test)
         assert np.all(np.diff(part.train) > 0)
+
+
+def whole_split(n=900, seed=0):
+    parts = np.split(np.random.default_rng(seed).permutation(n), [round(0.8 * n), round(0.9 * n)])
+    return Split(*map(np.sort, parts))
+
+
+@pytest.mark.parametrize("kind", SEEN)
+@pytest.mark.parametrize("ages", [False, True])
+def test_a_hole_is_empty_in_training_and_full_in_the_test(kind, ages):
+    targets = np.random.default_rng(1).normal(40, 15, 900)
+    targets = targets.round() if ages else targets
+    split = whole_split()
+    holed = with_holes(split, targets, kind, seed=3)
+    ranges = seen_ranges(split, targets, kind)
+    assert len(ranges) == len(SEEN[kind])
+
+    def inside(part):
+        return np.array([(targets[part] >= low) & (targets[part] <= high) for low, high in ranges])
+
+    for part in ("train", "val"):
+        left, before = getattr(holed, part), getattr(split, part)
+        assert set(left) <= set(before) and inside(left).any(axis=0).all() and inside(left).any(axis=1).all()
+    assert np.array_equal(holed.test, split.test) and (~inside(split.test).any(axis=0)).mean() > 0.1
+    if kind == "cut-out":  # what is outside of the hole all stays
+        assert set(split.train[inside(split.train).any(axis=0)]) == set(holed.train)
+    else:  # peaks: dense in the middle, thin at the ends
+        middle, ends = [], []
+        for low, high in ranges:
+            for result, a, b in ((middle, 0.35, 0.65), (ends, 0.0, 0.15)):
+                bounds = low + a * (high - low), low + b * (high - low)
+                there = [
+                    ((targets[p] >= bounds[0]) & (targets[p] <= bounds[1])).sum() for p in (holed.train, split.train)
+                ]
+                result.append(there)
+        shares = [np.sum(part, axis=0)[0] / np.sum(part, axis=0)[1] for part in (middle, ends)]
+        assert shares[0] > 0.7 and shares[1] < 0.5
+    again, other = (with_holes(split, targets, kind, seed=seed) for seed in (3, 4))
+    assert np.array_equal(again.train, holed.train)
+    assert kind == "cut-out" or not np.array_equal(other.train, holed.train)
+
+
+def test_an_unknown_kind_of_holes_is_named():
+    with pytest.raises(ValueError, match=r"kind: got 'one peak'; allowed: 'two peaks', 'three peaks', 'cut-out'"):
+        with_holes(whole_split(), np.zeros(900), "one peak", 0)
+
+
+@given(share=st.floats(0, 1), seed=st.integers(0, 5))
+def test_wrong_targets_are_a_share_dealt_out_within_each_part(share, seed):
+    split, targets = whole_split(200), np.arange(200.0)
+    wrong = with_wrong_targets(split, targets, share, seed)
+    assert np.array_equal(wrong[split.test], targets[split.test])
+    for part in (split.train, split.val):
+        moved = (wrong[part] != targets[part]).sum()
+        assert moved == (round(share * len(part)) if round(share * len(part)) > 1 else 0)
+        assert sorted(wrong[part]) == sorted(targets[part])
+    with pytest.raises(ValueError, match=r"share: got 1\.5; allowed: 0 to 1"):
+        with_wrong_targets(split, targets, 1.5, seed)
 
 
 def test_a_subsample_depends_on_the_seed_and_refuses_other_fractions():

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from rnclib import experiment, protocols, results
-from rnclib.data import Split, corruptions, esol, synthetic
+from rnclib.data import SEEN, Split, corruptions, esol, synthetic
 from rnclib.experiment import Config, key, run, run_grid, work
 from rnclib.protocols import (
     AGEDB_METHODS,
@@ -393,6 +393,45 @@ def test_errors_on_corrupted_inputs_are_those_of_the_trained_network(monkeypatch
     monkeypatch.undo()
 
 
+@pytest.mark.parametrize("kind", SEEN)
+def test_a_run_with_holes_sees_no_target_in_them(monkeypatch, small_world, kind):
+    (config,) = configs("RnC(L1)+freeze")
+    seen = []
+    inner = experiment.train
+
+    def watched(model, stage, inputs, labels, *rest, **options):
+        seen.extend([labels, *(part for part in rest[1:2] if part is not None)])
+        return inner(model, stage, inputs, labels, *rest, **options)
+
+    monkeypatch.setattr(experiment, "train", watched)
+    record, view = run(replace(config, holes=kind))
+    data = record["data"]
+    assert len(seen) == 3 and view is None  # two training parts and a validation part
+    for labels in seen:
+        values = labels.double().numpy() * data["train_std"] + data["train_mean"]
+        inside = [(values >= low - 1e-3) & (values <= high + 1e-3) for low, high in data["seen"]]
+        assert np.any(inside, axis=0).all()
+    assert data["n_train"] == len(seen[0]) < data["n_pool"]
+    whole, _ = run(config)
+    assert record["test"]["index"] == whole["test"]["index"]
+    target = np.array(record["test"]["target"])
+    outside = ~np.any([(target >= low) & (target <= high) for low, high in data["seen"]], axis=0)
+    assert outside.any()
+
+
+def test_a_run_with_wrong_targets_is_tested_with_right_ones(small_world):
+    (config,) = configs("L1")
+    record, _ = run(replace(config, wrong_targets=0.4))
+    whole, _ = run(config)
+    assert record["test"]["target"] == whole["test"]["target"]
+    assert record["test"]["prediction"] != whole["test"]["prediction"]
+    assert record["data"]["train_mean"] == pytest.approx(whole["data"]["train_mean"])
+    assert record["metrics"]["val"]["raw"] != whole["metrics"]["val"]["raw"]
+    for share in (0, 1, -0.1):
+        with pytest.raises(ValueError, match=r"wrong_targets: got .*; allowed: between 0 and 1, or None for none"):
+            replace(config, wrong_targets=share)
+
+
 def test_the_claims_are_tested_with_the_methods_of_the_chapters():
     for dataset, runs_of_a_fraction in (("esol", 10), ("synthetic", 5)):
         grid = efficiency_grid(dataset=dataset, profile="paper")
@@ -401,7 +440,7 @@ def test_the_claims_are_tested_with_the_methods_of_the_chapters():
         assert len(grid) == 6 * len(methods) * runs_of_a_fraction and END_TO_END[dataset] in methods
         corrupted = robustness_grid(dataset=dataset, profile="paper")
         whole = [replace(c, experiment="robustness", corruptions=True) for c in grid if c.fraction is None]
-        assert set(map(key, whole)) == set(map(key, corrupted))
+        assert set(map(key, whole)) == {key(config) for config in corrupted if config.corruptions}
     with pytest.raises(ValueError, match=r"profile: got 'long'; allowed: 'paper', 'quick', 'smoke'"):
         efficiency_grid(dataset="esol", profile="long")
 

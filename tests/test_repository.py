@@ -56,9 +56,9 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         },
         {"numpy", "torch", "lightning_fabric", "joblib", "sklearn", "tqdm"},
     ),
-    "rnclib.protocols": ({"rnclib.experiment", "rnclib.training"}, {"pandas"}),
+    "rnclib.protocols": ({"rnclib.data", "rnclib.experiment", "rnclib.training"}, {"pandas"}),
     "rnclib.plots": ({"rnclib.results"}, {"numpy", "pandas", "matplotlib", "seaborn"}),
-    "rnclib.claims": ({"rnclib.results"}, {"numpy", "pandas"}),
+    "rnclib.claims": ({"rnclib.data", "rnclib.results"}, {"numpy", "pandas"}),
     "rnclib.benchmark": ({"rnclib.loss", "rnclib.results"}, {"numpy", "pandas", "torch"}),
     "rnclib.throughput": (
         {

@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rnclib import metrics, results
-from rnclib.data import subsample
+from rnclib.data import subsample, with_holes
 from rnclib.data.esol import SHA256
 from rnclib.data.synthetic import recipe
 
@@ -688,6 +688,16 @@ def test_missing_p_values_do_not_count_in_holm():
     assert math.isnan(results.holm(pd.Series([0.01, math.nan])).iloc[1])
 
 
+def test_errors_inside_and_outside_of_the_ranges_seen_are_told_apart():
+    one = record("L1", 0)
+    one["test"] = {"index": [0, 1, 2, 3], "target": [1.0, 2.0, 3.0, 9.0], "prediction": [1.5, 2.0, 5.0, 9.5]}
+    one["data"] = one["data"] | {"seen": [[1.0, 2.0], [8.0, 9.0]]}
+    table = results.seen_and_unseen([one, record("L1", 1)]).set_index("targets")
+    assert table["test_mae_raw"].to_dict() == pytest.approx({"seen": 1 / 3, "unseen": 2.0})
+    assert table["n_targets"].to_dict() == {"seen": 3, "unseen": 1}
+    assert results.seen_and_unseen([record("L1", 1)]).empty
+
+
 def test_corruption_errors_are_relative_to_the_baseline_of_the_same_seed():
     def corrupted(method, seed, mae, errors):
         return record(method, seed, mae=mae) | {"corrupted": errors}
@@ -782,8 +792,9 @@ def test_each_published_record_is_sound():
         data, test = one["data"], one["test"]
         n_samples = config["n_samples"] if drawn else 1128
         n_pool = data.get("n_pool", data["n_train"])
-        assert n_pool + data["n_val"] + data["n_test"] == n_samples, name
-        assert data["n_train"] == round(config.get("fraction", 1) * n_pool), name
+        if "holes" not in config:
+            assert n_pool + data["n_val"] + data["n_test"] == n_samples, name
+            assert data["n_train"] == round(config.get("fraction", 1) * n_pool), name
         assert len(test["index"]) == len(test["target"]) == data["n_test"], name
         assert test["index"] == sorted(set(test["index"])), name
         # one split, one test part: whatever the method
@@ -820,6 +831,8 @@ def test_the_published_records_are_of_the_data_and_the_splits(esol):
         np.testing.assert_allclose(one["test"]["target"], esol.targets[parts.test], atol=5.1e-5, err_msg=path.name)
         if "fraction" in one["config"]:
             parts = subsample(parts, one["config"]["fraction"], one["seed"])
+        if "holes" in one["config"]:
+            parts = with_holes(parts, esol.targets, one["config"]["holes"], one["seed"])
         sizes = [one["data"][f"n_{part}"] for part in ("train", "val", "test")]
         assert sizes == [len(parts.train), len(parts.val), len(parts.test)], path.name
         train = esol.targets[parts.train]

@@ -11,7 +11,17 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Dataset", "Split", "cache_dir", "group_split", "public_file", "subsample"]
+__all__ = [
+    "Dataset",
+    "Split",
+    "cache_dir",
+    "group_split",
+    "public_file",
+    "seen_ranges",
+    "subsample",
+    "with_holes",
+    "with_wrong_targets",
+]
 
 PARTS = ("train", "val", "test")
 
@@ -166,6 +176,83 @@ def subsample(split: Split, fraction: float, seed: int) -> Split:
     kept = max(1, round(fraction * len(split.train)))
     order = np.random.default_rng([seed, len(split.train)]).permutation(split.train)
     return Split(train=np.sort(order[:kept]), val=split.val, test=split.test)
+
+
+#: Training targets with holes: centres and half widths, in quantiles of the training part, of the ranges that stay.
+SEEN = {
+    "two peaks": ((0.25, 0.12), (0.75, 0.12)),
+    "three peaks": ((1 / 6, 0.09), (1 / 2, 0.09), (5 / 6, 0.09)),
+    "cut-out": ((0.2, 0.2), (0.8, 0.2)),
+}
+
+
+def seen_ranges(split: Split, targets: np.ndarray, kind: str) -> list[tuple[float, float]]:
+    """The ranges of the target that `with_holes` leaves in training, from below, both ends included.
+
+    Parameters
+    ----------
+    split : Split
+    targets : ndarray, shape (n,)
+    kind : {'two peaks', 'three peaks', 'cut-out'}
+    """
+    if kind not in SEEN:
+        raise ValueError(f"kind: got {kind!r}; allowed: {', '.join(map(repr, SEEN))}")
+    train = targets[split.train]
+    return [(float(np.quantile(train, c - h)), float(np.quantile(train, c + h))) for c, h in SEEN[kind]]
+
+
+def with_holes(split: Split, targets: np.ndarray, kind: str, seed: int) -> Split:
+    """The same split with training and validation samples taken away, so that ranges of the target stay unseen.
+
+    Two or three ranges stay as bell-shaped peaks, dense in the middle and thin at their ends; ``'cut-out'`` takes the
+    middle fifth away and leaves the rest as it is. The test part stays as it is.
+
+    Parameters
+    ----------
+    split : Split
+    targets : ndarray, shape (n,)
+    kind : {'two peaks', 'three peaks', 'cut-out'}
+    seed : int
+    """
+    ranges = seen_ranges(split, targets, kind)
+    ordered = np.sort(targets[split.train])
+    chance = np.random.default_rng([seed, len(targets)]).random(len(targets))
+
+    def kept(part: np.ndarray) -> np.ndarray:
+        density = np.zeros(len(part))
+        quantile = np.searchsorted(ordered, targets[part]) / len(ordered)
+        for (low, high), (centre, half) in zip(ranges, SEEN[kind], strict=True):
+            inside = (targets[part] >= low) & (targets[part] <= high)
+            bell = 1.0 if kind == "cut-out" else np.exp(-0.5 * ((quantile - centre) / (half / 2)) ** 2)
+            density = np.maximum(density, inside * bell)
+        return part[chance[part] < density]
+
+    return Split(train=kept(split.train), val=kept(split.val), test=split.test)
+
+
+def with_wrong_targets(split: Split, targets: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """The targets, with a share of those of training and validation dealt out anew among themselves.
+
+    Parameters
+    ----------
+    split : Split
+    targets : ndarray, shape (n,)
+    share : float
+        Of each part, from 0 to 1.
+    seed : int
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        Those of the test part are as they were.
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"share: got {share!r}; allowed: 0 to 1")
+    rng, wrong = np.random.default_rng([seed, len(targets)]), targets.copy()
+    for part in (split.train, split.val):
+        chosen = rng.permutation(part)[: round(share * len(part))]
+        wrong[chosen] = targets[np.roll(chosen, 1)]
+    return wrong
 
 
 def cache_dir() -> Path:
