@@ -288,8 +288,8 @@ def seen_and_unseen(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        As from `frame`, two rows per run: column ``targets`` is ``'seen'`` or ``'unseen'``, and ``test_mae_raw`` is that
-        of these test samples, whose number is ``n_targets``.
+        As from `frame`, two rows per run: column ``targets`` is ``'seen'`` or ``'unseen'``, ``test_mae_raw`` is that of
+        these test samples, and ``n_targets`` their number.
     """
     holed = [record for record in records if "seen" in record["data"]]
     if not holed:

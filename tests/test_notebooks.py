@@ -17,7 +17,7 @@ from PIL import Image
 
 from rnclib import results
 from rnclib.experiment import key
-from rnclib.protocols import esol_grid
+from rnclib.protocols import agedb_grid, efficiency_grid, esol_grid, robustness_grid
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -100,11 +100,22 @@ def test_it_runs_in_seconds(notebook, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-@pytest.mark.parametrize("split", ["random", "scaffold"])
-def test_every_published_run_has_its_record(split):
-    stored = {record["key"] for record in results.load(ROOT / "book" / "results", profile="paper", experiment="esol")}
-    grid = esol_grid(dataset="esol", profile="paper", split=split)
-    assert [config for config in grid if key(config) not in stored] == []
+PUBLISHED = {
+    "esol, random": esol_grid(dataset="esol", profile="paper", split="random"),
+    "esol, scaffold": esol_grid(dataset="esol", profile="paper", split="scaffold"),
+    "agedb, drawn faces": agedb_grid(dataset="synthetic", profile="paper"),
+    "data_efficiency, esol": efficiency_grid(dataset="esol", profile="paper"),
+    "robustness, esol": robustness_grid(dataset="esol", profile="paper"),
+    "robustness, drawn faces": robustness_grid(dataset="synthetic", profile="paper"),
+}
+
+
+@pytest.mark.parametrize("chapter", PUBLISHED)
+def test_every_published_run_has_its_record(chapter):
+    grid = PUBLISHED[chapter]
+    stored = results.load(ROOT / "book" / "results", profile="paper", experiment=grid[0].experiment)
+    keys = {record["key"] for record in stored}
+    assert [config for config in grid if key(config) not in keys] == []
 
 
 def printed(notebook: Path) -> str:
@@ -117,12 +128,20 @@ def printed(notebook: Path) -> str:
 )
 def test_the_published_runs_of_one_loss_are_loaded_without_training(tmp_path, loss, split):
     for kind in ("random", "scaffold"):
-        test_every_published_run_has_its_record(kind)  # else this would train for hours
+        test_every_published_run_has_its_record(f"esol, {kind}")  # else this would train for hours
     out = tmp_path / "out.ipynb"
     done = papermill(ROOT / "notebooks" / "esol.ipynb", out, "-p", "loss", loss, "-p", "split", split)
     assert done.returncode == 0, done.stderr[-2000:]
     text = printed(out)
     assert f"esol, paper, {'random' if split == 'both' else split} split" in text and " 0 trained now" in text
+
+
+def test_the_published_runs_with_less_data_are_loaded_without_training(tmp_path):
+    test_every_published_run_has_its_record("data_efficiency, esol")
+    out = tmp_path / "out.ipynb"
+    done = papermill(ROOT / "notebooks" / "data_efficiency.ipynb", out)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "esol, paper: " in printed(out) and " 0 trained now" in printed(out)
 
 
 @pytest.mark.parametrize("options", [["-p", "seed", "6"], ["-p", "n_samples", "40"], ["-p", "temperature", "0.05"]])
