@@ -32,7 +32,7 @@ from rnclib import data, metrics, results
 from rnclib.data import Dataset, Split, agedb, corruptions, esol, molecules, synthetic
 from rnclib.data.augment import Views
 from rnclib.data.images import Images
-from rnclib.training import History, Stage, predict, train
+from rnclib.training import ENCODER_LOSSES, History, Stage, predict, train
 
 __all__ = ["PROTOCOL", "Config", "key", "resolve_dataset", "run", "run_grid", "work"]
 
@@ -148,8 +148,9 @@ class Config:
             raise ValueError(f"seed: got {self.seed!r}; allowed: a non-negative integer")
         if (self.fit is None) != (self.model in BASELINES):
             raise ValueError(f"fit: got {self.fit!r} with model={self.model!r}; allowed: a Stage for a network only")
-        if self.pretrain is not None and (self.fit is None or self.pretrain.loss != "rnc"):
-            raise ValueError(f"pretrain: got {self.pretrain!r}; allowed: a Stage with loss='rnc', for a network")
+        if self.pretrain is not None and (self.fit is None or self.pretrain.loss not in ENCODER_LOSSES):
+            losses = " or ".join(map(repr, ENCODER_LOSSES))
+            raise ValueError(f"pretrain: got {self.pretrain!r}; allowed: a Stage with loss={losses}, for a network")
         if self.freeze and self.pretrain is None:
             raise ValueError("freeze: got True without pretrain; allowed: with a pretrained encoder only")
 

@@ -21,6 +21,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from rnclib.loss import RnCLoss
+from rnclib.other_losses import bin_edges, binned_supcon_loss, ordinal_entropy, ranksim
 
 __all__ = ["REGRESSION_LOSSES", "History", "Stage", "learning_rate", "predict", "train"]
 
@@ -30,6 +31,13 @@ REGRESSION_LOSSES: dict[str, Callable[..., torch.Tensor]] = {
     "huber": nn.functional.smooth_l1_loss,  # β = 1
 }
 
+# The losses that train an encoder, with the options that each needs.
+ENCODER_LOSSES = {"rnc": ("temperature", "label_diff", "feature_sim"), "supcon": ("temperature", "n_bins")}
+REGULARISERS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "ordinal entropy": ordinal_entropy,
+    "ranksim": ranksim,
+}
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -37,8 +45,8 @@ class Stage:
 
     Attributes
     ----------
-    loss : {'rnc', 'l1', 'l2', 'huber'}
-        ``'rnc'`` trains an encoder; the others compare predictions with targets.
+    loss : {'rnc', 'supcon', 'l1', 'l2', 'huber'}
+        ``'rnc'`` and ``'supcon'`` (on binned targets) train an encoder; the others compare predictions with targets.
     epochs, batch_size : int
     learning_rate, momentum, weight_decay : float
         Of stochastic gradient descent.
@@ -49,8 +57,15 @@ class Stage:
     batch_norm : {'train', 'eval'}
         ``'eval'``: batch norm uses and keeps its running statistics.
     temperature : float, optional
+        Of the losses that train an encoder, where it must be given.
     label_diff, feature_sim : str, optional
         Options of `rnclib.RnCLoss`; only with ``loss='rnc'``, where they must be given.
+    n_bins : int, optional
+        Of the target; only with ``loss='supcon'``, where it must be given.
+    regulariser : {'ordinal entropy', 'ranksim'}, optional
+        Added to a regression loss, see `rnclib.other_losses`, on the features that the model's last module is given.
+    regulariser_weight : float, optional
+        Given with a regulariser.
     n_views : int, optional
         Random views of each image in a batch; one if not given.
     """
@@ -68,13 +83,16 @@ class Stage:
     label_diff: str | None = None
     feature_sim: str | None = None
     n_views: int | None = None
+    n_bins: int | None = None
+    regulariser: str | None = None
+    regulariser_weight: float | None = None
 
     def __post_init__(self) -> None:
         def refuse(name: str, allowed: str) -> None:
             raise ValueError(f"{name}: got {getattr(self, name)!r}; allowed: {allowed}")
 
-        if self.loss not in ("rnc", *REGRESSION_LOSSES):
-            refuse("loss", "'rnc', " + ", ".join(map(repr, REGRESSION_LOSSES)))
+        if self.loss not in (*ENCODER_LOSSES, *REGRESSION_LOSSES):
+            refuse("loss", ", ".join(map(repr, (*ENCODER_LOSSES, *REGRESSION_LOSSES))))
         for name in ("epochs", "batch_size"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 refuse(name, "an integer of at least 1")
@@ -83,9 +101,14 @@ class Stage:
                 refuse(name, "a finite number of at least 0")
         if self.batch_norm not in ("train", "eval"):
             refuse("batch_norm", "'train', 'eval'")
-        for name in ("temperature", "label_diff", "feature_sim"):
-            if (getattr(self, name) is None) == (self.loss == "rnc"):
-                refuse(name, "a value with loss='rnc', None with the others")
+        for name in ("temperature", "label_diff", "feature_sim", "n_bins"):
+            losses = [loss for loss, options in ENCODER_LOSSES.items() if name in options]
+            if (getattr(self, name) is None) == (self.loss in losses):
+                refuse(name, f"a value with loss={' or '.join(map(repr, losses))}, None with the others")
+        if self.regulariser is not None and (self.regulariser not in REGULARISERS or self.loss in ENCODER_LOSSES):
+            refuse("regulariser", ", ".join(map(repr, REGULARISERS)) + " with a regression loss, or None")
+        if (self.regulariser is None) != (self.regulariser_weight is None):
+            refuse("regulariser_weight", "a number with a regulariser, None without")
         if self.n_views is not None and (not isinstance(self.n_views, int) or self.n_views < 1):
             refuse("n_views", "an integer of at least 1, or None")
 
@@ -149,8 +172,8 @@ def train(
     Parameters
     ----------
     model : Module
-        Maps a batch of inputs to features, shape (n, feat_dim) or (n, n_views, feat_dim), for
-        ``stage.loss == 'rnc'``; else to predictions, shape (n,) or (n, 1).
+        Maps a batch of inputs to features, shape (n, feat_dim) or (n, n_views, feat_dim), for a loss that trains an
+        encoder; else to predictions, shape (n,) or (n, 1).
     stage : Stage
     inputs : object
         Training inputs; indexing with an integer array gives a batch on the model's device. If they have a
@@ -195,6 +218,14 @@ def train(
     if (smallest := stop - starts[-1]) < world:
         raise ValueError(f"labels: the last batch has {smallest} samples for {world} processes; allowed: ≥ {world}")
 
+    if world > 1 and (stage.loss == "supcon" or stage.regulariser):
+        what = stage.regulariser or stage.loss
+        raise ValueError(f"fabric: got {world} processes with {what!r}; allowed: one, which sees the whole batch")
+    features: list[torch.Tensor] = []
+    if stage.regulariser is not None:
+        last = list(model.children())[-1]
+        hook = last.register_forward_pre_hook(lambda _, given: features.append(given[0]))
+
     optimizer = torch.optim.SGD(
         model.parameters(),
         lr=stage.learning_rate,
@@ -204,8 +235,8 @@ def train(
     )
     model, optimizer = fabric.setup(model, optimizer)
     labels = labels.to(fabric.device)
-    loss_of = _loss_function(stage, distributed=world > 1)
-    identity = {"stage": asdict(stage), "seed": seed, "n": n}
+    loss_of = _loss_function(stage, labels, distributed=world > 1)
+    identity = {"stage": _given(stage), "seed": seed, "n": n}
     history, best = History(), None
     if checkpoint is not None and (state := _read_checkpoint(Path(checkpoint), identity)):
         model.load_state_dict(state["model"])
@@ -228,7 +259,11 @@ def train(
             mine = batch[fabric.global_rank :: world]
             # scaled so that the mean over processes is the loss of the whole batch
             scale = 1.0 if stage.loss == "rnc" else len(mine) * world / len(batch)
+            features.clear()
             loss = scale * loss_of(model(epoch_inputs[mine]), labels[mine])
+            if stage.regulariser is not None:
+                term = REGULARISERS[stage.regulariser](features[0], labels[mine])
+                loss = loss + (stage.regulariser_weight or 0.0) * term
             optimizer.zero_grad(set_to_none=True)
             fabric.backward(loss)
             optimizer.step()
@@ -241,7 +276,7 @@ def train(
         history.train_loss.append(train_loss)
         if val_labels is not None:
             prediction = predict(model, val_inputs, np.arange(len(val_labels)))
-            val_loss = float(_loss_function(stage)(prediction, val_labels.to(prediction.device)))
+            val_loss = float(_loss_function(stage, labels)(prediction, val_labels.to(prediction.device)))
             if best is None or val_loss < min(filter(math.isfinite, history.val_loss), default=math.inf):
                 history.best_epoch = epoch
                 best = {name: value.detach().clone() for name, value in model.state_dict().items()}
@@ -264,15 +299,23 @@ def train(
                     },
                 )
             saved = time.monotonic()
+    if stage.regulariser is not None:
+        hook.remove()
     if best is not None:
         model.load_state_dict(best)
     return history
 
 
-def _loss_function(stage: Stage, distributed: bool = False) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+def _loss_function(
+    stage: Stage, labels: torch.Tensor, distributed: bool = False
+) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     if stage.loss == "rnc":
         assert stage.temperature is not None and stage.label_diff is not None and stage.feature_sim is not None
         return RnCLoss(stage.temperature, stage.label_diff, stage.feature_sim, gather=distributed)
+    if stage.loss == "supcon":
+        assert stage.temperature is not None and stage.n_bins is not None
+        edges, temperature = bin_edges(labels, stage.n_bins), stage.temperature
+        return lambda output, target: binned_supcon_loss(output, target, edges, temperature)
     regression_loss = REGRESSION_LOSSES[stage.loss]
     return lambda prediction, target: regression_loss(prediction.reshape(target.shape), target.to(prediction.dtype))
 
@@ -304,6 +347,11 @@ def predict(model: nn.Module, inputs: Any, index: np.ndarray, batch_size: int = 
     """
     parts = [index[start : start + batch_size] for start in range(0, len(index), batch_size)]
     return torch.cat([_forward(model, inputs[part]).float() for part in parts])
+
+
+def _given(stage: Stage) -> dict[str, Any]:
+    """Its hyperparameters without those that do not apply, so that new ones leave old checkpoints readable."""
+    return {name: value for name, value in asdict(stage).items() if value is not None}
 
 
 def _write_checkpoint(path: Path, state: dict) -> None:

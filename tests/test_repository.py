@@ -37,7 +37,8 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "rnclib.data.agedb": ({"rnclib.data", "rnclib.data.images"}, {"numpy", "pandas"}),
     "rnclib.data.synthetic": ({"rnclib.data", "rnclib.data.agedb"}, {"numpy", "pandas", "tqdm", "PIL"}),
     "rnclib.encoders": (set(), {"torch", "torch_geometric", "torchvision"}),
-    "rnclib.training": ({"rnclib.loss"}, {"numpy", "torch", "lightning_fabric"}),
+    "rnclib.other_losses": (set(), {"torch"}),
+    "rnclib.training": ({"rnclib.loss", "rnclib.other_losses"}, {"numpy", "torch", "lightning_fabric"}),
     "rnclib.results": (set(), {"numpy", "pandas", "scipy"}),
     "rnclib.experiment": (
         {

@@ -21,7 +21,8 @@ from torch import nn
 from rnclib.data.augment import Views
 from rnclib.data.images import Images
 from rnclib.encoders import ImageEncoder
-from rnclib.training import History, Stage, learning_rate, predict, train
+from rnclib.other_losses import bin_edges, binned_supcon_loss
+from rnclib.training import REGULARISERS, History, Stage, learning_rate, predict, train
 
 REGRESSION = Stage("l1", epochs=6, batch_size=8, learning_rate=0.05, lr_decay_rate=0.1, weight_decay=1e-4)
 CONTRASTIVE = Stage(
@@ -371,6 +372,60 @@ def test_a_truncated_checkpoint_is_reported_and_training_starts_again(tmp_path):
     with pytest.warns(UserWarning, match=r"run\.pt cannot be read"):
         train(model, REGRESSION, inputs, labels, seed=0, checkpoint=checkpoint)
     assert torch.equal(weights(model), weights(expected))
+
+
+# --- the other methods ----------------------------------------------------------------------------------
+
+
+def test_supcon_bins_the_labels_of_the_whole_training_part():
+    inputs, labels = problem()
+    model, twin = network(4), network(4)
+    stage = replace(CONTRASTIVE, loss="supcon", label_diff=None, feature_sim=None, n_bins=3, epochs=1, weight_decay=0.0)
+    history = train(model, stage, inputs, labels, seed=1)
+    order, edges = np.random.default_rng([1, 1]).permutation(27)[:8], bin_edges(labels, 3)
+    first = binned_supcon_loss(twin(inputs[order]), labels[order], edges, 2.0)
+    train(twin, replace(stage, batch_size=27), inputs, labels, seed=1)
+    assert math.isfinite(history.train_loss[0]) and first.item() > 0
+    batches = replace(stage, learning_rate=0.0)
+    still = train(network(4), batches, inputs, labels, seed=1)
+    literal = [
+        binned_supcon_loss(network(4)(inputs[part]), labels[part], edges, 2.0).item()
+        for part in np.split(np.random.default_rng([1, 1]).permutation(27)[:24], 3)
+    ]
+    assert still.train_loss[0] == pytest.approx(np.mean(literal), rel=1e-5)
+
+
+@pytest.mark.parametrize(("name", "term"), REGULARISERS.items())
+def test_a_regulariser_is_added_with_its_weight(name, term):
+    inputs, labels = problem()
+    stage = replace(REGRESSION, epochs=1, batch_size=27, learning_rate=0.0)
+    plain = train(network(), stage, inputs, labels, seed=0, val_inputs=inputs, val_labels=labels)
+    model = network()
+    with_term = replace(stage, regulariser=name, regulariser_weight=0.5)
+    history = train(model, with_term, inputs, labels, seed=0, val_inputs=inputs, val_labels=labels)
+    order = np.random.default_rng([0, 1]).permutation(27)
+    expected = plain.train_loss[0] + 0.5 * term(model[:-1](inputs[order]), labels[order]).item()
+    assert history.train_loss[0] == pytest.approx(expected, rel=1e-5)
+    assert history.val_loss == plain.val_loss  # selection by the regression loss alone
+    assert not model[-1]._forward_pre_hooks
+    trained = train(network(), replace(with_term, learning_rate=0.05, epochs=3), inputs, labels, seed=0)
+    without = train(network(), replace(stage, learning_rate=0.05, epochs=3), inputs, labels, seed=0)
+    assert trained.train_loss[-1] != without.train_loss[-1]
+
+
+@pytest.mark.parametrize(
+    ("stage", "options", "message"),
+    [
+        (REGRESSION, {"regulariser": "ranksim"}, "regulariser_weight: got None"),
+        (REGRESSION, {"regulariser": "rank", "regulariser_weight": 1.0}, "regulariser: got 'rank'; allowed: 'ordinal"),
+        (CONTRASTIVE, {"regulariser": "ranksim", "regulariser_weight": 1.0}, "regulariser: got 'ranksim'"),
+        (CONTRASTIVE, {"n_bins": 3}, "n_bins: got 3; allowed: a value with loss='supcon', None with the others"),
+        (CONTRASTIVE, {"loss": "supcon"}, "label_diff: got 'l1'"),
+    ],
+)
+def test_options_of_the_other_methods_are_checked(stage, options, message):
+    with pytest.raises(ValueError, match=message):
+        replace(stage, **options)
 
 
 # --- several processes ----------------------------------------------------------------------------------
