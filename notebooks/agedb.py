@@ -176,7 +176,7 @@ Figure(
     "Drawn faces: three people, each at eight ages in years, in changing poses, light and surroundings.",
     name="agedb-faces",
     alt="Three rows of cartoon faces growing older from left to right.",
-    format="png",
+    format="jpeg",
 )
 
 # %% [markdown]
@@ -319,7 +319,7 @@ Figure(
     f"{source}.",
     name="agedb-neighbours",
     alt="Rows of faces: test faces and their nearest training faces in the feature space of each encoder.",
-    format="png",
+    format="jpeg",
 )
 
 # %% tags=["hide-input"]

@@ -201,7 +201,7 @@ Figure(
     "One drawn face under each corruption, at severities 2 and 5.",
     name="robustness-examples",
     alt="A grid of small pictures of one drawn face, each corrupted in another way.",
-    format="png",
+    format="jpeg",
 )
 
 # %% tags=["hide-input"]

@@ -859,10 +859,11 @@ def _epochs(config: Config) -> int:
 
 
 def _costs(config: Config) -> tuple[float, float]:
-    """What an epoch of the two stages costs: passes over the training part, of which backward takes two."""
+    """What an epoch of the two stages costs: passes over the whole training part, of which backward takes two."""
     views = 1 if config.pretrain is None else config.pretrain.n_views or 1
     frozen = 0.02 if config.size is None else 1.0  # features of graphs are computed once, of images for each view
-    return 3.0 * views, frozen if config.freeze else 3.0
+    share = config.fraction or 1.0
+    return 3.0 * views * share, (frozen if config.freeze else 3.0) * share
 
 
 def work(config: Config) -> float:

@@ -296,16 +296,16 @@ class Figure:
         Label for cross-references: lower-case letters, digits and hyphens, unique in the book.
     alt : str
         What the drawing shows, for those who cannot see it.
-    format : {"svg", "png"}, optional
-        ``png`` for drawings of many thousand marks.
+    format : {"svg", "png", "jpeg"}, optional
+        ``png`` for drawings of many thousand marks, ``jpeg`` for pictures.
     """
 
     def __init__(self, figure: Any, caption: str, *, name: str, alt: str, format: str = "svg") -> None:
         drawing: MatplotlibFigure = getattr(figure, "figure", figure)
         if not hasattr(drawing, "savefig"):
             raise ValueError(f"figure: got {type(figure).__name__}; allowed: a matplotlib figure or axes")
-        if format not in ("svg", "png"):
-            raise ValueError(f"format: got {format!r}; allowed: 'svg', 'png'")
+        if format not in ("svg", "png", "jpeg"):
+            raise ValueError(f"format: got {format!r}; allowed: 'svg', 'png', 'jpeg'")
         self.caption = _one_line(caption, "caption")
         self.name = _label(name)
         self.alt = _one_line(alt, "alt")
@@ -314,7 +314,7 @@ class Figure:
         import matplotlib.pyplot as plt
 
         # A fixed salt and no date: the same drawing gives the same bytes.
-        stamp = {"Date": None, "Creator": None} if format == "svg" else {"Software": None}
+        stamp = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}, "jpeg": None}[format]
         buffer = io.BytesIO()
         with mpl.rc_context({"svg.hashsalt": self.name}):
             drawing.savefig(buffer, format=format, dpi=160, bbox_inches="tight", metadata=stamp)
@@ -328,7 +328,7 @@ class Figure:
         mime, data = (
             ("image/svg+xml", self.data.decode())
             if self.format == "svg"
-            else ("image/png", base64.b64encode(self.data).decode())
+            else (f"image/{self.format}", base64.b64encode(self.data).decode())
         )
         # `clean` turns this into the cell metadata from which the book makes a numbered figure.
         note = {"caption": self.caption, "name": self.name, "alt": self.alt}

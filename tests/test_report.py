@@ -157,7 +157,7 @@ def drawing():
     return figure, axes
 
 
-@pytest.mark.parametrize("format", ["svg", "png"])
+@pytest.mark.parametrize("format", ["svg", "png", "jpeg"])
 def test_figure_is_the_same_bytes_each_time_and_leaves_nothing_open(format):
     import matplotlib.pyplot as plt
 
@@ -165,7 +165,7 @@ def test_figure_is_the_same_bytes_each_time_and_leaves_nothing_open(format):
     assert made[0].data == made[1].data and len(made[0].data) > 500
     assert plt.get_fignums() == []
     data, metadata = made[0]._repr_mimebundle_()
-    assert {"svg": "image/svg+xml", "png": "image/png"}[format] in data
+    assert {"svg": "image/svg+xml", "png": "image/png", "jpeg": "image/jpeg"}[format] in data
     assert metadata["rnclib_figure"] == {"caption": "C.", "name": "f", "alt": "A line."}
 
 
