@@ -264,7 +264,11 @@ Figure(
 # %% tags=["hide-input"]
 curves = results.curves(records)
 Figure(
-    plots.learning_curves(curves[curves["stage"] != "encoder"], shown),
+    plots.learning_curves(
+        curves[curves["stage"] != "encoder"],
+        [*losses, *(f"RnC({of})" for of in losses)],
+        sharey="col",
+    ),
     f"Validation loss of the stage that fits the age, each with its own loss: every seed thin, their median thick. {source}.",
     name="agedb-curves",
     alt="Validation loss against epochs, one panel per method.",

@@ -294,7 +294,8 @@ Table(
 )
 
 # %% [markdown]
-# The smaller the network, the more the pipeline around it decides. The published run on AgeDB, 400 epochs over 12 208 images and 100 more for the regressor,
+# The smaller the network, the more the pipeline around it decides. Autocast to bfloat16 pays where the processor multiplies in it, as this one does; compiling adds little
+# here, and not always. The published run on AgeDB, 400 epochs over 12 208 images and 100 more for the regressor,
 # is work for a GPU:
 
 # %% tags=["hide-input"]

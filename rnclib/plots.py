@@ -139,12 +139,12 @@ def differences(comparison: pd.DataFrame, *, label: str, ax: Axes | None = None)
     return ax
 
 
-def _panels(n: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+def _panels(n: int, width: float, height: float, sharey: bool | str = True) -> tuple[Figure, list[Axes]]:
     """A figure of `n` panels with common axes, three to a row so that they stay readable on a phone."""
     columns = min(max(n, 1), 3)
     rows = max(-(-n // columns), 1)  # one blank panel where there is nothing to show
     figure, grid = plt.subplots(
-        rows, columns, figsize=(width * columns, height * rows), sharex=True, sharey=True, layout="constrained",
+        rows, columns, figsize=(width * columns, height * rows), sharex=True, sharey=sharey, layout="constrained",
         squeeze=False,
     )  # fmt: skip
     for ax in grid.flat[n:]:
@@ -154,7 +154,9 @@ def _panels(n: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
     return figure, list(grid.flat[:n])
 
 
-def learning_curves(curves: pd.DataFrame, methods: Sequence[str], *, value: str = "val_loss") -> Figure:
+def learning_curves(
+    curves: pd.DataFrame, methods: Sequence[str], *, value: str = "val_loss", sharey: bool | str = True
+) -> Figure:
     """A stage's loss against epochs, one panel per method: each run thin, their median thick.
 
     Parameters
@@ -164,10 +166,12 @@ def learning_curves(curves: pd.DataFrame, methods: Sequence[str], *, value: str 
     methods : sequence of str
         Those without a curve are left out.
     value : {'val_loss', 'train_loss'}
+    sharey : bool or str
+        Which panels, three to a row, have a common vertical axis, as in `matplotlib.pyplot.subplots`.
     """
     curves = curves[curves["method"].isin(methods)].dropna(subset=[value])
     panels = [method for method in methods if (curves["method"] == method).any()]
-    figure, axes = _panels(len(panels), 2.6, 2.4)
+    figure, axes = _panels(len(panels), 2.6, 2.4, sharey)
     for ax, method in zip(axes, panels, strict=True):
         part = curves[curves["method"] == method]
         colour = METHOD_COLOURS.get(method, "black")
