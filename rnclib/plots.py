@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -139,7 +139,9 @@ def differences(comparison: pd.DataFrame, *, label: str, ax: Axes | None = None)
     return ax
 
 
-def _panels(n: int, width: float, height: float, sharey: bool | str = True) -> tuple[Figure, list[Axes]]:
+def _panels(
+    n: int, width: float, height: float, sharey: bool | Literal["row", "col"] = True
+) -> tuple[Figure, list[Axes]]:
     """A figure of `n` panels with common axes, three to a row so that they stay readable on a phone."""
     columns = min(max(n, 1), 3)
     rows = max(-(-n // columns), 1)  # one blank panel where there is nothing to show
@@ -155,7 +157,11 @@ def _panels(n: int, width: float, height: float, sharey: bool | str = True) -> t
 
 
 def learning_curves(
-    curves: pd.DataFrame, methods: Sequence[str], *, value: str = "val_loss", sharey: bool | str = True
+    curves: pd.DataFrame,
+    methods: Sequence[str],
+    *,
+    value: str = "val_loss",
+    sharey: bool | Literal["row", "col"] = True,
 ) -> Figure:
     """A stage's loss against epochs, one panel per method: each run thin, their median thick.
 
@@ -166,7 +172,7 @@ def learning_curves(
     methods : sequence of str
         Those without a curve are left out.
     value : {'val_loss', 'train_loss'}
-    sharey : bool or str
+    sharey : bool or {'row', 'col'}
         Which panels, three to a row, have a common vertical axis, as in `matplotlib.pyplot.subplots`.
     """
     curves = curves[curves["method"].isin(methods)].dropna(subset=[value])
