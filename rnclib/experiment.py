@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import Manager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from rnclib import data, metrics, results
 from rnclib.data import Dataset, Split, agedb, corruptions, esol, molecules, synthetic
 from rnclib.data.augment import Views
 from rnclib.data.images import Images
+from rnclib.loss import rnc_loss, rnc_lower_bound
 from rnclib.training import ENCODER_LOSSES, History, Stage, predict, train
 
 __all__ = ["PROTOCOL", "Config", "key", "resolve_dataset", "run", "run_grid", "work"]
@@ -69,7 +70,7 @@ class Config:
     pretrain : Stage, optional
         Contrastive training of the encoder; None for end-to-end training.
     fit : Stage, optional
-        Training of the regressor; given for a network, None for a baseline.
+        Training of the regressor; None for a baseline, and for a linear one in closed form on a pretrained encoder.
     freeze : bool
         Train the linear head only.
     target : {'raw'}, optional
@@ -83,6 +84,9 @@ class Config:
         Images left out by file name; for ``'agedb'``.
     fraction : float, optional
         Train on this share of the training samples, see `rnclib.data.subsample`, in batches of at most as many.
+    projection : int, optional
+        Size of a projection head (two linear layers with a ReLU between) that the contrastive loss sees, and that is
+        left out afterwards.
     holes : {'two peaks', 'three peaks', 'cut-out'}, optional
         Train and validate on ranges of the target only, see `rnclib.data.with_holes`.
     wrong_targets : float, optional
@@ -110,6 +114,7 @@ class Config:
     n_samples: int | None = None
     exclude: tuple[str, ...] | None = None
     fraction: float | None = None
+    projection: int | None = None
     holes: str | None = None
     wrong_targets: float | None = None
     corruptions: bool | None = None
@@ -146,9 +151,14 @@ class Config:
             raise ValueError(f"exclude: got {self.exclude!r}; allowed: names of images, with dataset='agedb'")
         if not isinstance(self.seed, int) or self.seed < 0:
             raise ValueError(f"seed: got {self.seed!r}; allowed: a non-negative integer")
-        if (self.fit is None) != (self.model in BASELINES):
+        closed_form = self.fit is None and self.pretrain is not None
+        if (self.fit is None and not closed_form) != (self.model in BASELINES):
             raise ValueError(f"fit: got {self.fit!r} with model={self.model!r}; allowed: a Stage for a network only")
-        if self.pretrain is not None and (self.fit is None or self.pretrain.loss not in ENCODER_LOSSES):
+        if closed_form and not self.freeze:
+            raise ValueError("freeze: got False with pretrain but without fit; allowed: True, for a closed form")
+        if self.projection is not None and (self.pretrain is None or self.projection < 1):
+            raise ValueError(f"projection: got {self.projection!r}; allowed: a positive size, with pretrain, or None")
+        if self.pretrain is not None and (self.model in BASELINES or self.pretrain.loss not in ENCODER_LOSSES):
             losses = " or ".join(map(repr, ENCODER_LOSSES))
             raise ValueError(f"pretrain: got {self.pretrain!r}; allowed: a Stage with loss={losses}, for a network")
         if self.freeze and self.pretrain is None:
@@ -292,7 +302,7 @@ def run(
     outcome = _Outcome()
     diverged = None
     try:
-        if config.fit is None:
+        if config.model in BASELINES:
             outcome.prediction = _baseline(config, dataset, split)
         else:
             scaler = (0.0, 1.0) if config.target == "raw" else (mean, std)
@@ -311,6 +321,8 @@ def run(
             )
             if outcome.features is not None and len(index) >= 3:
                 scaled["rank_agreement"] = metrics.rank_agreement(outcome.features[index], dataset.targets[index])
+            if outcome.gap:
+                scaled["rnc_gap"] = outcome.gap[part]
             errors[part] = {
                 scale: {name: _rounded(value) for name, value in values.items()}
                 for scale, values in (("standardised", scaled), ("raw", raw))
@@ -379,11 +391,13 @@ def _fabric(config: Config, device: str) -> Fabric:
 @dataclass
 class _Outcome:
     """What a model gives: predictions (raw units) and features of every sample; its errors on corrupted inputs of the
-    test part, by kind and severity; what its training recorded."""
+    test part, by kind and severity; how far its contrastive loss on each part is from its lower bound; what its
+    training recorded."""
 
     prediction: np.ndarray | None = None
     features: np.ndarray | None = None
     corrupted: dict[str, list[float | None]] | None = None
+    gap: dict[str, float] | None = None
     stages: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -425,7 +439,6 @@ def _network(
     """Train the network of `config` and fill in `outcome`."""
     from rnclib.encoders import GIN, ImageEncoder
 
-    assert config.fit is not None
     cache = _writable_cache()
     fabric = _fabric(config, device)
     inputs = dataset.inputs.to(fabric.device)
@@ -462,6 +475,8 @@ def _network(
     features = predict(encoder, inputs, everything)
     outcome.prediction = predict(head, features, everything).reshape(-1).double().cpu().numpy() * std + mean
     outcome.features = features.double().cpu().numpy()
+    if config.fit is None:
+        outcome.gap = {part: _gap(config, features[index], target[index]) for part, index in vars(split).items()}
     if config.corruptions:
 
         def error(corrupted: Any, index: np.ndarray) -> float | None:
@@ -470,6 +485,20 @@ def _network(
             return _rounded(float(np.abs(off).mean()), 5)
 
         outcome.corrupted = _errors_on_corrupted(dataset.inputs, split.test, config.seed, error)
+
+
+def _gap(config: Config, features: torch.Tensor, labels: torch.Tensor) -> float:
+    """How far the contrastive loss that trained an encoder is from its lower bound, on features of one view."""
+    stage = config.pretrain
+    if stage is None or stage.loss != "rnc":
+        return math.nan
+    assert stage.temperature is not None and stage.label_diff is not None and stage.feature_sim is not None
+    if stage.unit_features:
+        features = nn.functional.normalize(features, dim=1)
+    loss = rnc_loss(
+        features, labels, temperature=stage.temperature, label_diff=stage.label_diff, feature_sim=stage.feature_sim
+    )
+    return float(loss) - rnc_lower_bound(labels, label_diff=stage.label_diff)
 
 
 def _errors_on_corrupted(
@@ -500,7 +529,7 @@ _NOT_TRAINING = ("experiment", "profile", "method", "corruptions")
 def _train_network(
     config: Config,
     encoder: nn.Module,
-    head: nn.Module,
+    head: nn.Linear,
     inputs: Any,
     target: torch.Tensor,
     split: Split,
@@ -512,7 +541,6 @@ def _train_network(
     on_progress: Callable[[float], None] | None,
 ) -> None:
     """Train `encoder` and `head` in place, and note the stages in `outcome`."""
-    assert config.fit is not None
     if config.pretrain is not None:
         described = _described(config)
         shared = {part: described[part] for part in _ENCODER_DEPENDS_ON if part in described}
@@ -520,6 +548,7 @@ def _train_network(
             _fitting(config.pretrain, split),
             config.seed,
             encoder,
+            config.projection,
             _training_inputs(inputs, split.train, config.seed, config.pretrain),
             target[split.train],
             fabric,
@@ -528,6 +557,10 @@ def _train_network(
             _scaled(on_progress, _costs(config)[0]),
         )
         outcome.stages.append(_stage_record("encoder", history))
+    if config.fit is None:
+        features, val_features = (predict(encoder, inputs, index) for index in (split.train, split.val))
+        _fit_in_closed_form(head, features, val_features, target, split)
+        return
     model: nn.Module = head if config.freeze else nn.Sequential(encoder, head)
     train_inputs: Any = _training_inputs(inputs, split.train, config.seed, config.fit)
     val_inputs: Any = _Subset(inputs, split.val)
@@ -555,8 +588,26 @@ def _train_network(
 
 
 _ENCODER_DEPENDS_ON = (
-    "dataset", "split", "seed", "model", "pretrain", "size", "exclude", *results.CONDITIONS, "precision",
+    "dataset", "split", "seed", "model", "pretrain", "size", "exclude", "projection", *results.CONDITIONS, "precision",
 )  # fmt: skip
+
+
+def _fit_in_closed_form(
+    head: nn.Linear, train_features: torch.Tensor, val_features: torch.Tensor, target: torch.Tensor, split: Split
+) -> None:
+    """Give `head` the weights of a ridge regression; the validation part chooses its penalty."""
+    from sklearn.linear_model import Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    x, x_val = (features.double().cpu().numpy() for features in (train_features, val_features))
+    y, y_val = (target[index].double().cpu().numpy() for index in (split.train, split.val))
+    fits = [make_pipeline(StandardScaler(), Ridge(alpha)).fit(x, y) for alpha in np.logspace(-3, 4, 15)]
+    best = min(fits, key=lambda fit: np.abs(fit.predict(x_val) - y_val).mean())
+    slope = best[1].coef_ / best[0].scale_
+    with torch.no_grad():
+        head.weight.copy_(torch.from_numpy(slope)[None])
+        head.bias.fill_(float(best[1].intercept_ - slope @ best[0].mean_))
 
 
 def _fitting(stage: Stage, split: Split) -> Stage:
@@ -637,6 +688,7 @@ def _pretrained(
     stage: Stage,
     seed: int,
     encoder: nn.Module,
+    projection: int | None,
     inputs: Any,
     labels: torch.Tensor,
     fabric: Fabric,
@@ -655,8 +707,15 @@ def _pretrained(
         if on_epoch:
             on_epoch(stage.epochs)
         return History(**state["history"])
+    trained = encoder
+    if projection is not None:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            width = cast(int, encoder.out_features)
+            layers = (nn.Linear(width, width), nn.ReLU(), nn.Linear(width, projection))
+        trained = nn.Sequential(encoder, *layers).to(fabric.device)
     history = train(
-        encoder, stage, inputs, labels,
+        trained, stage, inputs, labels,
         seed=seed, fabric=fabric, checkpoint=checkpoint, on_epoch=on_epoch,
     )  # fmt: skip
     _write_weights(cached, {"encoder": encoder.state_dict(), "history": asdict(history)})

@@ -223,7 +223,7 @@ def frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
         row |= {f"n_{part}": record["data"][f"n_{part}"] for part in ("train", "test")}
         row["n_pool"] = record["data"].get("n_pool", row["n_train"])
         row |= {name: record["config"][name] for name in CONDITIONS if name in record["config"]}
-        row["baseline"] = "fit" not in record["config"]  # not a network of ours
+        row["baseline"] = not {"fit", "pretrain"} & record["config"].keys()  # not a network of ours
         for part, scales in record["metrics"].items():
             for scale, values in scales.items():
                 suffix = "_raw" if scale == "raw" else ""

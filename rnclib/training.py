@@ -66,6 +66,8 @@ class Stage:
         Added to a regression loss, see `rnclib.other_losses`, on the features that the model's last module is given.
     regulariser_weight : float, optional
         Given with a regulariser.
+    unit_features : {True}, optional
+        Scale features to length 1 before the loss; only with ``loss='rnc'``.
     n_views : int, optional
         Random views of each image in a batch; one if not given.
     """
@@ -82,6 +84,7 @@ class Stage:
     temperature: float | None = None
     label_diff: str | None = None
     feature_sim: str | None = None
+    unit_features: bool | None = None
     n_views: int | None = None
     n_bins: int | None = None
     regulariser: str | None = None
@@ -109,6 +112,8 @@ class Stage:
             refuse("regulariser", ", ".join(map(repr, REGULARISERS)) + " with a regression loss, or None")
         if (self.regulariser is None) != (self.regulariser_weight is None):
             refuse("regulariser_weight", "a number with a regulariser, None without")
+        if self.unit_features not in (None, True) or (self.unit_features and self.loss != "rnc"):
+            refuse("unit_features", "True with loss='rnc', or None")
         if self.n_views is not None and (not isinstance(self.n_views, int) or self.n_views < 1):
             refuse("n_views", "an integer of at least 1, or None")
 
@@ -311,7 +316,10 @@ def _loss_function(
 ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     if stage.loss == "rnc":
         assert stage.temperature is not None and stage.label_diff is not None and stage.feature_sim is not None
-        return RnCLoss(stage.temperature, stage.label_diff, stage.feature_sim, gather=distributed)
+        rnc = RnCLoss(stage.temperature, stage.label_diff, stage.feature_sim, gather=distributed)
+        if stage.unit_features:
+            return lambda output, target: rnc(nn.functional.normalize(output, dim=-1), target)
+        return rnc
     if stage.loss == "supcon":
         assert stage.temperature is not None and stage.n_bins is not None
         edges, temperature = bin_edges(labels, stage.n_bins), stage.temperature

@@ -14,8 +14,9 @@ import pandas as pd
 import pytest
 import torch
 
-from rnclib import experiment, protocols, results
+from rnclib import data, experiment, protocols, results, rnc_loss, rnc_lower_bound
 from rnclib.data import SEEN, Split, corruptions, esol, synthetic
+from rnclib.encoders import GIN
 from rnclib.experiment import Config, key, run, run_grid, work
 from rnclib.protocols import (
     AGEDB_METHODS,
@@ -28,6 +29,7 @@ from rnclib.protocols import (
     esol_grid,
     robustness_grid,
 )
+from rnclib.training import predict
 
 
 @pytest.fixture(autouse=True)
@@ -391,6 +393,58 @@ def test_errors_on_corrupted_inputs_are_those_of_the_trained_network(monkeypatch
     for errors in clean["corrupted"].values():
         assert errors == pytest.approx([mae] * 5, rel=1e-4)
     monkeypatch.undo()
+
+
+def test_a_closed_form_regressor_is_ridge_regression_on_the_frozen_encoder(small_world):
+    from sklearn.linear_model import Ridge
+    from sklearn.preprocessing import StandardScaler
+
+    (config,) = configs("RnC(L1)+freeze")
+    config = replace(config, fit=None)
+    record, _ = run(config)
+    assert [stage["name"] for stage in record["stages"]] == ["encoder"] and "fit" not in record["config"]
+    assert not results.frame([record])["baseline"].any()
+    again, _ = run(config)  # from the cache
+    assert without_circumstances(again) == without_circumstances(record)
+
+    (cached,) = (data.cache_dir() / "encoders").iterdir()
+    encoder = GIN()
+    encoder.load_state_dict(torch.load(cached, weights_only=True)["encoder"])
+    features = predict(encoder, small_world.inputs, np.arange(len(small_world))).double().numpy()
+    split = small_world.splits["random"](0)
+    scaler = StandardScaler().fit(features[split.train])
+    x, y = scaler.transform(features), small_world.targets
+    fits = [Ridge(alpha).fit(x[split.train], y[split.train]) for alpha in np.logspace(-3, 4, 15)]
+    best = min(fits, key=lambda fit: np.abs(fit.predict(x[split.val]) - y[split.val]).mean())
+    np.testing.assert_allclose(record["test"]["prediction"], best.predict(x[split.test]), atol=2e-3)
+
+    gap = record["metrics"]["test"]["standardised"]["rnc_gap"]
+    part = torch.tensor(features[split.test]).float(), torch.tensor(y[split.test] / record["data"]["train_std"]).float()
+    expected = rnc_loss(*part).item() - rnc_lower_bound(part[1])
+    assert gap == pytest.approx(expected, rel=1e-3) and gap > 0
+
+
+def test_a_projection_head_is_trained_with_the_encoder_and_left_out(monkeypatch):
+    (config,) = configs("RnC(L1)+freeze")
+    config = replace(config, fit=None)
+    seen, inner = [], experiment.train
+    monkeypatch.setattr(experiment, "train", lambda model, *rest, **kw: seen.append(model) or inner(model, *rest, **kw))
+    record, _ = run(replace(config, projection=7))
+    without, _ = run(config)
+    assert seen[0][-1].out_features == 7 and isinstance(seen[1], GIN)
+    assert record["metrics"]["test"] != without["metrics"]["test"] and record["config"]["projection"] == 7
+    with pytest.raises(ValueError, match=r"projection: got 0; allowed: a positive size, with pretrain, or None"):
+        replace(config, projection=0)
+    with pytest.raises(ValueError, match=r"freeze: got False with pretrain but without fit"):
+        replace(config, freeze=False)
+
+
+def test_unit_features_change_the_contrastive_stage_only():
+    (config,) = configs("RnC(L1)+freeze")
+    unit = replace(config, pretrain=replace(config.pretrain, unit_features=True))
+    assert key(unit) != key(config) and run(unit)[0]["metrics"] != run(config)[0]["metrics"]
+    with pytest.raises(ValueError, match=r"unit_features: got True; allowed: True with loss='rnc', or None"):
+        replace(config.fit, unit_features=True)
 
 
 @pytest.mark.parametrize("kind", SEEN)

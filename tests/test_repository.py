@@ -51,6 +51,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
             "rnclib.data.molecules",
             "rnclib.data.synthetic",
             "rnclib.encoders",
+            "rnclib.loss",
             "rnclib.metrics",
             "rnclib.results",
             "rnclib.training",
