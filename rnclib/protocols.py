@@ -19,11 +19,14 @@ from rnclib.experiment import BASELINES, Config, run_grid
 from rnclib.training import Stage
 
 __all__ = [
+    "ABLATIONS",
     "AGEDB_METHODS",
     "AGEDB_PUBLISHED",
     "END_TO_END",
     "ESOL_METHODS",
     "ESOL_PUBLISHED",
+    "PROTOCOL_VALUES",
+    "ablations_grid",
     "agedb_grid",
     "efficiency_grid",
     "esol_grid",
@@ -291,7 +294,6 @@ _FRACTIONS: dict[str, tuple[tuple[float, ...], int]] = {
     "smoke": ((0.2, 1.0), 1),
 }
 
-
 #: Shares of wrong targets in training.
 WRONG_TARGETS = (0.2, 0.4)
 # Splits or seeds that are published with holes or wrong targets in training.
@@ -354,12 +356,73 @@ def robustness_grid(
         for condition in conditions[:: 1 if profile == "paper" else 3]
         for config in grid
         if config.freeze or config.pretrain is None
-        if config.seed < _CONDITIONS_SPLITS.get(dataset, 0) or profile != "paper"
+        if n_seeds or profile != "paper" or config.seed < _CONDITIONS_SPLITS.get(dataset, 0)
     ]
+
+
+#: The paper's design choices: for each, the values beside the one of the protocol, as changes to the contrastive stage.
+#: Lengths are shares of the protocol's epochs.
+ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
+    "temperature": {f"{value:g}": {"temperature": value} for value in (0.5, 1.0, 5.0, 10.0)},
+    "similarity": {
+        "cosine, temperature 0.1": {"feature_sim": "cosine", "temperature": 0.1},
+        "cosine, temperature 2": {"feature_sim": "cosine"},
+        "negative L2, features of length 1": {"unit_features": True},
+        "negative L1": {"feature_sim": "l1"},
+    },
+    "batch size": {f"{value}": {"batch_size": value} for value in (16, 64, 128)},
+    "length": {f"{share:g} of the epochs": {"epochs": share} for share in (0.125, 0.25, 0.5)},
+    "projection head": {"64 features": {"projection": 64}},
+}
+#: What the protocol has for each of them.
+PROTOCOL_VALUES = {
+    "temperature": "2", "similarity": "negative L2", "batch size": "256", "length": "all epochs",
+    "projection head": "none", "regressor": "closed form",
+}  # fmt: skip
+_ABLATION_SPLITS = {"paper": 5, "quick": 1, "smoke": 1}
+
+
+def ablations_grid(*, dataset: str, profile: str, n_seeds: int | None = None) -> list[Config]:
+    """Configurations of the chapter on the design choices: one choice at a time, with a regressor in closed form.
+
+    The profile ``'smoke'`` has one value of each. The method is ``'protocol'``, or the choice and its value, such as ``'temperature: 0.5'``; ``'regressor: …'`` are
+    Rank-N-Contrast with the regressors of its own chapter.
+
+    Parameters
+    ----------
+    dataset : {'esol', 'standin'}
+    profile : {'paper', 'quick', 'smoke'}
+    n_seeds : int, optional
+        Splits; by default as many as the profile has.
+    """
+    if profile not in _ABLATION_SPLITS:
+        raise ValueError(f"profile: got {profile!r}; allowed: " + ", ".join(map(repr, _ABLATION_SPLITS)))
+    chapter = esol_grid(
+        dataset=dataset, profile=profile, split="random", loss="l1", n_seeds=n_seeds or _ABLATION_SPLITS[profile]
+    )
+    grid = []
+    for config in chapter:
+        if config.method == "RnC(L1)+freeze":
+            assert config.pretrain is not None
+            protocol = replace(config, experiment="ablations", method="protocol", fit=None)
+            grid.append(protocol)
+            for choice, values in ABLATIONS.items():
+                for value, changes in list(values.items())[: 1 if profile == "smoke" else None]:
+                    changes = dict(changes)
+                    if "epochs" in changes:
+                        changes["epochs"] = max(1, round(changes["epochs"] * config.pretrain.epochs))
+                    others = {"projection": changes.pop("projection")} if "projection" in changes else {}
+                    pretrain = replace(config.pretrain, **changes)
+                    grid.append(replace(protocol, method=f"{choice}: {value}", pretrain=pretrain, **others))
+        for method, name in (("RnC(L1)+freeze", "L1, by gradient descent"), ("RnC(L1)", "L1, with fine-tuning")):
+            if config.method == method:
+                grid.append(replace(config, experiment="ablations", method=f"regressor: {name}"))
+    return grid
 
 
 GRIDS: dict[str, Callable[..., list[Config]]] = {
     "esol": esol_grid, "agedb": agedb_grid, "data_efficiency": efficiency_grid, "robustness": robustness_grid,
+    "ablations": ablations_grid,
 }  # fmt: skip
 
 

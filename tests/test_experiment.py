@@ -19,11 +19,14 @@ from rnclib.data import SEEN, Split, corruptions, esol, synthetic
 from rnclib.encoders import GIN
 from rnclib.experiment import Config, key, run, run_grid, work
 from rnclib.protocols import (
+    ABLATIONS,
     AGEDB_METHODS,
     AGEDB_PUBLISHED,
     END_TO_END,
     ESOL_METHODS,
     ESOL_PUBLISHED,
+    PROTOCOL_VALUES,
+    ablations_grid,
     agedb_grid,
     efficiency_grid,
     esol_grid,
@@ -497,6 +500,28 @@ def test_the_claims_are_tested_with_the_methods_of_the_chapters():
         assert set(map(key, whole)) == {key(config) for config in corrupted if config.corruptions}
     with pytest.raises(ValueError, match=r"profile: got 'long'; allowed: 'paper', 'quick', 'smoke'"):
         efficiency_grid(dataset="esol", profile="long")
+
+
+def test_an_ablation_changes_one_choice_of_the_protocol():
+    grid = {c.method: c for c in ablations_grid(dataset="esol", profile="paper", n_seeds=1)}
+    assert len(ablations_grid(dataset="esol", profile="paper")) == 5 * len(grid)
+    protocol = grid.pop("protocol")
+    assert protocol.fit is None and protocol.freeze
+    for method, config in grid.items():
+        choice, _, value = method.partition(": ")
+        if choice == "regressor":
+            assert config.pretrain == protocol.pretrain and config.fit is not None
+            continue
+        assert value in ABLATIONS[choice] and choice in PROTOCOL_VALUES
+        stages = vars(config.pretrain), vars(protocol.pretrain)
+        changed = {name for name, setting in stages[0].items() if setting != stages[1][name]}
+        others = {name for name in vars(config) if getattr(config, name) != getattr(protocol, name)}
+        assert others <= {"method", "pretrain", "projection"}
+        expected = set(ABLATIONS[choice][value])
+        assert changed | (others & {"projection"}) == expected
+    assert grid["length: 0.25 of the epochs"].pretrain.epochs == 200
+    with pytest.raises(ValueError, match=r"profile: got 'long'; allowed: 'paper', 'quick', 'smoke'"):
+        ablations_grid(dataset="esol", profile="long")
 
 
 # --- faces ----------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ SMOKE = {
     "data_efficiency": ["-p", "profile", "smoke", "-p", "dataset", "standin"],
     "robustness": ["-p", "profile", "smoke", "-p", "molecules", "standin"],
     "claims": ["-p", "profile", "smoke"],
+    "ablations": ["-p", "profile", "smoke", "-p", "dataset", "standin"],
 }
 
 
