@@ -385,8 +385,8 @@ _ABLATION_SPLITS = {"paper": 5, "quick": 1, "smoke": 1}
 def ablations_grid(*, dataset: str, profile: str, n_seeds: int | None = None) -> list[Config]:
     """Configurations of the chapter on the design choices: one choice at a time, with a regressor in closed form.
 
-    The profile ``'smoke'`` has one value of each. The method is ``'protocol'``, or the choice and its value, such as ``'temperature: 0.5'``; ``'regressor: …'`` are
-    Rank-N-Contrast with the regressors of its own chapter.
+    The method is ``'protocol'``, or the choice and its value, such as ``'temperature: 0.5'``; ``'regressor: …'`` are
+    Rank-N-Contrast with the regressors of its own chapter. The profile ``'smoke'`` has one value of each choice.
 
     Parameters
     ----------
