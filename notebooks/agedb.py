@@ -64,7 +64,7 @@ from rnclib import plots, results
 from rnclib.data.agedb import load_agedb
 from rnclib.data.synthetic import Person, Scene, draw_face, load_faces
 from rnclib.experiment import run_grid
-from rnclib.protocols import AGEDB_PUBLISHED, agedb_grid
+from rnclib.protocols import AGEDB_PUBLISHED, agedb_grid, of_protocol
 from rnclib.report import Figure, Notice, Table, data_notice, glue
 
 plots.use_style()
@@ -114,6 +114,7 @@ ours = results.load(
     dataset="agedb",
     split="standard",
 )
+ours = of_protocol(ours)
 here = results.summarise(results.frame(ours), "test_mae_raw") if ours else None
 table["here"] = [
     None if here is None or m not in here.index else here.loc[m, "mean"]
@@ -122,7 +123,7 @@ table["here"] = [
 Table(
     table.reset_index(),
     "Published test error on AgeDB's standard split: mean absolute error in years, of one run each; the course project's difference from the paper "
-    "in percent; and this project's mean over its runs on AgeDB, a dash where there is none.",
+    "in percent; and this project's mean over its runs on AgeDB with the paper's settings (preset paper, ResNet-18), a dash where there is none.",
     name="agedb-published",
     columns={
         "method": "Method",
@@ -141,9 +142,9 @@ Table(
 
 # %% tags=["hide-input"]
 Notice(
-    f"{len(ours)} records of this project, on AgeDB's photographs."
+    f"{len(ours)} records of this project with the paper's settings, on AgeDB's photographs."
     if ours
-    else "This project has no record on AgeDB's photographs. To make one, ask their owners for them (https://ibug.doc.ic.ac.uk/resources/agedb/), unpack "
+    else "This project has no record of the paper's settings on AgeDB's photographs. To make one, ask their owners for them (https://ibug.doc.ic.ac.uk/resources/agedb/), unpack "
     "them into a folder, and run `papermill notebooks/agedb.ipynb out.ipynb -p dataset agedb -p data_dir FOLDER -p device cuda -p precision bf16-mixed`, or "
     "without the notebook, on four GPUs, `torchrun --nproc-per-node 4 -m rnclib.protocols agedb --dataset agedb --data-dir FOLDER --profile paper "
     "--device cuda --precision bf16-mixed`. Every file is checked before "
@@ -298,8 +299,7 @@ faces = (
     if not photographs
     else load_agedb(data_dir, size=size, exclude=left_out)
 )
-reference = next(iter(views.values()))
-test = reference[reference["part"] == "test"].sort_values("target")
+test = pd.DataFrame(records[0]["test"]).sort_values("target", kind="stable")
 picked = test["index"].iloc[np.linspace(0, len(test) - 1, 8).astype(int)]
 figure, axes = plt.subplots(
     1 + len(views),
@@ -343,7 +343,7 @@ Table(
 # %% tags=["hide-input"]
 Table(
     results.machines(records),
-    f"Processors and versions behind the runs of this page. Every run took one thread; each record names its own machine, versions and commit. {source}.",
+    f"Processors and versions behind the runs of this page. Each record names its own machine, threads, versions and commit. {source}.",
     name="agedb-machines",
     columns={
         "cpu": "Processor",

@@ -34,6 +34,7 @@ check_parameters(
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt
 import pandas as pd
+from IPython.display import display
 
 from rnclib import benchmark, plots, throughput
 from rnclib.report import Figure, Notice, Table
@@ -238,60 +239,51 @@ Table(
 
 # %% tags=["hide-input"]
 if profile == "paper":
-    training = benchmark.load(profile, results_dir, "throughput")[0]
+    trainings = benchmark.load(profile, results_dir, "throughput")
 else:
-    training = throughput.measure(profile)
-    benchmark.save(training, results_dir)
-machine = training["machine"]
-where = f"{machine.get('gpu', machine['cpu'])}, {machine['threads']} threads, torch {machine['torch']}, profile {profile}"
-rates = throughput.rates(training)
+    trainings = [throughput.measure(profile)]
+    benchmark.save(trainings[0], results_dir)
 settings = {
     "small": "four convolutions",
     "resnet18": "ResNet-18",
     "resnet50": "ResNet-50",
 }
-rates["setting"] = [
-    f"{settings[row.model]}, {row.size} pixels, batch {row.batch}"
-    for row in rates.itertuples()
-]
-shown = rates[rates["pipeline"] != "frozen features"]
-figure, axes = plt.subplots(
-    1,
-    shown["setting"].nunique(),
-    figsize=(9, 3),
-    sharey=True,
-    layout="constrained",
-    squeeze=False,
-)
-for ax, (setting, part) in zip(
-    axes[0], shown.groupby("setting", sort=False), strict=True
-):
-    bars = ax.barh(part["pipeline"], part["images_per_second"], color="C0")
-    bars[0].set_color("0.6")
-    ax.bar_label(bars, [f"{times:.1f}×" for times in part["times"]], padding=3)
-    ax.set(title=setting, xlabel="images per second")
-    ax.margins(x=0.15)
-axes[0, 0].invert_yaxis()
-Figure(
-    figure,
-    f"Contrastive training on drawn faces, from files to updated weights: images per second, and as multiples of the plain pipeline. {where}.",
-    name="benchmark-training",
-    alt="Bars of images per second for each pipeline, one panel for each network.",
-)
 
-# %% tags=["hide-input"]
-Table(
-    rates,
-    f"Images (of two views each) per second: median over {len(training['rates'][0]['images_per_second'])} turns, and as a multiple of the plain pipeline. {where}.",
-    name="benchmark-training-table",
-    columns={
-        "setting": "Network",
-        "pipeline": "Pipeline",
-        "images_per_second": "Images per second",
-        "times": "Multiple",
-    },
-    format={"images_per_second": ".4g", "times": ".2f"},
-)
+
+def place(training):
+    machine = training["machine"]
+    processor = machine.get("gpu", f"{machine['cpu']}, {machine['threads']} threads")
+    return f"{processor}, torch {machine['torch']}, profile {profile}"
+
+
+for number, training in enumerate(trainings, start=1):
+    rates = throughput.rates(training)
+    rates["setting"] = [
+        f"{settings[row.model]}, {row.size} pixels, batch {row.batch}"
+        for row in rates.itertuples()
+    ]
+    suffix = f"-{number}" if number > 1 else ""
+    display(
+        Figure(
+            plots.rates(rates[rates["pipeline"] != "frozen features"]),
+            f"Contrastive training on drawn faces, from files to updated weights: images per second, and as multiples of the plain pipeline. {place(training)}.",
+            name=f"benchmark-training{suffix}",
+            alt="Bars of images per second for each pipeline, one panel for each network.",
+        ),
+        Table(
+            rates,
+            f"Images (of two views each) per second: median over {len(training['rates'][0]['images_per_second'])} turns, and as a multiple of the plain pipeline. "
+            f"{place(training)}.",
+            name=f"benchmark-training-table{suffix}",
+            columns={
+                "setting": "Network",
+                "pipeline": "Pipeline",
+                "images_per_second": "Images per second",
+                "times": "Multiple",
+            },
+            format={"images_per_second": ".4g", "times": ".2f"},
+        ),
+    )
 
 # %% [markdown]
 # The smaller the network, the more the pipeline around it decides. Autocast to bfloat16 pays where the processor multiplies in it, as this one does; compiling adds little
@@ -299,17 +291,37 @@ Table(
 # is work for a GPU:
 
 # %% tags=["hide-input"]
-hours = throughput.projected_hours(training)
+hours = pd.concat(
+    [
+        throughput.projected_hours(training)
+        .rename("hours")
+        .rename_axis("model")
+        .reset_index()
+        .assign(where=place(training))
+        for training in trainings
+    ]
+)
 Table(
-    hours.rename("hours").rename(index=settings).rename_axis("model").reset_index(),
-    f"Hours that the published run on AgeDB would take, projected from the measured rates of the fastest pipeline. {where}.",
+    hours.assign(model=hours["model"].map(settings)),
+    "Hours that the published run on AgeDB would take, projected from the measured rates of the fastest pipeline without compiling.",
     name="benchmark-projection",
-    columns={"model": "Network", "hours": "Hours"},
+    columns={"model": "Network", "where": "Measured on", "hours": "Hours"},
     format={"hours": ".1f"},
 ) if len(hours) else Notice("This profile measures nothing at 224 pixels.")
+
+# %% tags=["hide-input"]
+Notice(
+    "The loss has no kernel of its own for CUDA: GPUs run the same code. "
+    + (
+        "Training is measured on one above."
+        if any(training["device"] == "cuda" for training in trainings)
+        else "Nothing here was measured on one."
+    ),
+    title="GPUs",
+)
 
 # %% [markdown]
 # ## Limits
 #
-# One machine; random embeddings for the loss alone, drawn faces for training. CUDA runs the same code, without a kernel of its own; it is not measured here.
+# One machine; random embeddings for the loss alone, drawn faces for training.
 # `python -m rnclib.benchmark` and `python -m rnclib.throughput`, the latter also with `--device cuda`, repeat the measurements anywhere.

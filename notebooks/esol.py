@@ -386,7 +386,7 @@ differences(
 # %% tags=["hide-input"]
 Table(
     results.machines([record for grid in grids.values() for record in grid.records]),
-    f"Processors and versions behind this page. Every run took one thread; each record names its own machine, versions and commit. {source.split(',')[0]}, "
+    f"Processors and versions behind this page. Each record names its own machine, threads, versions and commit. {source.split(',')[0]}, "
     f"profile {profile}.",
     name="esol-machines",
     columns={

@@ -35,7 +35,7 @@ from rnclib.data.images import Images
 from rnclib.loss import rnc_loss, rnc_lower_bound
 from rnclib.training import ENCODER_LOSSES, History, Stage, predict, train
 
-__all__ = ["PROTOCOL", "Config", "key", "resolve_dataset", "run", "run_grid", "work"]
+__all__ = ["PROTOCOL", "Config", "described", "key", "resolve_dataset", "run", "run_grid", "work"]
 
 #: Raised when a change of code makes new runs differ from old ones of the same configuration.
 PROTOCOL = 1
@@ -45,7 +45,9 @@ BASELINES = ("training mean", "Delaney's equation", "extra trees")
 _MOLECULES = (("random", "scaffold"), ("gin", *BASELINES))
 _FACES = (("standard", "identity"), ("resnet18", "resnet50", "small", "training mean"))
 DATASETS = {"esol": _MOLECULES, "standin": _MOLECULES, "agedb": _FACES, "synthetic": _FACES}
-VERSIONS_OF = ("torch", "torch-geometric", "numpy", "scipy", "scikit-learn", "rdkit", "lightning-fabric")
+VERSIONS_OF = (
+    "torch", "torch-geometric", "torchvision", "numpy", "scipy", "scikit-learn", "rdkit", "pillow", "lightning-fabric",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,14 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()[:16]
 
 
-def _described(config: Config) -> dict[str, Any]:
+def described(config: Config) -> dict[str, Any]:
+    """A configuration as its record holds it.
+
+    Parameters
+    ----------
+    config : Config
+    """
+
     # None stands for "not applied", so that a new option leaves the keys of old records as they are
     def given(values: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -193,7 +202,7 @@ def key(config: Config) -> str:
     str
         16 hexadecimal digits.
     """
-    return _digest([_described(config), _checksum(config), PROTOCOL])
+    return _digest([described(config), _checksum(config), PROTOCOL])
 
 
 @functools.lru_cache(maxsize=4)
@@ -259,8 +268,9 @@ def run(
 ) -> tuple[dict[str, Any], str | None]:
     """Carry out one run.
 
-    A run that was killed goes on from its last checkpoint and ends with the same numbers. The test part is
-    predicted once, at the very end, with the weights that the validation part chose.
+    A run that was killed goes on from its last checkpoint and ends with the same numbers; on a GPU, whose sums have no
+    fixed order, to rounding. The test part is predicted once, at the very end, with the weights that the validation
+    part chose.
 
     Processes that ``torchrun`` has started share the run: each takes its part of every batch, and losses and gradients
     are those of the whole batch. Batch norm sees the whole batch on GPUs, on CPUs each process's part.
@@ -337,7 +347,7 @@ def run(
         "seed": config.seed,
         "key": key(config),
         "protocol": PROTOCOL,
-        "config": _described(config),
+        "config": described(config),
         "data": {
             "checksum": dataset.checksum,
             "synthetic": dataset.synthetic,
@@ -377,6 +387,8 @@ def _torchrun(variable: str, otherwise: int) -> int:
 
 
 def _fabric(config: Config, device: str) -> Fabric:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device: got 'cuda', but torch finds no GPU; allowed here: 'cpu', 'auto'")
     here = _torchrun("LOCAL_WORLD_SIZE", 1)
     fabric = Fabric(
         accelerator=device,
@@ -446,7 +458,7 @@ def _network(
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         encoder = GIN() if config.model == "gin" else ImageEncoder(config.model)
-        head = nn.Linear(encoder.out_features, 1)
+        head = _Float32Linear(encoder.out_features, 1)
     if fabric.world_size > 1 and fabric.device.type == "cuda":
         encoder = nn.SyncBatchNorm.convert_sync_batchnorm(encoder)
     encoder, head = encoder.to(fabric.device), head.to(fabric.device)
@@ -456,7 +468,7 @@ def _network(
     environment = [torch.__version__, str(fabric.device), torch.get_num_threads()]
     if fabric.world_size > 1:
         environment = [torch.__version__, fabric.device.type, fabric.world_size]
-    training = {name: value for name, value in _described(config).items() if name not in _NOT_TRAINING}
+    training = {name: value for name, value in described(config).items() if name not in _NOT_TRAINING}
     weights = cache / "models" / f"{_digest([training, _checksum(config), PROTOCOL, *environment])}.pt"
     if refresh:
         weights.unlink(missing_ok=True)
@@ -471,7 +483,8 @@ def _network(
             config, encoder, head, inputs, target, split, outcome, fabric, environment, refresh, keep_encoder,
             on_progress,
         )  # fmt: skip
-        _write_weights(weights, {"encoder": encoder.state_dict(), "head": head.state_dict(), "stages": outcome.stages})
+        state = {"encoder": encoder.state_dict(), "head": head.state_dict(), "stages": outcome.stages}
+        _write_weights(weights, state, fabric)
     features = predict(encoder, inputs, everything)
     outcome.prediction = predict(head, features, everything).reshape(-1).double().cpu().numpy() * std + mean
     outcome.features = features.double().cpu().numpy()
@@ -542,8 +555,8 @@ def _train_network(
 ) -> None:
     """Train `encoder` and `head` in place, and note the stages in `outcome`."""
     if config.pretrain is not None:
-        described = _described(config)
-        shared = {part: described[part] for part in _ENCODER_DEPENDS_ON if part in described}
+        fields = described(config)
+        shared = {part: fields[part] for part in _ENCODER_DEPENDS_ON if part in fields}
         history = _pretrained(
             _fitting(config.pretrain, split),
             config.seed,
@@ -565,7 +578,7 @@ def _train_network(
     train_inputs: Any = _training_inputs(inputs, split.train, config.seed, config.fit)
     val_inputs: Any = _Subset(inputs, split.val)
     if config.freeze:
-        train_inputs = _frozen(encoder, train_inputs, fabric)
+        train_inputs = _frozen(encoder, train_inputs)
         val_inputs = predict(encoder, inputs, split.val)
     run_name = _digest([key(config), *environment[:2]])
     checkpoint = data.cache_dir() / "checkpoints" / f"{run_name}.pt"
@@ -617,20 +630,33 @@ def _fitting(stage: Stage, split: Split) -> Stage:
 
 def _read_weights(path: Path, fabric: Fabric) -> dict[str, Any] | None:
     """What `_write_weights` has left there, or None; a file that cannot be read counts for nothing."""
-    try:
-        return torch.load(path, weights_only=True, map_location=fabric.device)
-    except FileNotFoundError:
-        return None
-    except Exception as error:
-        warnings.warn(f"weights {path} cannot be read ({type(error).__name__}): they are trained again", stacklevel=2)
-        return None
+    state = None
+    if fabric.is_global_zero:
+        try:
+            state = torch.load(path, weights_only=True, map_location="cpu")
+        except FileNotFoundError:
+            pass
+        except Exception as error:
+            warnings.warn(
+                f"weights {path} cannot be read ({type(error).__name__}): they are trained again", stacklevel=2
+            )
+    return fabric.broadcast(state)
 
 
-def _write_weights(path: Path, state: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
-    torch.save(state, unfinished)
-    os.replace(unfinished, path)
+def _write_weights(path: Path, state: dict[str, Any], fabric: Fabric) -> None:
+    if fabric.is_global_zero:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(f".{os.getpid()}.tmp")
+        torch.save(state, unfinished)
+        os.replace(unfinished, path)
+
+
+class _Float32Linear(nn.Linear):
+    """Stays in float32 under autocast: bfloat16 would round ages to quarters and halves."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(input.device.type, enabled=False):
+            return super().forward(input.float())
 
 
 def _writable_cache() -> Path:
@@ -667,20 +693,18 @@ class _FrozenViews:
 
     encoder: nn.Module
     views: Views
-    fabric: Fabric
 
     def at_epoch(self, epoch: int) -> torch.Tensor:
-        with self.fabric.autocast():
-            return predict(self.encoder, self.views.at_epoch(epoch), np.arange(len(self.views)))
+        return predict(self.encoder, self.views.at_epoch(epoch), np.arange(len(self.views)))
 
 
 def _training_inputs(inputs: Any, index: np.ndarray, seed: int, stage: Stage) -> Views | _Subset:
     return Views(inputs, index, seed, stage.n_views or 1) if isinstance(inputs, Images) else _Subset(inputs, index)
 
 
-def _frozen(encoder: nn.Module, inputs: Views | _Subset, fabric: Fabric) -> _FrozenViews | torch.Tensor:
+def _frozen(encoder: nn.Module, inputs: Views | _Subset) -> _FrozenViews | torch.Tensor:
     if isinstance(inputs, Views):
-        return _FrozenViews(encoder, inputs, fabric)
+        return _FrozenViews(encoder, inputs)
     return predict(encoder, inputs, np.arange(len(inputs)))
 
 
@@ -718,7 +742,7 @@ def _pretrained(
         trained, stage, inputs, labels,
         seed=seed, fabric=fabric, checkpoint=checkpoint, on_epoch=on_epoch,
     )  # fmt: skip
-    _write_weights(cached, {"encoder": encoder.state_dict(), "history": asdict(history)})
+    _write_weights(cached, {"encoder": encoder.state_dict(), "history": asdict(history)}, fabric)
     checkpoint.unlink(missing_ok=True)
     return history
 
@@ -761,6 +785,8 @@ def _view(features: np.ndarray, split: Split, targets: np.ndarray) -> str:
 
 
 def _circumstances(device: str) -> dict[str, Any]:
+    on_gpu = device in ("cuda", "auto") and torch.cuda.is_available()
+    gpu = {"gpu": torch.cuda.get_device_name()} if on_gpu else {}
     commit, clean = results.commit()
     cpu = platform.machine()
     if (info := Path("/proc/cpuinfo")).is_file():
@@ -773,7 +799,7 @@ def _circumstances(device: str) -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return {
-        "commit": commit, "clean": clean, "device": device, "cpu": cpu,
+        "commit": commit, "clean": clean, "device": device, "cpu": cpu, **gpu,
         "threads": torch.get_num_threads(), "processes": _torchrun("WORLD_SIZE", 1), "versions": versions,
     }  # fmt: skip
 
@@ -839,6 +865,8 @@ def run_grid(
         )
     ((experiment, profile),) = kinds
     stored = {record["key"]: record for record in results.load(root, profile=profile, experiment=experiment)}
+    if _torchrun("WORLD_SIZE", 1) > 1:  # what is missing is for one process to say
+        stored = _fabric(configs[0], device).broadcast(stored)
     keys = [key(config) for config in configs]
     missing = [c for c, k in zip(configs, keys, strict=True) if refresh or k not in stored]
 

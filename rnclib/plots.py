@@ -25,6 +25,7 @@ __all__ = [
     "errors_by_size",
     "learning_curves",
     "parity",
+    "rates",
     "representations",
     "use_style",
 ]
@@ -350,4 +351,24 @@ def errors_by_severity(errors: pd.DataFrame, kinds: Sequence[str], *, label: str
     figure.supylabel(label, fontsize="medium")
     if axes:
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize="small")
+    return figure
+
+
+def rates(rates: pd.DataFrame) -> Figure:
+    """Images per second of each pipeline as bars, with their multiples of the first; one panel per setting.
+
+    Parameters
+    ----------
+    rates : DataFrame
+        From `rnclib.throughput.rates`, with a column ``setting``.
+    """
+    panels = list(rates.groupby("setting", sort=False))
+    figure, axes = plt.subplots(1, len(panels), figsize=(9, 3), sharey=True, layout="constrained", squeeze=False)
+    for ax, (setting, part) in zip(axes[0], panels, strict=True):
+        bars = ax.barh(part["pipeline"], part["images_per_second"], color=_BLUE)
+        bars[0].set_color("0.6")
+        ax.bar_label(bars, [f"{times:.1f}×" for times in part["times"]], padding=3)
+        ax.set(title=setting, xlabel="images per second")
+        ax.margins(x=0.15)
+    axes[0, 0].invert_yaxis()
     return figure

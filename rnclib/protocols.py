@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from rnclib.data import SEEN
-from rnclib.experiment import BASELINES, Config, run_grid
+from rnclib.experiment import BASELINES, Config, described, key, run_grid
 from rnclib.training import Stage
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "agedb_grid",
     "efficiency_grid",
     "esol_grid",
+    "of_protocol",
     "robustness_grid",
 ]
 
@@ -258,7 +261,7 @@ def agedb_grid(
         }
     common: dict[str, Any] = {
         "dataset": dataset, "profile": profile, "split": split, "target": "raw", "size": size, "data_dir": data_dir,
-        "n_samples": n_faces if dataset == "synthetic" else None, "exclude": tuple(exclude) or None,
+        "n_samples": n_faces if dataset == "synthetic" else None, "exclude": tuple(sorted(set(exclude))) or None,
         "precision": precision,
     }  # fmt: skip
     networks: dict[str, dict[str, Any]] = {}
@@ -277,6 +280,35 @@ def agedb_grid(
         for method, network in networks.items()
         for seed in range(n_seeds or (seeds if network["model"] != "training mean" else 1))
     ]
+
+
+def of_protocol(records: Sequence[dict[str, Any]], *, preset: str = "paper") -> list[dict[str, Any]]:
+    """Those records of photographs that were made with the full protocol, whatever their seed and precision.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        Of the AgeDB chapter, see `rnclib.results.load`.
+    preset : {'paper', 'course'}
+        A key of `AGEDB_PRESETS`.
+
+    Returns
+    -------
+    list of dict
+        Of one checksum, that of most records: other photographs, or others left out, are other data.
+    """
+    free = ("seed", "precision", "exclude")
+    wanted = [
+        {name: value for name, value in described(config).items() if name not in free}
+        for config in agedb_grid(dataset="agedb", profile="paper", preset=preset, n_seeds=1)
+    ]
+    kept = [
+        record
+        for record in records
+        if {name: value for name, value in record["config"].items() if name not in free} in wanted
+    ]
+    checksums = Counter(record["data"]["checksum"] for record in kept).most_common(1)
+    return [record for record in kept if record["data"]["checksum"] == checksums[0][0]]
 
 
 # --- the claims put to the test -------------------------------------------------------------------------
@@ -426,6 +458,12 @@ GRIDS: dict[str, Callable[..., list[Config]]] = {
 }  # fmt: skip
 
 
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}; allowed: an integer of at least 1")
+    return int(text)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line: train what has no record."""
     parser = argparse.ArgumentParser(
@@ -433,16 +471,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         description="Train the runs of a chapter that have no record yet. Under torchrun, processes share each run.",
     )
     chapters = parser.add_subparsers(dest="chapter", required=True)
-    for name, grid in GRIDS.items():
+    for name, grid_of in GRIDS.items():
         chapter = chapters.add_parser(
-            name, argument_default=argparse.SUPPRESS, help=f"see rnclib.protocols.{grid.__name__}"
+            name, argument_default=argparse.SUPPRESS, help=f"see rnclib.protocols.{grid_of.__name__}"
         )
-        for option, parameter in inspect.signature(grid).parameters.items():
+        for option, parameter in inspect.signature(grid_of).parameters.items():
             if option == "exclude":
                 chapter.add_argument("--exclude", nargs="*", metavar="FILE")
             elif option != "baselines":
                 required = parameter.default is inspect.Parameter.empty
-                convert = int if option == "n_seeds" else str
+                convert = _positive if option == "n_seeds" else str
                 chapter.add_argument(f"--{option.replace('_', '-')}", type=convert, required=required)
         chapter.add_argument("--device", default="cpu", help="cpu, cuda or auto (default: cpu)")
         chapter.add_argument("--results-dir", default=None, help="folder of the records (default: book/results)")
@@ -451,9 +489,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     name, device, results_dir, refresh = (options.pop(one) for one in ("chapter", "device", "results_dir", "refresh"))
     try:
         configs = GRIDS[name](**options)
-    except (KeyError, ValueError) as error:
+        key(configs[0])  # finds the data, or says how to get them
+        grid = run_grid(configs, results_dir=results_dir, refresh=refresh, device=device)
+    except (FileNotFoundError, KeyError, ValueError) as error:
         parser.error(str(error))
-    print(run_grid(configs, results_dir=results_dir, refresh=refresh, device=device))
+    if os.environ.get("RANK", "0") == "0":
+        print(grid)
 
 
 if __name__ == "__main__":

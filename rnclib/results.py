@@ -386,7 +386,7 @@ def curves(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 def machines(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Where the runs were made: processor, version of torch, number of runs, and hours of training in all.
+    """Where the runs were made: processor or GPU, version of torch, number of runs, and hours of training in all.
 
     Parameters
     ----------
@@ -407,7 +407,8 @@ def machines(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
                 seconds += stage["wall_time"]
             counted.add(shared)
         versions = record["run"]["versions"]
-        rows.append({"cpu": record["run"]["cpu"], "torch": versions.get("torch", "–"), "hours": seconds / 3600})
+        where = record["run"].get("gpu", record["run"]["cpu"])
+        rows.append({"cpu": where, "torch": versions.get("torch", "–"), "hours": seconds / 3600})
     grouped = pd.DataFrame(rows).groupby(["cpu", "torch"], as_index=False)
     return grouped.agg(runs=("hours", "size"), hours=("hours", "sum"))
 

@@ -192,7 +192,8 @@ def train(
         Keys the order of samples, together with the epoch.
     fabric : Fabric, optional
         Device, precision and processes; by default the CPU in full precision. With several processes each
-        takes its share of every batch, and losses and gradients are those of the whole batch.
+        takes its share of every batch, losses and gradients are those of the whole batch, and all end with the
+        weights of the first; only that reads and writes the checkpoint.
     checkpoint : path, optional
         Written at the end of an epoch; if the file exists, training resumes from it.
     checkpoint_seconds : float
@@ -243,7 +244,10 @@ def train(
     loss_of = _loss_function(stage, labels, distributed=world > 1)
     identity = {"stage": _given(stage), "seed": seed, "n": n}
     history, best = History(), None
-    if checkpoint is not None and (state := _read_checkpoint(Path(checkpoint), identity)):
+    state = None
+    if checkpoint is not None and fabric.is_global_zero:
+        state = _read_checkpoint(Path(checkpoint), identity)
+    if (state := fabric.broadcast(state)) is not None:  # where one process resumes, all do
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         history, best = History(**state["history"]), state["best"]
@@ -308,6 +312,9 @@ def train(
         hook.remove()
     if best is not None:
         model.load_state_dict(best)
+    if world > 1:  # buffers, such as batch norm's, and roundings are each process's own
+        model.load_state_dict(fabric.broadcast(model.state_dict()))
+        history = fabric.broadcast(history)
     return history
 
 
@@ -316,7 +323,8 @@ def _loss_function(
 ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     if stage.loss == "rnc":
         assert stage.temperature is not None and stage.label_diff is not None and stage.feature_sim is not None
-        rnc = RnCLoss(stage.temperature, stage.label_diff, stage.feature_sim, gather=distributed)
+        # unchecked: features that are not finite give a loss that is not, which ends training in every process
+        rnc = RnCLoss(stage.temperature, stage.label_diff, stage.feature_sim, gather=distributed, validate=False)
         if stage.unit_features:
             return lambda output, target: rnc(nn.functional.normalize(output, dim=-1), target)
         return rnc
@@ -371,7 +379,7 @@ def _write_checkpoint(path: Path, state: dict) -> None:
 
 def _read_checkpoint(path: Path, identity: dict) -> dict | None:
     try:
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, weights_only=True, map_location="cpu")
     except FileNotFoundError:
         return None
     except Exception as error:

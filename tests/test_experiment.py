@@ -17,7 +17,7 @@ import torch
 from rnclib import data, experiment, protocols, results, rnc_loss, rnc_lower_bound
 from rnclib.data import SEEN, Split, corruptions, esol, synthetic
 from rnclib.encoders import GIN
-from rnclib.experiment import Config, key, run, run_grid, work
+from rnclib.experiment import Config, described, key, run, run_grid, work
 from rnclib.protocols import (
     ABLATIONS,
     AGEDB_METHODS,
@@ -30,6 +30,7 @@ from rnclib.protocols import (
     agedb_grid,
     efficiency_grid,
     esol_grid,
+    of_protocol,
     robustness_grid,
 )
 from rnclib.training import predict
@@ -301,6 +302,14 @@ def test_a_cache_that_cannot_be_written_stops_a_run_before_it_trains(monkeypatch
     (config,) = configs("L1")
     with pytest.raises(OSError, match=r"RNC_CACHE: got .*, which cannot be written"):
         run(config, on_progress=lambda _: pytest.fail("it trained"))
+
+
+def test_a_contrastive_encoder_that_diverges_is_a_result_like_any_other(tmp_path):
+    second, first = configs("RnC(L1)+freeze", "L1")
+    wild = replace(first, pretrain=replace(first.pretrain, learning_rate=1e30, epochs=2))
+    diverged, other = run_grid([wild, second], results_dir=tmp_path, progress=False).records
+    assert diverged["diverged"].startswith("training loss (rnc) became") and diverged["metrics"] == {}
+    assert other["diverged"] is None and len(list(tmp_path.rglob("*.json"))) == 2
 
 
 def test_infinite_validation_losses_are_no_reason_to_lose_a_run(tmp_path):
@@ -604,6 +613,37 @@ def test_photographs_need_their_folder(monkeypatch, small_world):
         key(config)
 
 
+def test_photographs_made_with_other_settings_are_not_put_beside_the_published_ones():
+    def made(checksum="a", **options):
+        configs = agedb_grid(dataset="agedb", profile="paper", data_dir="x", loss="l1", **options)
+        return [{"config": described(config), "data": {"checksum": checksum}} for config in configs]
+
+    ours = made(n_seeds=2) + made(n_seeds=1, precision="bf16-mixed")
+    others = made(preset="course") + made(model="resnet50") + made("b", exclude=["1_A_2_m.jpg"])
+    assert of_protocol(others[:4] + ours + others[4:]) == ours
+    assert of_protocol(others, preset="course") == others[:2]
+    assert of_protocol(others[:4]) == []
+
+
+def test_the_order_of_photographs_left_out_does_not_matter():
+    one, other = (
+        agedb_grid(dataset="agedb", profile="paper", data_dir="x", exclude=names)[0]
+        for names in (["b.jpg", "a.jpg"], ["a.jpg", "b.jpg", "a.jpg"])
+    )
+    assert one == other
+
+
+def test_ages_keep_their_precision_in_bfloat16():
+    head = experiment._Float32Linear(8, 1)
+    features = torch.randn(500, 8)
+    with torch.no_grad():
+        head.bias.fill_(70.0)
+        exact = head(features)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            rounded = head(features.bfloat16())
+    assert rounded.dtype == torch.float32 and (rounded - exact).abs().max() < 0.02
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_grid_is_trained_from_the_command_line_by_one_process_or_several(tmp_path, processes):
     program = ["-m", "rnclib.protocols", "agedb", "--dataset", "synthetic", "--profile", "smoke", "--loss", "l1"]
@@ -617,15 +657,38 @@ def test_a_grid_is_trained_from_the_command_line_by_one_process_or_several(tmp_p
     records = results.load(tmp_path, profile="smoke", experiment="agedb")
     assert {record["method"] for record in records} == {"L1", "RnC(L1)"}
     assert {record["run"]["processes"] for record in records} == {processes}
+    # what the cache keeps is what the record was made with, whichever process wrote it
+    first = {record["method"]: record for record in records}
+    again = subprocess.run(
+        [sys.executable, *launcher, *program, "--results-dir", str(tmp_path / "again")],
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr[-2000:]
+    for record in results.load(tmp_path / "again", profile="smoke", experiment="agedb"):
+        assert record["test"] == first[record["method"]]["test"]
+    assert done.stdout.count("trained now") == 1
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [(["--profile", "long"], "profile: got 'long'; allowed: 'paper', 'quick', 'smoke'"),
      (["--profile", "smoke", "--loss", "l3"], "loss: got 'l3'; allowed: "),
+     (["--profile", "smoke", "--n-seeds", "0"], "--n-seeds: got '0'; allowed: an integer of at least 1"),
      (["--profile", "smoke", "--precision", "fp8"], "precision: got 'fp8'; allowed: None, 'bf16-mixed'")],
 )  # fmt: skip
 def test_the_command_line_refuses_what_the_grid_refuses(capsys, options, message):
     with pytest.raises(SystemExit):
         protocols.main(["agedb", "--dataset", "synthetic", *options])
     assert message in capsys.readouterr().err
+
+
+def test_the_command_line_says_what_photographs_and_a_gpu_it_lacks(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for options, message in (
+        (["--dataset", "agedb", "--device", "cpu"], "data_dir: got None with dataset='agedb'"),
+        (["--dataset", "synthetic", "--device", "cuda"], "device: got 'cuda', but torch finds no GPU"),
+    ):
+        monkeypatch.undo() if "agedb" in options else monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        with pytest.raises(SystemExit):
+            protocols.main(["agedb", "--profile", "smoke", "--results-dir", str(tmp_path), *options])
+        assert message in capsys.readouterr().err

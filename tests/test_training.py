@@ -484,6 +484,56 @@ def test_two_processes_reach_the_weights_of_one(tmp_path, kind):
     torch.testing.assert_close(torch.tensor(two["loss"]), torch.tensor(one.train_loss), rtol=1e-5, atol=1e-6)
 
 
+def test_processes_resume_together_and_end_with_the_same_weights(tmp_path):
+    """Each process has a folder of its own, and only the first finds the checkpoint; batch norm is each one's own."""
+    script = textwrap.dedent(
+        """
+        import sys, torch
+        sys.path.insert(0, {tests!r})
+        from test_training import REGRESSION, network, problem, weights
+        from dataclasses import replace
+        from lightning_fabric import Fabric
+        from rnclib.training import train
+
+        def work(fabric, folder):
+            torch.set_num_threads(1)
+            path, last = folder + f"/{{fabric.global_rank}}.pt", [4]
+            def stop(epochs):
+                last[0] -= epochs
+                if last[0] == 0:
+                    raise KeyboardInterrupt
+            inputs, labels = problem()
+            stage = replace(REGRESSION, drop_last=True)
+            run = lambda **options: train(
+                network(norm=True), stage, inputs, labels, inputs, labels, seed=2, fabric=fabric, **options
+            )
+            try:
+                run(checkpoint=path, checkpoint_seconds=0, on_epoch=stop)
+            except KeyboardInterrupt:
+                pass
+            fabric.barrier()
+            model, other = network(norm=True), network(norm=True)
+            histories = [
+                train(one, stage, inputs, labels, inputs, labels, seed=2, fabric=fabric, checkpoint=where)
+                for one, where in ((model, path), (other, None))
+            ]
+            result = {{"resumed": weights(model), "whole": weights(other), "loss": [h.train_loss for h in histories]}}
+            torch.save(result, folder + f"/result{{fabric.global_rank}}.pt")
+
+        if __name__ == "__main__":
+            Fabric(accelerator="cpu", devices=2, strategy="ddp_spawn").launch(work, sys.argv[1])
+        """
+    ).format(tests=os.path.dirname(__file__))
+    program = tmp_path / "two.py"
+    program.write_text(script)
+    subprocess.run([sys.executable, "-W", "ignore", str(program), str(tmp_path)], check=True, timeout=240)
+    assert (tmp_path / "0.pt").exists() and not (tmp_path / "1.pt").exists()
+    first, second = (torch.load(tmp_path / f"result{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert torch.equal(first["resumed"], second["resumed"]) and torch.equal(first["whole"], second["whole"])
+    torch.testing.assert_close(first["resumed"], first["whole"], rtol=0, atol=1e-6)
+    assert first["loss"][0] == pytest.approx(first["loss"][1], rel=1e-6)
+
+
 @pytest.mark.parametrize("loss", ["l1", "rnc"])
 def test_training_in_bfloat16_follows_that_in_float32(loss):
     model, stage, inputs, labels = photographs(loss)

@@ -403,7 +403,10 @@ def _balanced_parts(ages: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def recipe(n: int, size: int, seed: int = 0) -> str:
-    """What stands for the checksum of drawn faces in records: a digest of all that decides the drawings."""
+    """What stands for the checksum of drawn faces in records: a digest of what they are asked for, not of their pixels.
+
+    Another version of Pillow may draw a line or write a JPEG a little differently; records name theirs.
+    """
     return hashlib.sha256(f"faces {FORMAT} {n} {size} {seed}".encode()).hexdigest()
 
 
