@@ -114,7 +114,7 @@ table = pd.concat(
 Table(
     table[[baseline, *others]].reset_index(),
     f"Test MAE in {unit} by share of the training part: mean over {runs['seed'].nunique()} splits ± half its 95% interval. Splits share molecules, and the "
-    "intervals are widened for that as if every run had used its whole training part: the subsets share less, so this is rather too much. "
+    "intervals are widened for that as if every run had used its whole training part: the subsets share less, so this errs on the wide side. "
     f"{source}.",
     name="efficiency-table",
 )

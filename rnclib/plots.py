@@ -319,7 +319,8 @@ def errors_by_size(runs: pd.DataFrame, metric: str, *, label: str, samples: str,
     ax.set(xscale="log", yscale="log", xlabel=f"training {samples}", ylabel=label)
     ax.set_xticks(sizes, [str(n) for n in sizes])
     ax.set_xticks([], minor=True)
-    low, high = ax.get_ylim()
+    low, high = 0.8 * runs[metric].min(), 1.25 * runs[metric].max()  # intervals may reach below 0
+    ax.set_ylim(low, high)
     ticks = [t for t in (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70) if low <= t <= high]
     ax.set_yticks(ticks, [f"{t:g}" for t in ticks])
     ax.set_yticks([], minor=True)

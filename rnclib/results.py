@@ -756,10 +756,12 @@ def holm(p: pd.Series) -> pd.Series:
     >>> holm(pd.Series([0.01, 0.04, 0.03])).tolist()
     [0.03, 0.06, 0.06]
     """
-    known = p.dropna().sort_values()
-    factors = np.arange(len(known), 0, -1)
-    corrected = np.minimum(np.maximum.accumulate(known.to_numpy() * factors), 1.0)
-    return pd.Series(corrected, index=known.index).reindex(p.index)
+    values = p.to_numpy(float)
+    known = np.flatnonzero(~np.isnan(values))
+    order = known[np.argsort(values[known], kind="stable")]
+    corrected = np.full(len(values), math.nan)
+    corrected[order] = np.minimum(np.maximum.accumulate(values[order] * np.arange(len(order), 0, -1)), 1.0)
+    return pd.Series(corrected, index=p.index)
 
 
 def verdicts(comparison: pd.DataFrame) -> pd.Series:

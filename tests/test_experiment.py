@@ -692,3 +692,21 @@ def test_the_command_line_says_what_photographs_and_a_gpu_it_lacks(capsys, monke
         with pytest.raises(SystemExit):
             protocols.main(["agedb", "--profile", "smoke", "--results-dir", str(tmp_path), *options])
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", [None, "bf16-mixed"])
+def test_faces_are_trained_on_a_gpu_as_on_a_cpu(precision):
+    drawn = synthetic.load_faces(120, 16, progress=False)
+    room = drawn.inputs.pixels.nbytes
+    batch = np.arange(10)
+    resident, streamed = drawn.inputs.to("cuda", room), drawn.inputs.to("cuda", room - 1)
+    assert resident.pixels.is_cuda and not streamed.pixels.is_cuda
+    assert torch.equal(resident[batch], streamed[batch]) and resident[batch].is_cuda
+    torch.testing.assert_close(resident[batch].cpu(), drawn.inputs[batch])
+    for config in face_configs(precision=precision):
+        if config.method in ("L1", "RnC(L1)"):
+            there, here = (run(config, device=device)[0] for device in ("cuda", "cpu"))
+            assert there["metrics"]["test"]["raw"]["mae"] == pytest.approx(
+                here["metrics"]["test"]["raw"]["mae"], rel=0.02
+            )

@@ -686,6 +686,8 @@ def test_holm_is_its_definition(p):
 def test_missing_p_values_do_not_count_in_holm():
     assert results.holm(pd.Series([0.01, math.nan, 0.04])).iloc[[0, 2]].tolist() == [0.02, 0.04]
     assert math.isnan(results.holm(pd.Series([0.01, math.nan])).iloc[1])
+    repeated = results.holm(pd.Series([0.04, 0.01], index=["RnC(L1)", "RnC(L1)"]))
+    assert repeated.tolist() == [0.04, 0.02]
 
 
 def test_errors_inside_and_outside_of_the_ranges_seen_are_told_apart():
