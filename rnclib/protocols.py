@@ -373,7 +373,7 @@ def robustness_grid(
     """Configurations of the chapter on robustness.
 
     Each method is tested on corrupted inputs; and, but for fine-tuning, trained with holes in the range of the target,
-    and with wrong targets.
+    and with wrong targets. At the profile ``'paper'`` the latter two are there if `n_seeds` is given.
 
     Parameters
     ----------

@@ -107,5 +107,6 @@ def test_the_published_claims_name_what_is_there():
     for claim in CLAIMS:
         assert {claim.method, claim.baseline} <= {**AGEDB_METHODS, **ESOL_METHODS}.keys()
         assert claim.experiment in GRIDS and claim.split in DATASETS[claim.dataset][0]
-        assert claim.effect in EFFECTS and f":name: {claim.link}\\n" in pages, claim.link
+        measured = judge(ROOT / "book" / "results", claims=(claim,))["verdict"].iloc[0] != "not measured"
+        assert claim.effect in EFFECTS and (f":name: {claim.link}\\n" in pages or not measured), claim.link
     assert len(set(CLAIMS)) == len(CLAIMS)
