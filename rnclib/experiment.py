@@ -557,7 +557,7 @@ def _train_network(
     if config.pretrain is not None:
         fields = described(config)
         shared = {part: fields[part] for part in _ENCODER_DEPENDS_ON if part in fields}
-        history = _pretrained(
+        history, commit = _pretrained(
             _fitting(config.pretrain, split),
             config.seed,
             encoder,
@@ -569,7 +569,7 @@ def _train_network(
             refresh and not keep_encoder,
             _scaled(on_progress, _costs(config)[0]),
         )
-        outcome.stages.append(_stage_record("encoder", history))
+        outcome.stages.append(_stage_record("encoder", history, commit))
     if config.fit is None:
         features, val_features = (predict(encoder, inputs, index) for index in (split.train, split.val))
         _fit_in_closed_form(head, features, val_features, target, split)
@@ -597,7 +597,8 @@ def _train_network(
         on_epoch=_scaled(on_progress, _costs(config)[1]),
     )
     checkpoint.unlink(missing_ok=True)
-    outcome.stages.append(_stage_record("regressor" if config.pretrain else "end-to-end", history))
+    name = "regressor" if config.pretrain else "end-to-end"
+    outcome.stages.append(_stage_record(name, history, results.commit()[0]))
 
 
 _ENCODER_DEPENDS_ON = (
@@ -719,8 +720,11 @@ def _pretrained(
     name: str,
     refresh: bool,
     on_epoch: Callable[[int], None] | None,
-) -> History:
-    """Give `encoder` its contrastively trained weights, from the cache if another run has made them under `name`."""
+) -> tuple[History, str | None]:
+    """Give `encoder` its contrastively trained weights, from the cache if another run has made them under `name`.
+
+    Returns what happened in training, and the commit that trained.
+    """
     cached = data.cache_dir() / "encoders" / f"{name}.pt"
     checkpoint = data.cache_dir() / "checkpoints" / f"encoder-{name}.pt"
     if refresh:
@@ -730,7 +734,7 @@ def _pretrained(
         encoder.load_state_dict(state["encoder"])
         if on_epoch:
             on_epoch(stage.epochs)
-        return History(**state["history"])
+        return History(**state["history"]), state.get("commit")
     trained = encoder
     if projection is not None:
         with torch.random.fork_rng():
@@ -742,12 +746,15 @@ def _pretrained(
         trained, stage, inputs, labels,
         seed=seed, fabric=fabric, checkpoint=checkpoint, on_epoch=on_epoch,
     )  # fmt: skip
-    _write_weights(cached, {"encoder": encoder.state_dict(), "history": asdict(history)}, fabric)
+    commit = results.commit()[0]
+    state = {"encoder": encoder.state_dict(), "history": asdict(history), "commit": commit}
+    _write_weights(cached, state, fabric)
     checkpoint.unlink(missing_ok=True)
-    return history
+    return history, commit
 
 
-def _stage_record(name: str, history: History, points: int = 40) -> dict[str, Any]:
+def _stage_record(name: str, history: History, commit: str | None, points: int = 40) -> dict[str, Any]:
+    """What a record says of a stage; `commit` trained it, which may be an earlier one than that of the run."""
     n = len(history.train_loss)
     kept = sorted({round(epoch) for epoch in np.linspace(1, n, min(n, points))})
     curve: dict[str, list] = {"epoch": kept}
@@ -759,6 +766,7 @@ def _stage_record(name: str, history: History, points: int = 40) -> dict[str, An
         "epochs": n,
         "best_epoch": history.best_epoch,
         "wall_time": round(history.wall_time, 1),
+        "commit": commit,
         "curve": curve,
     }
 
