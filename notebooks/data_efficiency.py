@@ -78,6 +78,9 @@ data_notice(dataset, profile)
 # From the training part of each split, nested subsets are drawn: each holds all smaller ones. Validation and test stay the same. Every method is
 # trained on each subset from the beginning; targets are standardised anew where the method standardises them, so errors are given in the unit of the data.
 #
+# On molecules the contrastive encoder gets three regressors: the published two, by gradient descent on the frozen encoder and with fine-tuning, and ridge regression on its frozen
+# features (**RnC, closed form**; the validation part chooses the penalty). The third is there because of the next point.
+#
 # **Epochs are held fixed**, at the number that the full training part gets; a smaller subset gets fewer steps, for all methods alike. Batches are as large as
 # the subset where it is smaller than the published batch.
 #

@@ -133,7 +133,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(_ORDER, _PAPER, "agedb", "synthetic", "standard", "RnC(L1)", "L1", "agreement", "agedb-rank-agreement"),
     *(
         Claim(_LESS, _PAPER, "data_efficiency", "esol", "random", method, _SLOWER, "data", "efficiency-ratio")
-        for method in ("RnC(L1)+freeze", "RnC(L1)")
+        for method in ("RnC, closed form", "RnC(L1)+freeze", "RnC(L1)")
     ),
     *(
         Claim(_ROBUST, _PAPER, "robustness", "esol", "random", method, _SLOWER, "corruption", f"{_RATIO}-molecules")

@@ -349,7 +349,8 @@ def efficiency_grid(
 ) -> list[Config]:
     """Configurations of the chapter on data efficiency: each method on nested parts of the training samples.
 
-    Epochs are those of the full training part; with fewer samples they take fewer steps, for all methods alike.
+    Epochs are those of the full training part; with fewer samples they take fewer steps, for all methods alike. On
+    molecules the frozen encoder gets a regressor in closed form too (``'RnC, closed form'``), which takes no steps.
 
     Parameters
     ----------
@@ -360,9 +361,13 @@ def efficiency_grid(
     data_dir : str, optional
         Folder of AgeDB's photographs.
     """
+    grid = _compared(dataset, profile, n_seeds, data_dir)
+    grid += [
+        replace(config, method="RnC, closed form", fit=None) for config in grid if config.method == "RnC(L1)+freeze"
+    ]
     return [
         replace(config, experiment="data_efficiency", fraction=None if fraction == 1 else fraction)
-        for config in _compared(dataset, profile, n_seeds, data_dir)
+        for config in grid
         for fraction in _FRACTIONS[profile][0]
     ]
 
