@@ -144,7 +144,7 @@ Table(
 Notice(
     f"{len(ours)} records of this project with the paper's settings, on AgeDB's photographs."
     if ours
-    else "This project has no record of the paper's settings on AgeDB's photographs. To make one, ask their owners for them (https://ibug.doc.ic.ac.uk/resources/agedb/), unpack "
+    else "This project has no record of the paper's settings on AgeDB's photographs. To make one, [ask their owners for them](https://ibug.doc.ic.ac.uk/resources/agedb/), unpack "
     "them into a folder, and run `papermill notebooks/agedb.ipynb out.ipynb -p dataset agedb -p data_dir FOLDER -p device cuda -p precision bf16-mixed`, or "
     "without the notebook, on four GPUs, `torchrun --nproc-per-node 4 -m rnclib.protocols agedb --dataset agedb --data-dir FOLDER --profile paper "
     "--device cuda --precision bf16-mixed`. Every file is checked before "
