@@ -46,10 +46,11 @@ print(
 # - A comparison is between two methods **on the same splits and seeds**. The effect is the mean over them, with its 95% interval: by the corrected resampled t
 #   {cite:p}`nadeau2003inference` where splits of one data set overlap, by the plain t where runs on one split differ in their seeds. The latter covers the chance of training,
 #   not that of which samples are tested.
-# - p values are corrected for the number of comparisons in the table, by Holm's method {cite:p}`holm1979`.
+# - p values are corrected for the number of comparisons in the table, those not yet measured included, by Holm's method {cite:p}`holm1979`.
+# - Nothing is said before all planned runs of both methods are there.
 # - A claim **holds** if the whole interval lies on its side of no effect and the corrected p value is below 0.05. It **does not hold** if the same is true of the
 #   other side. Otherwise it is **undecided**: these data do not tell.
-# - Runs that diverged have no error and no part in a comparison; the chapters count them.
+# - Runs that diverged have no error and no part in a comparison. The column “Pairs” has the number of splits or seeds that were left.
 #
 # ## The verdicts
 
@@ -72,20 +73,26 @@ Table(
         "pair": "Methods",
         "shown": "Effect",
         "p_holm": "p, corrected",
-        "n": "Runs",
+        "n": "Pairs",
         "verdict": "Verdict",
     },
     format={"p_holm": lambda p: "<0.001" if p < 0.001 else f"{p:.3f}"},
 )
 
 # %% tags=["hide-input"]
-missing = judged.loc[judged["verdict"] == "not measured", "text"].unique()
+missing = judged[judged["verdict"] == "not measured"]
 Notice(
-    "These claims have no record of this profile yet: " + "; ".join(missing) + "."
+    "Not all planned runs are there for: "
+    + "; ".join(
+        dict.fromkeys(
+            f"{row.text} ({data[row.dataset]})" for row in missing.itertuples()
+        )
+    )
+    + "."
     if len(missing)
     else "Every comparison of the table has its records.",
     title="What is missing",
 )
 
 # %% [markdown]
-# Not measured in this edition: robustness to spurious targets, targets that training has never seen, and the paper's design choices (temperature, similarity, batch size).
+# No comparison is made yet of robustness to spurious targets, nor of the paper's design choices.

@@ -48,7 +48,7 @@ import pandas as pd
 
 from rnclib import plots, results
 from rnclib.experiment import resolve_dataset, run_grid
-from rnclib.protocols import END_TO_END, efficiency_grid
+from rnclib.protocols import END_TO_END, efficiency_grid, efficiency_steps
 from rnclib.report import Figure, Notice, Table, data_notice, glue
 
 plots.use_style()
@@ -66,10 +66,20 @@ runs = results.frame(grid.records)
 runs["fraction"] = runs["fraction"].fillna(1.0)
 unit, kind = grid.records[0]["data"]["unit"], grid.records[0]["split"]
 baseline = END_TO_END[dataset]
-others = [method for method in runs["method"].unique() if method != baseline]
+pairs = {  # each method, and what it is compared with
+    method: "L1, closed form" if method == "RnC, closed form" else baseline
+    for method in runs["method"].unique()
+    if method not in (baseline, "L1, closed form")
+}
 names = {"esol": "ESOL", "agedb": "AgeDB", "synthetic": "Synthetic drawn faces"}
 source = f"{names.get(dataset, 'Synthetic stand-in')}, {kind} split, profile {profile}"
-samples = "faces" if dataset in ("synthetic", "agedb") else "molecules"
+faces = dataset in ("synthetic", "agedb")
+samples, splits = ("faces", "seeds") if faces else ("molecules", "splits")
+overlap = (
+    "Seeds differ in weights, order and subset, not in the faces tested."
+    if faces
+    else "Splits share molecules, and intervals are widened for that as if every run had used its whole training part: the subsets share less, so this errs on the wide side."
+)
 data_notice(dataset, profile)
 
 # %% [markdown]
@@ -78,15 +88,31 @@ data_notice(dataset, profile)
 # From the training part of each split, nested subsets are drawn: each holds all smaller ones. Validation and test stay the same. Every method is
 # trained on each subset from the beginning; targets are standardised anew where the method standardises them, so errors are given in the unit of the data.
 #
-# On molecules the contrastive encoder gets three regressors: the published two, by gradient descent on the frozen encoder and with fine-tuning, and ridge regression on its frozen
-# features (**RnC, closed form**; the validation part chooses the penalty). The third is there because of the next point.
+# **Epochs are held fixed**, at the number that the full training part gets, so a smaller subset gets fewer steps ({numref}`efficiency-steps`). They do not shrink alike: a contrastive
+# encoder leaves out the incomplete last batch of 256, end-to-end training has batches of 128 and leaves out none. Worst off is the published regressor on the frozen encoder: at the
+# smallest shares it starts at the mean of the targets and has taken a few hundred small steps when its training ends.
 #
-# **Epochs are held fixed**, at the number that the full training part gets; a smaller subset gets fewer steps, for all methods alike. Batches are as large as
-# the subset where it is smaller than the published batch.
+# So on molecules each encoder, the contrastive one and that of end-to-end training, also gets a regressor in **closed form**: ridge regression on its frozen features, with the penalty that the
+# validation part chooses. The two compare what the encoders have learnt, and take no steps.
 #
 # End-to-end training is the one that does not get stuck: on molecules that is L1 at a tenth of the published learning rate ({doc}`esol` compares both). Its rate
 # was chosen for it on full training parts; Rank-N-Contrast has the published settings throughout.
-#
+
+# %% tags=["hide-input"]
+steps = efficiency_steps(
+    efficiency_grid(dataset=dataset, profile=profile, n_seeds=1, data_dir=data_dir),
+    {
+        fraction: int(part["n_train"].iloc[0])
+        for fraction, part in runs.groupby("fraction")
+    },
+)
+Table(
+    steps,
+    f"Optimiser steps of each stage of training, by share of the training part. {source}.",
+    name="efficiency-steps",
+)
+
+# %% [markdown]
 # ## Errors
 
 # %% tags=["hide-input"]
@@ -94,7 +120,7 @@ Figure(
     plots.errors_by_size(
         runs, "test_mae_raw", label=f"test MAE, {unit}", samples=samples
     ),
-    f"Test error against the number of training {samples}: mean over {runs['seed'].nunique()} splits with its 95% interval. {source}.",
+    f"Test error against the number of training {samples}: mean over {runs['seed'].nunique()} {splits} with its 95% interval. {source}.",
     name="efficiency-errors",
     alt="Lines of test error against training size on logarithmic axes, one per method, with bands.",
 )
@@ -115,10 +141,8 @@ table = pd.concat(
     sort=False,
 )
 Table(
-    table[[baseline, *others]].reset_index(),
-    f"Test MAE in {unit} by share of the training part: mean over {runs['seed'].nunique()} splits ± half its 95% interval. Splits share molecules, and the "
-    "intervals are widened for that as if every run had used its whole training part: the subsets share less, so this errs on the wide side. "
-    f"{source}.",
+    table[[m for m in runs["method"].unique() if m in table]].reset_index(),
+    f"Test MAE in {unit} by share of the training part: mean over {runs['seed'].nunique()} {splits} ± half its 95% interval. {overlap} {source}.",
     name="efficiency-table",
 )
 
@@ -128,14 +152,14 @@ Table(
 # %% tags=["hide-input"]
 comparison = pd.concat(
     [
-        results.compare(part, "test_mae_raw", baseline)
+        results.compare(part, "test_mae_raw", other, [method])
         .reset_index()
-        .assign(Share=f"{fraction:.0%}")
+        .assign(Share=f"{fraction:.0%}", baseline=other)
+        for method, other in pairs.items()
         for fraction, part in runs.groupby("fraction")
     ]
 )
 comparison["corrected"] = results.holm(comparison["p"]).to_numpy()
-comparison = comparison.sort_values("method", kind="stable", ascending=False)
 
 
 def p_value(p):
@@ -144,18 +168,20 @@ def p_value(p):
 
 Table(
     comparison,
-    f"Test MAE minus that of {baseline} on the same subset, in {unit}: mean with its 95% interval, p value corrected for all comparisons of this table (Holm), "
-    f"share of splits on which the method is better. {source}.",
+    f"Test MAE minus that of an end-to-end method on the same subset, in {unit}: mean with its 95% interval, p value corrected for all comparisons of this table (Holm), "
+    f"share of {splits} on which the method is better, their number, and that of further runs that diverged. {source}.",
     name="efficiency-differences",
     columns={
         "method": "Method",
+        "baseline": "Against",
         "Share": "Share",
         "mean": "Difference",
         "low": "Low",
         "high": "High",
         "corrected": "p, corrected",
         "better": "Better on",
-        "n": "Splits",
+        "n": splits.capitalize(),
+        "diverged": "Diverged",
     },
     format={
         "mean": "+.3f",
@@ -169,17 +195,17 @@ Table(
 # %% [markdown]
 # ## How much less data
 #
-# Over the range of a figure like {numref}`efficiency-errors`, error falls along a nearly straight line. If two methods' lines are parallel, the vertical gap between them is also
-# a horizontal one: the factor by which one method needs more samples for the same error. On each split the common slope is fitted and the gap turned
-# into that factor; below 1, the method needs less data than end-to-end training.
+# On logarithmic axes ({numref}`efficiency-errors`) a method whose error lies higher by some gap needs more samples by some factor: the gap divided by the slope of the curves. The slope is fitted on each
+# split, one for both methods, which takes their curves for straight and parallel. They are neither quite, so the factor is given at each share; that of all shares
+# is a summary. Below 1, the method needs less data than end-to-end training.
 
 # %% tags=["hide-input"]
 ratios = pd.concat(
     [
-        results.data_ratio(runs, "test_mae_raw", baseline, method)
+        results.data_ratio(runs, "test_mae_raw", other, method)
         .reset_index()
-        .assign(method=method)
-        for method in others
+        .assign(method=method, baseline=other)
+        for method, other in pairs.items()
     ]
 )
 ratios["Share"] = [
@@ -188,16 +214,17 @@ ratios["Share"] = [
 ]
 Table(
     ratios,
-    f"Training {samples} that a method needs for the error of {baseline}, as a multiple of what that needs: geometric mean over splits with its 95% interval, "
-    f"from the gap at one share, and from the mean gap. {source}.",
+    f"Training {samples} that a method needs for the error of an end-to-end one, as a multiple of what that needs: geometric mean over {splits} with its 95% interval, "
+    f"from the gap at one share, and from the mean gap. Left out: {splits} of {runs['seed'].nunique()} on which a run diverged, or more data did not help. {source}.",
     name="efficiency-ratio",
     columns={
         "method": "Method",
+        "baseline": "Against",
         "Share": "Gap at",
         "ratio": "Ratio",
         "low": "Low",
         "high": "High",
-        "n": "Splits",
+        "n": splits.capitalize(),
     },
     format={"ratio": ".2f", "low": ".2f", "high": ".2f"},
 ) if len(ratios) else Notice("More data did not help on any split.")

@@ -1,14 +1,15 @@
 """What the paper claims, and what the records say to it: one row for each claim and comparison.
 
 A claim is about two methods on the same splits or seeds. It holds if the whole 95% interval of the paired effect lies
-on the claimed side and the p value, corrected by Holm's method for all comparisons made, is below 0.05; it does not
-hold if the same is true of the other side; otherwise it is undecided. What has no record is not measured.
+on the claimed side and the p value, corrected by Holm's method for all comparisons of the page, measured or not, is
+below 0.05; it does not hold if the same is true of the other side; otherwise it is undecided. Nothing is said before
+all planned runs of both methods are there.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +18,10 @@ import pandas as pd
 
 from rnclib import results
 from rnclib.data import SEEN
+from rnclib.experiment import key
+from rnclib.protocols import GRIDS
 
-__all__ = ["CLAIMS", "Claim", "judge"]
+__all__ = ["CLAIMS", "Claim", "judge", "planned"]
 
 LEVEL = 0.05
 
@@ -37,9 +40,10 @@ class Claim:
         Of the records.
     method, baseline : str
         The methods compared.
-    effect : {'difference', 'agreement', 'data', 'corruption', 'unseen'}
-        Difference of test MAE (raw units), or of rank agreement; ratio of training samples needed, or of errors on
-        corrupted inputs; difference of test MAE on targets that training has not seen.
+    effect : {'difference', 'agreement', 'data', 'corruption', 'growth', 'unseen'}
+        Difference of test MAE (raw units), or of rank agreement; ratio of training samples needed, of errors on
+        corrupted inputs, or of their growth over clean ones; difference of test MAE between the ranges of the target
+        that training has seen.
     link : str
         Name of the table that shows it.
     holes : str, optional
@@ -59,8 +63,12 @@ class Claim:
 
 
 def _compared(records: list[dict[str, Any]], claim: Claim, metric: str) -> dict[str, float]:
-    table = results.compare(results.frame(records), metric, claim.baseline, [claim.method])
-    return dict(table.loc[claim.method])
+    return _row(results.compare(results.frame(records), metric, claim.baseline, [claim.method]), claim.method)
+
+
+def _row(table: pd.DataFrame, label: Any) -> dict[str, float]:
+    """A row, or nothing where no pair of runs has an effect."""
+    return dict(table.loc[label]) if label in table.index else {}
 
 
 def _difference(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:
@@ -74,17 +82,21 @@ def _agreement(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:
 def _data(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:
     runs = results.frame(records)
     runs["fraction"] = runs["fraction"].fillna(1.0)
-    return dict(results.data_ratio(runs, "test_mae_raw", claim.baseline, claim.method).loc["all"])
+    return _row(results.data_ratio(runs, "test_mae_raw", claim.baseline, claim.method), "all")
 
 
 def _corruption(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:
-    return dict(results.corruption_ratio(records, claim.baseline).loc[claim.method, "mean"])
+    return _row(results.corruption_ratio(records, claim.baseline), (claim.method, "mean"))
+
+
+def _growth(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:
+    return _row(results.corruption_growth(records, claim.baseline), claim.method)
 
 
 def _unseen(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:
     tests = results.seen_and_unseen(records)
-    table = results.compare(tests[tests["targets"] == "unseen"], "test_mae_raw", claim.baseline, [claim.method])
-    return dict(table.loc[claim.method])
+    between = tests[tests["targets"] == "between"]
+    return _row(results.compare(between, "test_mae_raw", claim.baseline, [claim.method]), claim.method)
 
 
 @dataclass(frozen=True)
@@ -102,15 +114,19 @@ EFFECTS = {
     "data": _Effect(_data, 1.0, -1, "ratio", "{:.2f} × the samples"),
     "unseen": _Effect(_unseen, 0.0, -1, "mean", "test MAE {:+.3f} {unit}"),
     "corruption": _Effect(_corruption, 1.0, -1, "ratio", "{:.2f} × the error"),
+    "growth": _Effect(_growth, 1.0, -1, "ratio", "{:.2f} × the growth"),
 }
 
 _BEATS = "lower error than end-to-end training"
 _ORDER = "features in the order of the targets"
 _LESS = "fewer training samples for the same error"
-_ROBUST = "lower error on corrupted inputs"
-_UNSEEN = "lower error on targets that training has not seen"
+_CORRUPTED = (
+    ("lower error on corrupted inputs", "corruption", "ratio"),
+    ("error that grows less with corruption", "growth", "growth"),
+)
+_UNSEEN = "lower error between the targets that training has seen"
 _PAPER, _COURSE = "paper", "course project"
-_SLOWER, _RATIO = "L1 (lr 0.001)", "robustness-ratio"
+_SLOWER = "L1 (lr 0.001)"
 
 #: Every comparison of the verdict page, in its order.
 CLAIMS: tuple[Claim, ...] = (
@@ -132,16 +148,17 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(_ORDER, _PAPER, "agedb", "synthetic", "standard", "RnC(L1)", "L1", "agreement", "agedb-rank-agreement"),
     *(
-        Claim(_LESS, _PAPER, "data_efficiency", "esol", "random", method, _SLOWER, "data", "efficiency-ratio")
-        for method in ("RnC, closed form", "RnC(L1)+freeze", "RnC(L1)")
+        Claim(_LESS, _PAPER, "data_efficiency", "esol", "random", method, baseline, "data", "efficiency-ratio")
+        for method, baseline in (("RnC, closed form", "L1, closed form"), ("RnC(L1)", _SLOWER))
     ),
     *(
-        Claim(_ROBUST, _PAPER, "robustness", "esol", "random", method, _SLOWER, "corruption", f"{_RATIO}-molecules")
+        Claim(text, _PAPER, "robustness", "esol", "random", method, _SLOWER, effect, f"robustness-{table}-molecules")
+        for text, effect, table in _CORRUPTED
         for method in ("RnC(L1)+freeze", "RnC(L1)")
     ),
-    Claim(
-        _ROBUST, _PAPER, "robustness", "synthetic", "standard", "RnC(L1)", "L1", "corruption",
-        f"{_RATIO}-faces",
+    *(
+        Claim(text, _PAPER, "robustness", "synthetic", "standard", "RnC(L1)", "L1", effect, f"robustness-{table}-faces")
+        for text, effect, table in _CORRUPTED
     ),
     *(
         Claim(
@@ -153,8 +170,33 @@ CLAIMS: tuple[Claim, ...] = (
 )  # fmt: skip
 
 
+def planned(claim: Claim, profile: str) -> dict[str, str]:
+    """Keys of the runs that a claim is judged on, with their methods.
+
+    Parameters
+    ----------
+    claim : Claim
+    profile : str
+
+    Returns
+    -------
+    dict of str to str
+    """
+    options = {"split": claim.split} if claim.experiment in ("esol", "agedb") else {}
+    return {
+        key(config): config.method
+        for config in GRIDS[claim.experiment](dataset=claim.dataset, profile=profile, **options)
+        if config.method in (claim.method, claim.baseline)
+        and config.holes == claim.holes
+        and config.wrong_targets is None
+    }
+
+
 def judge(
-    root: str | os.PathLike | None = None, profile: str = "paper", claims: tuple[Claim, ...] = CLAIMS
+    root: str | os.PathLike | None = None,
+    profile: str = "paper",
+    claims: Sequence[Claim] = CLAIMS,
+    plan: Callable[[Claim, str], dict[str, str]] = planned,
 ) -> pd.DataFrame:
     """The verdict on each claim.
 
@@ -163,44 +205,42 @@ def judge(
     root : path, optional
         Folder of all records; by default `rnclib.results.results_dir`.
     profile : str
-    claims : tuple of Claim
+    claims : sequence of Claim
+    plan : callable
+        Gives the runs that a claim is judged on, see `planned`; other records have no part in it.
 
     Returns
     -------
     DataFrame
         One row per claim with its fields and ``value``, ``low``, ``high``, ``p``, ``p_holm``, ``n`` (splits or seeds),
-        ``shown`` (effect with its interval, as text) and ``verdict``: ``'holds'``, ``'does not hold'``,
-        ``'undecided'`` or ``'not measured'``.
+        ``runs`` (records there are, and planned, as text), ``shown`` (effect with its interval, as text) and
+        ``verdict``: ``'holds'``, ``'does not hold'``, ``'undecided'`` or, where runs are missing, ``'not measured'``.
     """
     root = results.results_dir() if root is None else root
     rows = []
     for claim in claims:
-        records = results.load(
-            root, profile=profile, experiment=claim.experiment, dataset=claim.dataset, split=claim.split
-        )
-        records = [
-            record
-            for record in records
-            if record["method"] in (claim.method, claim.baseline)
-            and record["config"].get("holes") == claim.holes
-            and "wrong_targets" not in record["config"]
-        ]
+        wanted = plan(claim, profile)
+        records = results.load(root, profile=profile, experiment=claim.experiment, dataset=claim.dataset)
+        records = [record for record in records if record["key"] in wanted]
         row: dict[str, Any] = {**claim.__dict__, "value": np.nan, "low": np.nan, "high": np.nan, "p": np.nan, "n": 0}
-        if {record["method"] for record in records} == {claim.method, claim.baseline}:
-            found = EFFECTS[claim.effect].measure(records, claim)
-            row |= {name: found[name] for name in ("low", "high", "p", "n")}
-            row |= {"value": found[EFFECTS[claim.effect].column], "unit": records[0]["data"]["unit"]}
+        row["runs"] = f"{len(records)} of {len(wanted)}"
+        if wanted and len(records) == len(wanted):
+            effect = EFFECTS[claim.effect]
+            found = effect.measure(records, claim)
+            row |= {name: found[name] for name in ("low", "high", "p", "n") if found}
+            row |= {"value": found.get(effect.column, np.nan), "unit": records[0]["data"]["unit"]}
         rows.append(row)
     table = pd.DataFrame(rows)
     table["n"] = table["n"].astype(int)
-    table["p_holm"] = results.holm(table["p"])
+    table["p_holm"] = results.holm(table["p"], family=len(table))
     table["shown"] = [_shown(row) for row in rows]
     table["verdict"] = [_verdict(row) for row in table.to_dict("records")]
     return table
 
 
 def _verdict(row: dict[str, Any]) -> str:
-    if not row["n"]:
+    have, _, want = row["runs"].partition(" of ")
+    if have != want or want == "0":
         return "not measured"
     effect = EFFECTS[row["effect"]]
     ends = [effect.better * (row[end] - effect.neutral) for end in ("low", "high")]
@@ -212,9 +252,11 @@ def _verdict(row: dict[str, Any]) -> str:
 
 
 def _shown(row: dict[str, Any]) -> str:
-    if not row["n"]:
+    if np.isnan(row["value"]):
         return "–"
     form = EFFECTS[row["effect"]].form
     number = form[form.index("{") : form.index("}") + 1]
-    value = form.format(row["value"], unit=row["unit"])
-    return f"{value} [{number.format(row['low'])}, {number.format(row['high'])}]".replace("-", "−")
+    text = form.format(row["value"], unit=row["unit"])
+    if not np.isnan(row["low"]):
+        text += f" [{number.format(row['low'])}, {number.format(row['high'])}]"
+    return text.replace("-", "−")

@@ -75,6 +75,8 @@ class Config:
         Training of the regressor; None for a baseline, and for a linear one in closed form on a pretrained encoder.
     freeze : bool
         Train the linear head only.
+    refit : {True}, optional
+        After training, fit the linear head anew in closed form.
     target : {'raw'}, optional
         Unit in which the network learns to predict: that of the data set, or by default standard deviations of the
         training part, from its mean.
@@ -116,6 +118,7 @@ class Config:
     n_samples: int | None = None
     exclude: tuple[str, ...] | None = None
     fraction: float | None = None
+    refit: bool | None = None
     projection: int | None = None
     holes: str | None = None
     wrong_targets: float | None = None
@@ -133,6 +136,7 @@ class Config:
             "target": (None, "raw"),
             "holes": (None, *data.SEEN),
             "corruptions": (None, True),
+            "refit": (None, True),
             "precision": (None, "bf16-mixed"),
         }
         for name, values in allowed.items():
@@ -158,6 +162,10 @@ class Config:
             raise ValueError(f"fit: got {self.fit!r} with model={self.model!r}; allowed: a Stage for a network only")
         if closed_form and not self.freeze:
             raise ValueError("freeze: got False with pretrain but without fit; allowed: True, for a closed form")
+        if self.refit and self.fit is None:
+            raise ValueError("refit: got True without fit; allowed: with a network that is trained to the target")
+        if self.freeze and self.fit is not None and self.fit.regulariser is not None:
+            raise ValueError(f"fit: got a regulariser ({self.fit.regulariser!r}) with freeze; allowed: without")
         if self.projection is not None and (self.pretrain is None or self.projection < 1):
             raise ValueError(f"projection: got {self.projection!r}; allowed: a positive size, with pretrain, or None")
         if self.pretrain is not None and (self.model in BASELINES or self.pretrain.loss not in ENCODER_LOSSES):
@@ -486,9 +494,11 @@ def _network(
         state = {"encoder": encoder.state_dict(), "head": head.state_dict(), "stages": outcome.stages}
         _write_weights(weights, state, fabric)
     features = predict(encoder, inputs, everything)
+    if config.refit:
+        _fit_in_closed_form(head, features[split.train], features[split.val], target, split)
     outcome.prediction = predict(head, features, everything).reshape(-1).double().cpu().numpy() * std + mean
     outcome.features = features.double().cpu().numpy()
-    if config.fit is None:
+    if config.fit is None and config.projection is None:  # the loss saw the head's features, which are gone
         outcome.gap = {part: _gap(config, features[index], target[index]) for part, index in vars(split).items()}
     if config.corruptions:
 
@@ -536,7 +546,7 @@ def _errors_on_corrupted(
 
 
 # fields of a configuration that its trained weights do not depend on
-_NOT_TRAINING = ("experiment", "profile", "method", "corruptions")
+_NOT_TRAINING = ("experiment", "profile", "method", "refit", "corruptions")
 
 
 def _train_network(
@@ -883,7 +893,7 @@ def run_grid(
         bundles: dict[Any, list[Config]] = {}
         for config in missing:
             encoder = config.pretrain or config.method
-            condition = (config.fraction, config.holes, config.wrong_targets)
+            condition = (config.fraction, config.holes, config.wrong_targets, config.projection)
             bundles.setdefault((config.split, config.seed, condition, encoder), []).append(config)
         epochs = sum(map(_epochs, missing))
         # a second process takes as long to start as some dozens of epochs take

@@ -34,7 +34,7 @@ _BLUE, _ORANGE, _GREEN, _RED, _PURPLE, _BROWN, _PINK, _GREY, _OLIVE, _CYAN = sns
 #: One colour for each method, the same in every figure.
 METHOD_COLOURS = {
     "L1": _GREY, "L1 (lr 0.001)": "black", "L2": _BROWN, "L2 (lr 0.0001)": _BROWN, "Huber": "#555555",
-    "RnC(L1)+freeze": _CYAN, "RnC(L1)": _BLUE, "RnC, closed form": _ORANGE,
+    "RnC(L1)+freeze": _CYAN, "RnC(L1)": _BLUE, "RnC, closed form": _ORANGE, "L1, closed form": _BROWN,
     "RnC(L2)+freeze": _PINK, "RnC(L2)": _PURPLE,
     "RnC(Huber)+freeze": _OLIVE, "RnC(Huber)": _ORANGE,
     "training mean": "#bbbbbb", "Delaney's equation": _RED, "extra trees": _GREEN,

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import math
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,10 +28,12 @@ __all__ = [
     "END_TO_END",
     "ESOL_METHODS",
     "ESOL_PUBLISHED",
+    "GRIDS",
     "PROTOCOL_VALUES",
     "ablations_grid",
     "agedb_grid",
     "efficiency_grid",
+    "efficiency_steps",
     "esol_grid",
     "of_protocol",
     "robustness_grid",
@@ -328,8 +331,8 @@ _FRACTIONS: dict[str, tuple[tuple[float, ...], int]] = {
 
 #: Shares of wrong targets in training.
 WRONG_TARGETS = (0.2, 0.4)
-# Splits or seeds that are published with holes or wrong targets in training: none yet.
-_DISTURBED_SPLITS: dict[str, int] = {}
+# Splits that are published with holes or wrong targets in training: none yet.
+_DISTURBED_SPLITS = 0
 
 
 def _compared(dataset: str, profile: str, n_seeds: int | None, data_dir: str | None) -> list[Config]:
@@ -349,8 +352,8 @@ def efficiency_grid(
 ) -> list[Config]:
     """Configurations of the chapter on data efficiency: each method on nested parts of the training samples.
 
-    Epochs are those of the full training part; with fewer samples they take fewer steps, for all methods alike. On
-    molecules the frozen encoder gets a regressor in closed form too (``'RnC, closed form'``), which takes no steps.
+    Epochs are those of the full training part, so that fewer samples make fewer steps. On molecules the encoders get
+    regressors in closed form too, which take no steps: ``'RnC, closed form'`` and ``'L1, closed form'``.
 
     Parameters
     ----------
@@ -362,9 +365,14 @@ def efficiency_grid(
         Folder of AgeDB's photographs.
     """
     grid = _compared(dataset, profile, n_seeds, data_dir)
-    grid += [
-        replace(config, method="RnC, closed form", fit=None) for config in grid if config.method == "RnC(L1)+freeze"
-    ]
+    if dataset in ("esol", "standin"):
+        grid += [
+            replace(config, method="L1, closed form", refit=True)
+            if config.pretrain is None
+            else replace(config, method="RnC, closed form", fit=None)
+            for config in grid
+            if config.freeze or config.pretrain is None
+        ]
     return [
         replace(config, experiment="data_efficiency", fraction=None if fraction == 1 else fraction)
         for config in grid
@@ -372,13 +380,45 @@ def efficiency_grid(
     ]
 
 
+def efficiency_steps(configs: Sequence[Config], n_train: Mapping[float, int]) -> pd.DataFrame:
+    """Optimiser steps that each stage of each method takes, by share of the training part.
+
+    Parameters
+    ----------
+    configs : sequence of Config
+        From `efficiency_grid`.
+    n_train : mapping of float to int
+        Training samples of each fraction, 1 for all.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``Method``, ``Stage``, and one for each share.
+    """
+    rows: dict[tuple[str, str], dict[str, int]] = {}
+    for config in configs:
+        for name, stage in (
+            ("encoder", config.pretrain),
+            ("regressor" if config.pretrain else "end to end", config.fit),
+        ):
+            if stage is not None:
+                fraction = config.fraction or 1.0
+                n = n_train[fraction]
+                batches = n / min(stage.batch_size, n)
+                steps = stage.epochs * (math.floor(batches) if stage.drop_last else math.ceil(batches))
+                rows.setdefault((config.method, name), {})[f"{fraction:.0%}"] = steps
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.index = pd.MultiIndex.from_tuples(rows, names=["Method", "Stage"])
+    return table.reset_index()
+
+
 def robustness_grid(
     *, dataset: str, profile: str, n_seeds: int | None = None, data_dir: str | None = None
 ) -> list[Config]:
     """Configurations of the chapter on robustness.
 
-    Each method is tested on corrupted inputs; and, but for fine-tuning, trained with holes in the range of the target,
-    and with wrong targets. At the profile ``'paper'`` the latter two are there if `n_seeds` is given.
+    Each method is tested on corrupted inputs; and on molecules, but for fine-tuning, trained with holes in the range of
+    the target, and with wrong targets. At the profile ``'paper'`` the latter two are there if `n_seeds` is given.
 
     Parameters
     ----------
@@ -386,14 +426,14 @@ def robustness_grid(
         As in `efficiency_grid`.
     """
     grid = [replace(config, experiment="robustness") for config in _compared(dataset, profile, n_seeds, data_dir)]
-    conditions: list[dict[str, Any]] = [{"holes": kind} for kind in SEEN]
-    conditions += [{"wrong_targets": share} for share in WRONG_TARGETS]
+    disturbances: list[dict[str, Any]] = [{"holes": kind} for kind in SEEN]
+    disturbances += [{"wrong_targets": share} for share in WRONG_TARGETS]
     return [replace(config, corruptions=True) for config in grid] + [
-        replace(config, **condition)
-        for condition in conditions[:: 1 if profile == "paper" else 3]
+        replace(config, **disturbance)
+        for disturbance in disturbances[:: 1 if profile == "paper" else 3]
         for config in grid
-        if config.freeze or config.pretrain is None
-        if n_seeds or profile != "paper" or config.seed < _DISTURBED_SPLITS.get(dataset, 0)
+        if dataset in ("esol", "standin") and (config.freeze or config.pretrain is None)
+        if n_seeds or profile != "paper" or config.seed < _DISTURBED_SPLITS
     ]
 
 
@@ -457,6 +497,7 @@ def ablations_grid(*, dataset: str, profile: str, n_seeds: int | None = None) ->
     return grid
 
 
+#: The grid of each experiment.
 GRIDS: dict[str, Callable[..., list[Config]]] = {
     "esol": esol_grid, "agedb": agedb_grid, "data_efficiency": efficiency_grid, "robustness": robustness_grid,
     "ablations": ablations_grid,

@@ -29,6 +29,7 @@ __all__ = [
     "compare",
     "corrupted",
     "corruption_errors",
+    "corruption_growth",
     "corruption_ratio",
     "curves",
     "data_ratio",
@@ -278,7 +279,7 @@ def corrupted(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 def seen_and_unseen(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Test errors of runs with holes in the range of their training targets: inside the ranges seen, and outside.
+    """Test errors of runs with holes in the range of their training targets, by where the test target lies.
 
     Parameters
     ----------
@@ -288,8 +289,8 @@ def seen_and_unseen(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        As from `frame`, two rows per run: column ``targets`` is ``'seen'`` or ``'unseen'``, ``test_mae_raw`` is that of
-        these test samples, and ``n_targets`` their number.
+        As from `frame`, up to three rows per run: column ``targets`` is ``'seen'``, ``'between'`` the ranges seen, or
+        ``'beyond'`` them all; ``test_mae_raw`` is that of these test samples, and ``n_targets`` their number.
     """
     holed = [record for record in records if "seen" in record["data"]]
     if not holed:
@@ -298,8 +299,12 @@ def seen_and_unseen(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     for record, row in zip(holed, frame(holed).to_dict("records"), strict=True):
         target, prediction = (np.array(record["test"][name], float) for name in ("target", "prediction"))
         inside = np.any([(target >= low) & (target <= high) for low, high in record["data"]["seen"]], axis=0)
-        for name, part in (("seen", inside), ("unseen", ~inside)):
-            off = np.abs(prediction - target)[part] if len(prediction) and part.any() else np.array([math.nan])
+        ends = np.array(record["data"]["seen"])
+        beyond = (target < ends.min()) | (target > ends.max())
+        for name, part in (("seen", inside), ("between", ~inside & ~beyond), ("beyond", beyond)):
+            if not part.any():
+                continue
+            off = np.abs(prediction - target)[part] if len(prediction) else np.array([math.nan])
             rows.append(row | {"targets": name, "test_mae_raw": float(off.mean()), "n_targets": int(part.sum())})
     return pd.DataFrame(rows)
 
@@ -326,8 +331,8 @@ def corruption_ratio(
     """
     errors = corruption_errors(corrupted(records), baseline)
     families = errors.assign(kind=errors["kind"].map(by or {})).dropna(subset=["kind"])
-    groups = ["method", "seed", "kind"]
-    errors = pd.concat([errors, families.groupby(groups, sort=False, as_index=False)["ratio"].mean()])
+    means = families.groupby(["method", "seed", "kind"], sort=False)["ratio"].agg(_geometric_mean).reset_index()
+    errors = pd.concat([errors, means])
     runs = frame(records)
     _one_kind_of_split(runs)
     rows = {
@@ -344,7 +349,8 @@ def corruption_errors(errors: pd.DataFrame, baseline: str) -> pd.DataFrame:
     """Each run's error on corrupted inputs relative to the baseline's of the same seed, by kind.
 
     The corruption error of a kind is the run's error summed over severities, divided by the baseline's
-    (Hendrycks and Dietterich 2019); their mean over kinds is the mean corruption error.
+    (Hendrycks and Dietterich 2019). Their mean over kinds is a geometric one here: the plain mean of ratios can put
+    each of two methods above the other.
 
     Parameters
     ----------
@@ -356,13 +362,58 @@ def corruption_errors(errors: pd.DataFrame, baseline: str) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns ``method``, ``seed``, ``kind`` and ``ratio``; kind ``'mean'`` is the mean over kinds.
+        Columns ``method``, ``seed``, ``kind`` and ``ratio``; kind ``'mean'`` is the mean over kinds. A kind with a
+        prediction that is not finite has no ratio, nor has a mean over it.
     """
-    sums = errors[errors["severity"] > 0].groupby(["method", "seed", "kind"], sort=False)["mae"].sum(min_count=1)
+    groups = ["method", "seed", "kind"]
+    corrupt = errors[errors["severity"] > 0].groupby(groups, sort=False)["mae"]
+    sums = corrupt.sum().where(corrupt.count() == corrupt.size())  # with a severity that failed there is no sum
     of_baseline = sums.xs(baseline, level="method").reindex(sums.index.droplevel("method")).to_numpy()
     ratio = (sums / of_baseline).rename("ratio")
-    mean = ratio.groupby(["method", "seed"], sort=False).mean().reset_index().assign(kind="mean")
+    mean = ratio.groupby(["method", "seed"], sort=False).agg(_geometric_mean).reset_index().assign(kind="mean")
     return pd.concat([ratio.reset_index(), mean], ignore_index=True)
+
+
+def _geometric_mean(ratios: pd.Series) -> float:
+    """The same whichever of the two methods is divided by; missing if one is."""
+    return math.exp(np.log(ratios).mean(skipna=False))
+
+
+def corruption_growth(records: Sequence[dict[str, Any]], baseline: str) -> pd.DataFrame:
+    """How much more a method's error grows under corruption than the baseline's.
+
+    A run's growth is its error on corrupted inputs, averaged over kinds and severities, divided by its error on clean
+    ones.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        From `load`, of one data set and profile, and one kind of split.
+    baseline : str
+        A method.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by method, the baseline first: ``clean``, ``corrupted`` and ``growth`` (means over runs; the growth is a
+        geometric one), and the geometric mean of the growth divided by the baseline's of the same seed with its 95%
+        interval, ``ratio``, ``low``, ``high``, ``p``, ``n`` as in `data_ratio`.
+    """
+    errors, runs = corrupted(records), frame(records)
+    _one_kind_of_split(runs)
+    by_run = errors.groupby([errors["severity"] > 0, "method", "seed"], sort=False)["mae"].agg(
+        lambda mae: mae.mean(skipna=False)
+    )
+    table = by_run.unstack(0).rename(columns={False: "clean", True: "corrupted"})
+    log_growth = np.log(table["corrupted"] / table["clean"])
+    rows = {}
+    methods = [m for m in dict.fromkeys(errors["method"]) if m != baseline]
+    for method in [baseline, *methods]:
+        row = table.loc[method].mean().to_dict() | {"growth": math.exp(log_growth[method].mean())}
+        if method != baseline and len(shared := (log_growth[method] - log_growth[baseline]).dropna()):
+            row |= _as_ratio(_paired(shared.to_numpy(), _ratio(runs)))
+        rows[method] = row
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["clean", "corrupted", "growth", *_RATIO])
 
 
 def curves(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -683,7 +734,8 @@ def data_ratio(runs: pd.DataFrame, metric: str, baseline: str, method: str) -> p
     On each split, log error is taken to fall along parallel lines in log training size, of slope −β (fitted to both
     methods). A difference of log errors at one size is then a shift along that size: the ratio is
     exp((log error of `method` − log error of `baseline`) / β). Below 1, `method` needs less data. Splits on which more
-    data did not help (β ≤ 0) are left out.
+    data did not help (β ≤ 0), or that lack a fraction, are left out. Where the lines are not parallel, the ratio
+    differs from fraction to fraction, and that of all is a summary only.
 
     Parameters
     ----------
@@ -712,7 +764,7 @@ def data_ratio(runs: pd.DataFrame, metric: str, baseline: str, method: str) -> p
     shifts = []
     for _, one in both.groupby("seed"):
         errors = np.log(one.pivot(index="n_train", columns="method", values=metric).dropna())
-        if len(errors) < 2 or errors.shape[1] < 2:
+        if len(errors) < runs["fraction"].nunique() or errors.shape[1] < 2:
             continue
         size = np.log(errors.index.to_numpy())
         size = size - size.mean()
@@ -743,13 +795,15 @@ def _as_ratio(paired: dict[str, float]) -> dict[str, float]:
     }  # fmt: skip
 
 
-def holm(p: pd.Series) -> pd.Series:
+def holm(p: pd.Series, family: int | None = None) -> pd.Series:
     """P values corrected for being several, by Holm's (1979) step-down method.
 
     Parameters
     ----------
     p : Series
-        Missing values stay missing and do not count.
+        Missing values stay missing.
+    family : int, optional
+        How many comparisons there are, if some are still to come; by default as many as are not missing.
 
     Examples
     --------
@@ -760,7 +814,8 @@ def holm(p: pd.Series) -> pd.Series:
     known = np.flatnonzero(~np.isnan(values))
     order = known[np.argsort(values[known], kind="stable")]
     corrected = np.full(len(values), math.nan)
-    corrected[order] = np.minimum(np.maximum.accumulate(values[order] * np.arange(len(order), 0, -1)), 1.0)
+    factors = (len(order) if family is None else family) - np.arange(len(order))
+    corrected[order] = np.minimum(np.maximum.accumulate(values[order] * factors), 1.0)
     return pd.Series(corrected, index=p.index)
 
 

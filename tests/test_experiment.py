@@ -29,6 +29,7 @@ from rnclib.protocols import (
     ablations_grid,
     agedb_grid,
     efficiency_grid,
+    efficiency_steps,
     esol_grid,
     of_protocol,
     robustness_grid,
@@ -449,6 +450,38 @@ def test_a_projection_head_is_trained_with_the_encoder_and_left_out(monkeypatch)
         replace(config, projection=0)
     with pytest.raises(ValueError, match=r"freeze: got False with pretrain but without fit"):
         replace(config, freeze=False)
+
+
+def test_a_refitted_head_sits_on_the_same_encoder(monkeypatch):
+    (config,) = configs("L1")
+    plain, _ = run(config)
+    monkeypatch.setattr(experiment, "train", lambda *_, **__: pytest.fail("it trained"))
+    refitted, _ = run(replace(config, refit=True))
+    assert refitted["stages"] == plain["stages"] and refitted["test"]["prediction"] != plain["test"]["prediction"]
+    order = [record["metrics"]["test"]["standardised"]["rank_agreement"] for record in (plain, refitted)]
+    assert order[0] == order[1]
+    with pytest.raises(ValueError, match=r"refit: got True without fit"):
+        replace(configs("training mean")[0], refit=True)
+
+
+def test_refresh_trains_encoders_with_and_without_a_projection_head_again(monkeypatch, tmp_path):
+    (config,) = configs("RnC(L1)+freeze")
+    pair = [replace(config, fit=None), replace(config, fit=None, projection=7, method="with head")]
+    run_grid(pair, results_dir=tmp_path, progress=False)
+    trained, inner = [], experiment.train
+    monkeypatch.setattr(experiment, "train", lambda model, *rest, **kw: trained.append(1) or inner(model, *rest, **kw))
+    run_grid(pair, results_dir=tmp_path, progress=False, refresh=True)
+    assert len(trained) == 2
+
+
+def test_steps_are_counted_as_training_takes_them():
+    grid = efficiency_grid(dataset="esol", profile="paper", n_seeds=1)
+    sizes = {0.05: 45, 0.1: 90, 0.2: 180, 0.4: 361, 0.7: 631, 1.0: 902}
+    steps = efficiency_steps(grid, sizes).set_index(["Method", "Stage"])
+    assert steps.loc["RnC(L1)", "encoder"].tolist() == [800 * k for k in (1, 1, 1, 1, 2, 3)]
+    assert steps.loc["L1 (lr 0.001)", "end to end"].tolist() == [800 * k for k in (1, 1, 2, 3, 5, 8)]
+    assert steps.loc["RnC(L1)+freeze", "regressor"].tolist() == [300 * k for k in (1, 1, 2, 3, 5, 8)]
+    assert ("RnC, closed form", "regressor") not in steps.index
 
 
 def test_unit_features_change_the_contrastive_stage_only():

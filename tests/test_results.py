@@ -688,6 +688,7 @@ def test_missing_p_values_do_not_count_in_holm():
     assert math.isnan(results.holm(pd.Series([0.01, math.nan])).iloc[1])
     repeated = results.holm(pd.Series([0.04, 0.01], index=["RnC(L1)", "RnC(L1)"]))
     assert repeated.tolist() == [0.04, 0.02]
+    assert results.holm(pd.Series([0.04, math.nan, 0.01]), family=3).tolist()[::2] == [0.08, 0.03]
 
 
 def test_errors_inside_and_outside_of_the_ranges_seen_are_told_apart():
@@ -695,8 +696,12 @@ def test_errors_inside_and_outside_of_the_ranges_seen_are_told_apart():
     one["test"] = {"index": [0, 1, 2, 3], "target": [1.0, 2.0, 3.0, 9.0], "prediction": [1.5, 2.0, 5.0, 9.5]}
     one["data"] = one["data"] | {"seen": [[1.0, 2.0], [8.0, 9.0]]}
     table = results.seen_and_unseen([one, record("L1", 1)]).set_index("targets")
-    assert table["test_mae_raw"].to_dict() == pytest.approx({"seen": 1 / 3, "unseen": 2.0})
-    assert table["n_targets"].to_dict() == {"seen": 3, "unseen": 1}
+    assert table["test_mae_raw"].to_dict() == pytest.approx({"seen": 1 / 3, "between": 2.0})
+    assert table["n_targets"].to_dict() == {"seen": 3, "between": 1}
+    one["test"]["target"][0] = 0.5
+    table = results.seen_and_unseen([one]).set_index("targets")
+    assert table["n_targets"].to_dict() == {"seen": 2, "between": 1, "beyond": 1}
+    assert table["test_mae_raw"]["beyond"] == pytest.approx(1.0)
     assert results.seen_and_unseen([record("L1", 1)]).empty
 
 
@@ -716,9 +721,21 @@ def test_corruption_errors_are_relative_to_the_baseline_of_the_same_seed():
     clean = errors[(errors["severity"] == 0) & (errors["method"] == "RnC(L1)")]
     assert clean["mae"].tolist() == [0.4] * 4  # twice, for each kind: in raw units
     ratio = results.corruption_errors(errors, "L1").set_index(["method", "seed", "kind"])["ratio"]
-    assert ratio["RnC(L1)", 0, "fog"] == 2.0 and ratio["RnC(L1)", 0, "snow"] == 0.5  # what is missing does not count
-    assert ratio["RnC(L1)", 1, "mean"] == pytest.approx((0.5 + 1.5) / 2)
+    assert ratio["RnC(L1)", 0, "fog"] == 2.0
+    assert math.isnan(ratio["RnC(L1)", 0, "snow"]) and math.isnan(ratio["RnC(L1)", 0, "mean"])  # it failed there
+    assert ratio["RnC(L1)", 1, "mean"] == pytest.approx(math.sqrt(0.5 * 1.5))
     assert (ratio["L1"] == 1).all()
+    # whichever is the baseline: one is above the other by as much as that is below it
+    turned = results.corruption_errors(errors, "RnC(L1)").set_index(["method", "seed", "kind"])["ratio"]
+    assert turned["L1", 1, "mean"] == pytest.approx(1 / ratio["RnC(L1)", 1, "mean"])
+    table = results.corruption_ratio(records[:-1], "L1", {"fog": "weather", "snow": "weather"}).xs("RnC(L1)")
+    assert table.loc["fog", "ratio"] == pytest.approx(1.0) and table.loc["fog", "n"] == 2
+    assert table.loc["mean", "n"] == 1 and table.loc["weather", "ratio"] == pytest.approx(math.sqrt(0.5 * 1.5))
+    growth = results.corruption_growth(records[:-1], "L1")
+    assert growth.index.tolist() == ["L1", "RnC(L1)"]
+    # clean 0.2 and 0.4; corrupted 2 and 20, and 20 where nothing failed
+    assert growth.loc["L1", "growth"] == pytest.approx(math.sqrt((2 / 0.2) * (20 / 0.2)))
+    assert growth.loc["RnC(L1)", "ratio"] == pytest.approx((20 / 0.4) / (20 / 0.2)) and growth.loc["RnC(L1)", "n"] == 1
 
 
 def test_stuck_runs_are_networks_whose_validation_error_stays_high():

@@ -237,7 +237,8 @@ def corrupt_graphs(graphs: Graphs, kind: str, severity: int, seed: int) -> Graph
         hit = torch.from_numpy(rng.random(n_atoms) < rate)
         start = graphs.node_start.numpy()
         first, length = np.repeat(start[:-1], np.diff(start)), np.repeat(np.diff(start), np.diff(start))
-        other = torch.from_numpy(first + (rng.random(n_atoms) * length).astype(int))
+        steps = 1 + (rng.random(n_atoms) * (length - 1)).astype(int)  # to any other, going round
+        other = torch.from_numpy(first + (np.arange(n_atoms) - first + steps) % length)
         return replace(graphs, x=torch.where(hit[:, None], graphs.x[other], graphs.x))
     # both directions of a bond share a random number: that of its two ends, lower first
     molecule = torch.repeat_interleave(graphs.edge_start.diff())
