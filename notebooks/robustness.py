@@ -301,3 +301,26 @@ Table(
     columns={"share": "Wrong targets", **columns},
     format=formats,
 ) if noisy else unmeasured
+
+# %% [markdown]
+# ## Where the runs were made
+
+# %% tags=["hide-input"]
+Table(
+    pd.concat(
+        [
+            results.machines(grid.records).assign(data=titles[dataset])
+            for dataset, grid in grids.items()
+        ]
+    ),
+    f"Processors and versions behind this page, and hours of the training that it rests on. Profile {profile}.",
+    name="robustness-machines",
+    columns={
+        "data": "Data",
+        "cpu": "Processor",
+        "torch": "torch",
+        "runs": "Runs",
+        "hours": "Hours of training",
+    },
+    format={"hours": ".1f"},
+) if grids else nothing
