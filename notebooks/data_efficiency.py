@@ -253,10 +253,9 @@ Table(
 #
 # - **That Rank-N-Contrast needs less data is not borne out.** With the published regressors it needs more for the same error ({numref}`efficiency-ratio`), and the more so the
 #   less data there is; with all of the data, the difference is undecided.
-# - **Most of that is the regressor, not the encoder.** With a regressor in closed form on either encoder, the two are level at all shares up to 40%, and end-to-end training
-#   has the lower error at 70% ({numref}`efficiency-differences`). The ordered features of few molecules are as good as those of end-to-end training; a few hundred steps of a linear regressor do not
+# - **Most of that is the regressor, not the encoder.** With a regressor in closed form on either encoder no difference between the two is decided at any share
+#   ({numref}`efficiency-differences`). The ordered features of few molecules are about as good as those of end-to-end training; a few hundred steps of a linear regressor do not
 #   get that out of them ({numref}`efficiency-steps`).
-# - **Fine-tuning helps the encoder least of all where data are few.**
 #
 # The limits: one data set of molecules, which have no random views, so that a batch orders each molecule once; epochs and not steps are held fixed; and nothing was tuned
 # for the smaller shares, for any method.
