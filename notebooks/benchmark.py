@@ -34,7 +34,6 @@ check_parameters(
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt
 import pandas as pd
-from IPython.display import display
 
 from rnclib import benchmark, plots, throughput
 from rnclib.report import Figure, Notice, Table
@@ -256,34 +255,33 @@ def place(training):
     return f"{processor}, torch {machine['torch']}, profile {profile}"
 
 
-for number, training in enumerate(trainings, start=1):
-    rates = throughput.rates(training)
-    rates["setting"] = [
-        f"{settings[row.model]}, {row.size} pixels, batch {row.batch}"
-        for row in rates.itertuples()
-    ]
-    suffix = f"-{number}" if number > 1 else ""
-    display(
-        Figure(
-            plots.rates(rates[rates["pipeline"] != "frozen features"]),
-            f"Contrastive training on drawn faces, from files to updated weights: images per second, and as multiples of the plain pipeline. {place(training)}.",
-            name=f"benchmark-training{suffix}",
-            alt="Bars of images per second for each pipeline, one panel for each network.",
-        ),
-        Table(
-            rates,
-            f"Images (of two views each) per second: median over {len(training['rates'][0]['images_per_second'])} turns, and as a multiple of the plain pipeline. "
-            f"{place(training)}.",
-            name=f"benchmark-training-table{suffix}",
-            columns={
-                "setting": "Network",
-                "pipeline": "Pipeline",
-                "images_per_second": "Images per second",
-                "times": "Multiple",
-            },
-            format={"images_per_second": ".4g", "times": ".2f"},
-        ),
-    )
+rates = pd.concat([throughput.rates(t).assign(where=place(t)) for t in trainings])
+rates["setting"] = [
+    f"{settings[row.model]}, {row.size} pixels, batch {row.batch}"
+    + (f"\n{row.where}" if len(trainings) > 1 else "")
+    for row in rates.itertuples()
+]
+where = "; ".join(dict.fromkeys(rates["where"]))
+Figure(
+    plots.rates(rates[rates["pipeline"] != "frozen features"]),
+    f"Contrastive training on drawn faces, from files to updated weights: images per second, and as multiples of the plain pipeline. {where}.",
+    name="benchmark-training",
+    alt="Bars of images per second for each pipeline, one panel for each network and machine.",
+)
+
+# %% tags=["hide-input"]
+Table(
+    rates,
+    f"Images (of two views each) per second: median over {len(trainings[0]['rates'][0]['images_per_second'])} turns, and as a multiple of the plain pipeline. {where}.",
+    name="benchmark-training-table",
+    columns={
+        "setting": "Network",
+        "pipeline": "Pipeline",
+        "images_per_second": "Images per second",
+        "times": "Multiple",
+    },
+    format={"images_per_second": ".4g", "times": ".2f"},
+)
 
 # %% [markdown]
 # The smaller the network, the more the pipeline around it decides. Autocast to bfloat16 pays where the processor multiplies in it, as this one does; compiling adds little

@@ -94,72 +94,82 @@ unmeasured = Notice(
 )
 
 
-def part(dataset, kinds, name):
-    """Figure and tables of one data set."""
-    records = [r for r in grids[dataset].records if r["config"].get("corruptions")]
-    errors = results.corrupted(records)
-    baseline, unit = END_TO_END[dataset], records[0]["data"]["unit"]
-    source = f"{titles[dataset]}, profile {profile}, {errors['seed'].nunique()} {'seeds' if faced(dataset) else 'splits'}"
-    display(
-        Figure(
-            plots.errors_by_severity(errors, list(kinds), label=f"test MAE, {unit}"),
-            f"Test error against the severity of each corruption: mean over runs, and from the lowest to the highest as a band. {source}.",
-            name=f"robustness-errors-{name}",
-            alt="Small panels of error against severity, one for each kind of corruption, one line for each method.",
-        )
-    )
-    ratios = results.corruption_ratio(
-        records, baseline, IMAGE_CORRUPTIONS if faced(dataset) else None
-    ).reset_index()
-    shown = ["mean", *dict.fromkeys(IMAGE_CORRUPTIONS.values()), *kinds]
-    ratios["order"] = [shown.index(kind) for kind in ratios["kind"]]
-    families = set(IMAGE_CORRUPTIONS.values()) if faced(dataset) else set()
-    ratios["kind"] = [
-        "all kinds" if k == "mean" else f"all {k}" if k in families else k
-        for k in ratios["kind"]
-    ]
-    display(
-        Table(
-            ratios.sort_values(["method", "order"], kind="stable"),
-            f"Error on corrupted inputs, summed over severities, relative to that of {baseline} on the same split and corruption; for several kinds, the geometric mean of these "
-            f"ratios: geometric mean over runs with its 95% interval. Below 1: lower error. {source}.",
-            name=f"robustness-ratio-{name}",
-            columns={
-                "method": "Method",
-                "kind": "Corruption",
-                "ratio": "Ratio",
-                "low": "Low",
-                "high": "High",
-                "n": "Runs",
-            },
-            format={"ratio": ".2f", "low": ".2f", "high": ".2f"},
-        )
-    )
-    display(
-        Table(
-            results.corruption_growth(records, baseline)
-            .rename_axis("method")
-            .reset_index(),
-            f"Test MAE in {unit} on clean inputs and on corrupted ones (mean over kinds and severities; means over runs); growth, the second over the first; and growth "
-            f"relative to that of {baseline} on the same split: geometric means over runs, the latter with its 95% interval. {source}.",
-            name=f"robustness-growth-{name}",
-            columns={
-                "method": "Method",
-                "clean": "Clean",
-                "corrupted": "Corrupted",
-                "growth": "Growth",
-                "ratio": "Relative growth",
-                "low": "Low",
-                "high": "High",
-            },
-            format=dict.fromkeys(["clean", "corrupted"], ".3f")
-            | dict.fromkeys(["growth", "ratio", "low", "high"], ".2f"),
-        )
-    )
-
-
 def faced(dataset):
     return dataset in ("synthetic", "agedb")
+
+
+def corrupted(faces):
+    """Records of molecules or faces on corrupted inputs, what they are compared with, their unit and source."""
+    for dataset, grid in grids.items():
+        if faced(dataset) == faces:
+            records = [r for r in grid.records if r["config"].get("corruptions")]
+            runs = (
+                f"{len({r['seed'] for r in records})} {'seeds' if faces else 'splits'}"
+            )
+            source = f"{titles[dataset]}, profile {profile}, {runs}"
+            return records, END_TO_END[dataset], records[0]["data"]["unit"], source
+    return None
+
+
+def errors_figure(records, baseline, unit, source, name):
+    errors = results.corrupted(records)
+    kinds = list(dict.fromkeys(errors["kind"]))
+    return Figure(
+        plots.errors_by_severity(errors, kinds, label=f"test MAE, {unit}"),
+        f"Test error against the severity of each corruption: mean over runs, and from the lowest to the highest as a band. {source}.",
+        name=f"robustness-errors-{name}",
+        alt="Small panels of error against severity, one for each kind of corruption, one line for each method.",
+    )
+
+
+def ratio_table(records, baseline, unit, source, name):
+    families = IMAGE_CORRUPTIONS if name == "faces" else {}
+    ratios = results.corruption_ratio(records, baseline, families).reset_index()
+    order = ["mean", *dict.fromkeys(families.values())]
+    ratios["order"] = [
+        order.index(k) if k in order else len(order) for k in ratios["kind"]
+    ]
+    ratios["kind"] = [
+        "all kinds" if k == "mean" else f"all {k}" if k in order else k
+        for k in ratios["kind"]
+    ]
+    return Table(
+        ratios.sort_values(["method", "order"], kind="stable"),
+        f"Error on corrupted inputs, summed over severities, relative to that of {baseline} on the same split and corruption; for several kinds, the geometric mean of these "
+        f"ratios: geometric mean over runs with its 95% interval. Below 1: lower error. {source}.",
+        name=f"robustness-ratio-{name}",
+        columns={
+            "method": "Method",
+            "kind": "Corruption",
+            "ratio": "Ratio",
+            "low": "Low",
+            "high": "High",
+            "n": "Runs",
+        },
+        format={"ratio": ".2f", "low": ".2f", "high": ".2f"},
+    )
+
+
+def growth_table(records, baseline, unit, source, name):
+    return Table(
+        results.corruption_growth(records, baseline)
+        .rename_axis("method")
+        .reset_index(),
+        f"Test MAE in {unit} on clean inputs and on corrupted ones (mean over kinds and severities; means over runs); growth, the second over the first; and growth "
+        f"relative to that of {baseline} on the same split: geometric means over runs, the latter with its 95% interval. {source}.",
+        name=f"robustness-growth-{name}",
+        columns={
+            "method": "Method",
+            "clean": "Clean",
+            "corrupted": "Corrupted",
+            "growth": "Growth",
+            "ratio": "Relative growth",
+            "low": "Low",
+            "high": "High",
+        },
+        format=dict.fromkeys(["clean", "corrupted"], ".3f")
+        | dict.fromkeys(["growth", "ratio", "low", "high"], ".2f"),
+    )
 
 
 for dataset in grids:
@@ -182,8 +192,14 @@ Table(
 )
 
 # %% tags=["hide-input"]
-chosen = [dataset for dataset in grids if not faced(dataset)]
-part(chosen[0], MOLECULE_CORRUPTIONS, "molecules") if chosen else nothing
+of_molecules = corrupted(faces=False)
+errors_figure(*of_molecules, "molecules") if of_molecules else nothing
+
+# %% tags=["hide-input"]
+ratio_table(*of_molecules, "molecules") if of_molecules else nothing
+
+# %% tags=["hide-input"]
+growth_table(*of_molecules, "molecules") if of_molecules else nothing
 
 # %% [markdown]
 # ## Corrupted faces
@@ -212,8 +228,14 @@ Figure(
 )
 
 # %% tags=["hide-input"]
-chosen = [dataset for dataset in grids if faced(dataset)]
-part(chosen[0], IMAGE_CORRUPTIONS, "faces") if chosen else nothing
+of_faces = corrupted(faces=True)
+errors_figure(*of_faces, "faces") if of_faces else nothing
+
+# %% tags=["hide-input"]
+ratio_table(*of_faces, "faces") if of_faces else nothing
+
+# %% tags=["hide-input"]
+growth_table(*of_faces, "faces") if of_faces else nothing
 
 # %% [markdown]
 # ## Targets that training has not seen
