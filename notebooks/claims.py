@@ -29,6 +29,8 @@ check_parameters(
 )
 
 # %% tags=["hide-input"]
+from IPython.display import display
+
 from rnclib.claims import CLAIMS, judge
 from rnclib.report import Notice, Table
 
@@ -53,31 +55,49 @@ print(
 # - Runs that diverged have no error and no part in a comparison. The column “Pairs” has the number of splits or seeds that were left.
 #
 # ## The verdicts
+#
+# What “the paper” claims, it claims of photographs; nothing here is measured on photographs.
 
 # %% tags=["hide-input"]
 data = {"esol": "ESOL", "synthetic": "drawn faces (synthetic)", "agedb": "AgeDB"}
 judged["data"] = [
-    f"{data[row.dataset]}, {row.split} split" for row in judged.itertuples()
+    f"{data[row.dataset]}, {row.split}"
+    + (f", {row.holes}" if isinstance(row.holes, str) else "")
+    for row in judged.itertuples()
 ]
 judged["pair"] = [f"{row.method} against {row.baseline}" for row in judged.itertuples()]
-Table(
-    judged,
-    "Claims and verdicts: the effect with its 95% interval, the p value corrected for all comparisons of this table, the number of splits or seeds. Errors: negative differences "
-    "and ratios below 1 speak for the claim; rank agreement: positive ones. “Paper” claims were made on photographs; none of them is measured on photographs here. "
-    f"Profile {profile}.",
-    name="claims-verdicts",
-    columns={
-        "text": "Claim",
-        "source": "Made by",
-        "data": "Measured on",
-        "pair": "Methods",
-        "shown": "Effect",
-        "p_holm": "p, corrected",
-        "n": "Pairs",
-        "verdict": "Verdict",
-    },
-    format={"p_holm": lambda p: "<0.001" if p < 0.001 else f"{p:.3f}"},
-)
+judged["table"] = [
+    "–" if row.verdict == "not measured" else f"{{numref}}`{row.link}`"
+    for row in judged.itertuples()
+]
+better = {
+    "difference": "negative speaks for the claim",
+    "agreement": "positive speaks for the claim",
+    "data": "below 1 speaks for the claim",
+    "corruption": "below 1 speaks for the claim",
+    "growth": "below 1 speaks for the claim",
+    "unseen": "negative speaks for the claim",
+}
+for number, (claim, rows) in enumerate(judged.groupby("text", sort=False), start=1):
+    makers = " and ".join(f"the {source}" for source in dict.fromkeys(rows["source"]))
+    display(
+        Table(
+            rows,
+            f"Claim {number}, made by {makers}: {claim}. Effect with its 95% interval ({better[rows['effect'].iloc[0]]}), p value corrected for all {len(judged)} comparisons of "
+            f"this page, number of splits or seeds, and the table that shows it. Profile {profile}.",
+            name=f"claims-{number}",
+            columns={
+                "data": "Measured on",
+                "pair": "Methods",
+                "shown": "Effect",
+                "p_holm": "p",
+                "n": "Pairs",
+                "verdict": "Verdict",
+                "table": "Shown in",
+            },
+            format={"p_holm": lambda p: "<0.001" if p < 0.001 else f"{p:.3f}"},
+        )
+    )
 
 # %% tags=["hide-input"]
 missing = judged[judged["verdict"] == "not measured"]

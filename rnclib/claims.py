@@ -162,7 +162,7 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     *(
         Claim(
-            f"{_UNSEEN} ({holes})", _PAPER, "robustness", "esol", "random", "RnC(L1)+freeze", _SLOWER, "unseen",
+            _UNSEEN, _PAPER, "robustness", "esol", "random", "RnC(L1)+freeze", _SLOWER, "unseen",
             "robustness-holes", holes,
         )
         for holes in SEEN
