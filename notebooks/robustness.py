@@ -355,7 +355,7 @@ Table(
 # - **That the errors of Rank-N-Contrast grow less under corruption is not borne out; they grow more**, on molecules ({numref}`robustness-growth-molecules`) as on drawn
 #   faces ({numref}`robustness-growth-faces`). For the fine-tuned encoder on molecules this is no longer decided once the number of comparisons is corrected for ({doc}`claims`).
 # - **On molecules it has the higher error under corruption**, by far when atoms are masked or bonds dropped; when features are wrong or atoms swapped, the methods are level ({numref}`robustness-ratio-molecules`).
-# - **On drawn faces the kinds divide** ({numref}`robustness-ratio-faces`). Under blur, brightness, contrast and compression it keeps the lower error that it has on clean pictures; under noise, snow and
+# - **On drawn faces the kinds divide** ({numref}`robustness-ratio-faces`). Under brightness, contrast, compression and most blur it keeps the lower error that it has on clean pictures; under noise, snow and
 #   frost it loses more than that, and is worse. Over all kinds the two are level.
 #
 # Noise, masked atoms and missing bonds have something in common: neither method has seen anything like them in training, while the random views of the faces change brightness, contrast and scale. An encoder that orders its
