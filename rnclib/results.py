@@ -531,7 +531,8 @@ def interval(values: ArrayLike, test_train_ratio: float, confidence: float = 0.9
 def _ratio(runs: pd.DataFrame) -> float:
     if runs["split"].isin(FIXED_SPLITS).all():  # the seed chooses weights and order only
         return 0.0
-    return float((runs["n_test"] / runs["n_pool"]).mean())
+    n_train = runs["n_pool"] if "n_pool" in runs else runs["n_train"]
+    return float((runs["n_test"] / n_train).mean())
 
 
 def summarise(runs: pd.DataFrame, metric: str, by: str | list[str] = "method") -> pd.DataFrame:

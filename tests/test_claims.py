@@ -145,7 +145,8 @@ def test_the_published_claims_name_what_is_there():
     for claim in CLAIMS:
         closed = {"RnC, closed form", "L1, closed form"}
         assert {claim.method, claim.baseline} <= {*AGEDB_METHODS, *ESOL_METHODS} | closed
-        assert set(planned(claim, "quick").values()) == {claim.method, claim.baseline}
+        methods = set(planned(claim, "quick").values())
+        assert methods == {claim.method, claim.baseline} or (claim.holes and not methods)  # quick has one kind of hole
         assert claim.experiment in GRIDS and claim.split in DATASETS[claim.dataset][0]
         measured = judge(ROOT / "book" / "results", claims=(claim,))["verdict"].iloc[0] != "not measured"
         assert claim.effect in EFFECTS and (f":name: {claim.link}\\n" in pages or not measured), claim.link
