@@ -279,6 +279,63 @@ def test_representations_of_nothing_is_an_empty_figure():
     assert not any(ax.collections for ax in drawn(plots.representations({}, label="solubility")).axes)
 
 
+# --- data efficiency, corruption, speed -----------------------------------------------------------------
+
+
+def test_errors_by_size_draws_the_mean_at_each_size_on_logarithmic_axes():
+    runs = pd.DataFrame(
+        [
+            {
+                "method": method,
+                "split": "random",
+                "seed": seed,
+                "n_train": n,
+                "n_test": 10,
+                "n_pool": 80,
+                "mae": mae + seed,
+            }
+            for method, mae in (("L1", 1.0), ("RnC(L1)", 2.0))
+            for seed in (0, 1)
+            for n in (20, 80)
+        ]
+    )
+    ax = plots.errors_by_size(runs, "mae", label="MAE", samples="molecules")
+    drawn(ax.figure)
+    assert (ax.get_xscale(), ax.get_yscale(), ax.get_xlabel()) == ("log", "log", "training molecules")
+    lines = {line.get_label(): line.get_xydata().tolist() for line in ax.lines}
+    assert lines == {"L1": [[20, 1.5], [80, 1.5]], "RnC(L1)": [[20, 2.5], [80, 2.5]]}
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["20", "80"]
+    low, high = ax.get_ylim()
+    assert low < 1.0 and high > 3.0  # every run, whatever its interval
+
+
+def test_errors_by_severity_has_a_panel_for_each_kind():
+    rows = [
+        {"method": method, "seed": seed, "kind": kind, "severity": severity, "mae": scale * severity + seed}
+        for method, scale in (("L1", 1.0), ("RnC(L1)", 3.0))
+        for seed in (0, 2)
+        for kind in ("fog", "snow")
+        for severity in range(6)
+    ]
+    figure = drawn(plots.errors_by_severity(pd.DataFrame(rows), ["snow", "fog"], label="MAE"))
+    panels = [ax for ax in figure.axes if ax.get_visible()]
+    assert [ax.get_title() for ax in panels] == ["snow", "fog"]
+    for ax in panels:
+        lines = {line.get_label(): line.get_ydata().tolist() for line in ax.lines}
+        assert lines == {"L1": [1.0 + s for s in range(6)], "RnC(L1)": [1.0 + 3 * s for s in range(6)]}
+
+
+def test_rates_are_bars_with_their_multiples():
+    rates = pd.DataFrame(
+        {"setting": ["a", "a", "b", "b"], "pipeline": ["plain", "rnclib"] * 2,
+         "images_per_second": [10.0, 35.0, 2.0, 3.0], "times": [1.0, 3.5, 1.0, 1.5]}
+    )  # fmt: skip
+    figure = drawn(plots.rates(rates))
+    assert [ax.get_title() for ax in figure.axes] == ["a", "b"]
+    assert [bar.get_width() for bar in figure.axes[0].patches] == [10.0, 35.0]
+    assert [text.get_text() for text in figure.axes[1].texts] == ["1.0×", "1.5×"]
+
+
 # --- the house's style ----------------------------------------------------------------------------------
 
 
