@@ -43,7 +43,7 @@ import pandas as pd
 from rnclib import plots, results
 from rnclib.experiment import resolve_dataset, run_grid
 from rnclib.protocols import PROTOCOL_VALUES, ablations_grid
-from rnclib.report import Figure, Notice, Table, data_notice
+from rnclib.report import Figure, Notice, Table, data_notice, p_value
 
 plots.use_style()
 dataset = resolve_dataset(dataset, profile, results_dir)
@@ -111,7 +111,7 @@ Table(
         "mean": "+.3f",
         "low": "+.3f",
         "high": "+.3f",
-        "corrected": lambda p: "<0.001" if p < 0.001 else f"{p:.3f}",
+        "corrected": p_value,
     },
 )
 

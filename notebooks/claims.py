@@ -31,8 +31,8 @@ check_parameters(
 # %% tags=["hide-input"]
 from IPython.display import display
 
-from rnclib.claims import CLAIMS, judge
-from rnclib.report import Notice, Table
+from rnclib.claims import CLAIMS, EFFECTS, judge
+from rnclib.report import Notice, Table, p_value
 
 judged = judge(results_dir, profile)
 counts = judged["verdict"].value_counts()
@@ -70,20 +70,12 @@ judged["table"] = [
     "–" if row.verdict == "not measured" else f"{{numref}}`{row.link}`"
     for row in judged.itertuples()
 ]
-better = {
-    "difference": "negative speaks for the claim",
-    "agreement": "positive speaks for the claim",
-    "data": "below 1 speaks for the claim",
-    "corruption": "below 1 speaks for the claim",
-    "growth": "below 1 speaks for the claim",
-    "unseen": "negative speaks for the claim",
-}
 for number, (claim, rows) in enumerate(judged.groupby("text", sort=False), start=1):
     makers = " and ".join(f"the {source}" for source in dict.fromkeys(rows["source"]))
     display(
         Table(
             rows,
-            f"Claim {number}, made by {makers}: {claim}. Effect with its 95% interval ({better[rows['effect'].iloc[0]]}), p value corrected for all {len(judged)} comparisons of "
+            f"Claim {number}, made by {makers}: {claim}. Effect with its 95% interval ({EFFECTS[rows['effect'].iloc[0]].favourable} speaks for the claim), p value corrected for all {len(judged)} comparisons of "
             f"this page, number of splits or seeds, and the table that shows it. Profile {profile}.",
             name=f"claims-{number}",
             columns={
@@ -95,7 +87,7 @@ for number, (claim, rows) in enumerate(judged.groupby("text", sort=False), start
                 "verdict": "Verdict",
                 "table": "Shown in",
             },
-            format={"p_holm": lambda p: "<0.001" if p < 0.001 else f"{p:.3f}"},
+            format={"p_holm": p_value},
         )
     )
 

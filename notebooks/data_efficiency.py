@@ -47,7 +47,7 @@ import pandas as pd
 from rnclib import plots, results
 from rnclib.experiment import resolve_dataset, run_grid
 from rnclib.protocols import END_TO_END, efficiency_grid, efficiency_steps
-from rnclib.report import Figure, Notice, Table, data_notice, glue
+from rnclib.report import Figure, Notice, Table, data_notice, p_value
 
 plots.use_style()
 dataset = resolve_dataset(dataset, profile, results_dir)
@@ -152,16 +152,12 @@ comparison = pd.concat(
     [
         results.compare(part, "test_mae_raw", other, [method])
         .reset_index()
-        .assign(Share=f"{fraction:.0%}", baseline=other)
+        .assign(Share=f"{fraction:.0%}")
         for method, other in pairs.items()
         for fraction, part in runs.groupby("fraction")
     ]
 )
 comparison["corrected"] = results.holm(comparison["p"]).to_numpy()
-
-
-def p_value(p):
-    return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 Table(
@@ -200,7 +196,7 @@ ratios = pd.concat(
     [
         results.data_ratio(runs, "test_mae_raw", other, method)
         .reset_index()
-        .assign(method=method, baseline=other)
+        .assign(method=method)
         for method, other in pairs.items()
     ]
 )
@@ -254,14 +250,3 @@ Table(
 #
 # The limits: one data set of molecules, which have no random views, so that a batch orders each molecule once; epochs and not steps are held fixed; and nothing was tuned
 # for the smaller shares, for any method.
-
-# %% tags=["remove-input"]
-# what the book's first page quotes
-glue(n_splits=int(runs["seed"].nunique()))
-for row in ratios[ratios["Share"] == "all shares"].dropna(subset=["low"]).itertuples():
-    name = (
-        "".join(c if c.isalnum() else "_" for c in row.method.lower())
-        .strip("_")
-        .replace("__", "_")
-    )
-    glue(**{f"ratio_{name}": f"{row.ratio:.2f} [{row.low:.2f}, {row.high:.2f}]"})

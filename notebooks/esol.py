@@ -50,7 +50,7 @@ check_parameters(
 from rnclib import plots, results
 from rnclib.experiment import resolve_dataset, run_grid
 from rnclib.protocols import ESOL_PUBLISHED, esol_grid
-from rnclib.report import Figure, Notice, Table, data_notice, glue
+from rnclib.report import Figure, Notice, Table, data_notice, glue, p_value
 
 plots.use_style()
 dataset = resolve_dataset(dataset, profile, results_dir)
@@ -227,7 +227,7 @@ def differences(comparison, baseline, name, where):
             "mean": "+.3f",
             "low": "+.3f",
             "high": "+.3f",
-            "p": lambda p: "<0.001" if p < 0.001 else f"{p:.3f}",
+            "p": p_value,
             "better": ".0%",
         },
     )

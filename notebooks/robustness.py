@@ -61,7 +61,7 @@ from rnclib.data.corruptions import (
 from rnclib.data.synthetic import Person, Scene, draw_face
 from rnclib.experiment import resolve_dataset, run_grid
 from rnclib.protocols import END_TO_END, robustness_grid
-from rnclib.report import Figure, Notice, Table, data_notice
+from rnclib.report import Figure, Notice, Table, data_notice, p_value
 
 plots.use_style()
 datasets = [resolve_dataset(molecules, profile, results_dir), faces]
@@ -290,9 +290,7 @@ formats = {
     "mean": "+.3f",
     "low": "+.3f",
     "high": "+.3f",
-    "corrected": lambda p: (
-        "–" if np.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
-    ),
+    "corrected": p_value,
 }
 Table(
     against(tests, ["holes", "targets"], "test_mae_raw"),

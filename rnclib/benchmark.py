@@ -28,7 +28,7 @@ from torch import Tensor
 from rnclib import results
 from rnclib.loss import rnc_loss
 
-__all__ = ["CANDIDATES", "exponents", "load", "measure", "medians", "ratios"]
+__all__ = ["CANDIDATES", "exponents", "load", "measure", "medians", "ratios", "say"]
 
 TEMPERATURE = 2.0
 
@@ -136,11 +136,12 @@ def make_batch(M: int, d: int, labels: str, seed: int = 0) -> tuple[Tensor, Tens
     return v, torch.randn(M, generator=generator)
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Progress, on the error stream."""
     print(text, file=sys.stderr, flush=True)
 
 
-def measure(profile: str = "quick", *, memory: bool = True, report: Callable[[str], None] = _say) -> dict[str, Any]:
+def measure(profile: str = "quick", *, memory: bool = True, report: Callable[[str], None] = say) -> dict[str, Any]:
     """Measure on this machine and return the record.
 
     Parameters

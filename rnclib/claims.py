@@ -21,7 +21,7 @@ from rnclib.data import SEEN
 from rnclib.experiment import key
 from rnclib.protocols import GRIDS
 
-__all__ = ["CLAIMS", "Claim", "judge", "planned"]
+__all__ = ["CLAIMS", "EFFECTS", "Claim", "judge", "planned"]
 
 LEVEL = 0.05
 
@@ -107,7 +107,13 @@ class _Effect:
     column: str
     form: str
 
+    @property
+    def favourable(self) -> str:
+        """Where an effect speaks for the claim."""
+        return f"{'above' if self.better > 0 else 'below'} {self.neutral:g}"
 
+
+#: How each kind of effect is measured, and what it says.
 EFFECTS = {
     "difference": _Effect(_difference, 0.0, -1, "mean", "test MAE {:+.3f} {unit}"),
     "agreement": _Effect(_agreement, 0.0, +1, "mean", "rank agreement {:+.3f}"),
@@ -213,18 +219,23 @@ def judge(
     -------
     DataFrame
         One row per claim with its fields and ``value``, ``low``, ``high``, ``p``, ``p_holm``, ``n`` (splits or seeds),
-        ``runs`` (records there are, and planned, as text), ``shown`` (effect with its interval, as text) and
-        ``verdict``: ``'holds'``, ``'does not hold'``, ``'undecided'`` or, where runs are missing, ``'not measured'``.
+        ``runs`` (records there are, and planned, as text), ``complete`` (whether all are there), ``shown`` (effect with
+        its interval, as text) and ``verdict``: ``'holds'``, ``'does not hold'``, ``'undecided'`` or, where runs are
+        missing, ``'not measured'``.
     """
     root = results.results_dir() if root is None else root
     rows = []
+    stored = {
+        experiment: results.load(root, profile=profile, experiment=experiment)
+        for experiment in {claim.experiment for claim in claims}
+    }
     for claim in claims:
         wanted = plan(claim, profile)
-        records = results.load(root, profile=profile, experiment=claim.experiment, dataset=claim.dataset)
-        records = [record for record in records if record["key"] in wanted]
+        records = [record for record in stored[claim.experiment] if record["key"] in wanted]
         row: dict[str, Any] = {**claim.__dict__, "value": np.nan, "low": np.nan, "high": np.nan, "p": np.nan, "n": 0}
         row["runs"] = f"{len(records)} of {len(wanted)}"
-        if wanted and len(records) == len(wanted):
+        row["complete"] = 0 < len(records) == len(wanted)
+        if row["complete"]:
             effect = EFFECTS[claim.effect]
             found = effect.measure(records, claim)
             row |= {name: found[name] for name in ("low", "high", "p", "n") if found}
@@ -239,8 +250,7 @@ def judge(
 
 
 def _verdict(row: dict[str, Any]) -> str:
-    have, _, want = row["runs"].partition(" of ")
-    if have != want or want == "0":
+    if not row["complete"]:
         return "not measured"
     effect = EFFECTS[row["effect"]]
     ends = [effect.better * (row[end] - effect.neutral) for end in ("low", "high")]

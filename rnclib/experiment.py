@@ -33,7 +33,7 @@ from rnclib.data import Dataset, Split, agedb, corruptions, esol, molecules, syn
 from rnclib.data.augment import Views
 from rnclib.data.images import Images
 from rnclib.loss import rnc_loss, rnc_lower_bound
-from rnclib.training import ENCODER_LOSSES, History, Stage, predict, train
+from rnclib.training import ENCODER_LOSSES, History, Stage, predict, train, write_state
 
 __all__ = ["PROTOCOL", "Config", "described", "key", "resolve_dataset", "run", "run_grid", "work"]
 
@@ -656,10 +656,7 @@ def _read_weights(path: Path, fabric: Fabric) -> dict[str, Any] | None:
 
 def _write_weights(path: Path, state: dict[str, Any], fabric: Fabric) -> None:
     if fabric.is_global_zero:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(f".{os.getpid()}.tmp")
-        torch.save(state, unfinished)
-        os.replace(unfinished, path)
+        write_state(path, state)
 
 
 class _Float32Linear(nn.Linear):

@@ -40,6 +40,7 @@ __all__ = [
     "clean",
     "data_notice",
     "glue",
+    "p_value",
     "publish",
 ]
 
@@ -429,6 +430,17 @@ def glue(**values: Any) -> None:
             raw=True,
             metadata={"scrapbook": {"name": name, "mime_prefix": prefix}},
         )
+
+
+def p_value(p: float) -> str:
+    """A p value as a table shows it.
+
+    Examples
+    --------
+    >>> p_value(0.0321), p_value(0.00002)
+    ('0.032', '<0.001')
+    """
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _one_line(text: Any, what: str) -> str:

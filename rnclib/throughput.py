@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import copy
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 
 from rnclib import benchmark, results
 from rnclib.data import cache_dir
-from rnclib.data.augment import ASPECT, BRIGHTNESS, CONTRAST, FLIP, GREYSCALE, HUE, JITTER, SATURATION, Views
+from rnclib.data.augment import AREA, ASPECT, BRIGHTNESS, CONTRAST, FLIP, GREYSCALE, HUE, JITTER, SATURATION, Views
 from rnclib.data.images import Images, decode
 from rnclib.data.synthetic import make_faces
 from rnclib.encoders import ImageEncoder
@@ -61,16 +60,12 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 def measure(
     profile: str = "quick",
     *,
     device: str = "cpu",
     compiled: bool = False,
-    report: Callable[[str], None] = _say,
+    report: Callable[[str], None] = benchmark.say,
 ) -> dict[str, Any]:
     """Measure on this machine and return the record.
 
@@ -118,7 +113,6 @@ def _take_turns(
     size, batch = setting["size"], setting["batch"]
     paths, ages = _faces(n, size)
     images, _ = decode(paths, size, progress=False)
-    stage = AGEDB_PRESETS["paper"]["encoder"]["rnc"]
     fabrics = {
         False: Fabric(accelerator=device, devices=1, precision="32-true"),
         True: Fabric(accelerator=device, devices=1, precision="bf16-mixed"),
@@ -176,7 +170,7 @@ class _Files(torch.utils.data.Dataset):
         jitter = transforms.ColorJitter(BRIGHTNESS, CONTRAST, SATURATION, HUE)
         self.view = transforms.Compose(
             [
-                transforms.RandomResizedCrop(size, scale=(0.2, 1.0), ratio=ASPECT),
+                transforms.RandomResizedCrop(size, scale=AREA, ratio=ASPECT),
                 transforms.RandomHorizontalFlip(FLIP),
                 transforms.RandomApply([jitter], JITTER),
                 transforms.RandomGrayscale(GREYSCALE),

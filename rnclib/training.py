@@ -23,7 +23,7 @@ from torch import nn
 from rnclib.loss import RnCLoss
 from rnclib.other_losses import bin_edges, binned_supcon_loss, ordinal_entropy, ranksim
 
-__all__ = ["REGRESSION_LOSSES", "History", "Stage", "learning_rate", "predict", "train"]
+__all__ = ["REGRESSION_LOSSES", "History", "Stage", "learning_rate", "predict", "train", "write_state"]
 
 REGRESSION_LOSSES: dict[str, Callable[..., torch.Tensor]] = {
     "l1": nn.functional.l1_loss,
@@ -241,7 +241,7 @@ def train(
     )
     model, optimizer = fabric.setup(model, optimizer)
     labels = labels.to(fabric.device)
-    loss_of = _loss_function(stage, labels, distributed=world > 1)
+    loss_of, val_loss_of = _loss_function(stage, labels, distributed=world > 1), _loss_function(stage, labels)
     identity = {"stage": _given(stage), "seed": seed, "n": n}
     history, best = History(), None
     state = None
@@ -285,7 +285,7 @@ def train(
         history.train_loss.append(train_loss)
         if val_labels is not None:
             prediction = predict(model, val_inputs, np.arange(len(val_labels)))
-            val_loss = float(_loss_function(stage, labels)(prediction, val_labels.to(prediction.device)))
+            val_loss = float(val_loss_of(prediction, val_labels.to(prediction.device)))
             if best is None or val_loss < min(filter(math.isfinite, history.val_loss), default=math.inf):
                 history.best_epoch = epoch
                 best = {name: value.detach().clone() for name, value in model.state_dict().items()}
@@ -297,7 +297,7 @@ def train(
             on_epoch(1)
         if checkpoint is not None and time.monotonic() - saved >= checkpoint_seconds:
             if fabric.is_global_zero:
-                _write_checkpoint(
+                write_state(
                     Path(checkpoint),
                     {
                         "identity": identity,
@@ -370,7 +370,14 @@ def _given(stage: Stage) -> dict[str, Any]:
     return {name: value for name, value in asdict(stage).items() if value is not None}
 
 
-def _write_checkpoint(path: Path, state: dict) -> None:
+def write_state(path: Path, state: dict[str, Any]) -> None:
+    """Write weights or a checkpoint so that nobody ever sees a part of it.
+
+    Parameters
+    ----------
+    path : Path
+    state : dict
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(f".{os.getpid()}.tmp")
     torch.save(state, unfinished)
