@@ -367,7 +367,7 @@ Table(
 #
 # The limits are many. Drawings are not photographs: their age is a few lines, shapes and tones that a program moved. Network, pictures and schedules are small. The
 # learning rates are those published for photographs, for every method, and were tuned for none of them here. Rank-N-Contrast sees two views of each image and has a second
-# stage, so it trains for about twice as long as end-to-end training. And the intervals are over seeds on one split: they cover the chance of training,
+# stage, so it trains for two to three times as long as end-to-end training. And the intervals are over seeds on one split: they cover the chance of training,
 # not that of which faces are tested. On photographs this project has measured nothing.
 
 # %% tags=["remove-input"]
