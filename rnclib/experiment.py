@@ -42,7 +42,7 @@ PROTOCOL = 1
 
 BASELINES = ("training mean", "Delaney's equation", "extra trees")
 # what goes with what: the splits of each data set, and the models for it
-_MOLECULES = (("random", "scaffold"), ("gin", *BASELINES))
+_MOLECULES = (("random", "scaffold", "size"), ("gin", *BASELINES))
 _FACES = (("standard", "identity"), ("resnet18", "resnet50", "small", "training mean"))
 DATASETS = {"esol": _MOLECULES, "standin": _MOLECULES, "agedb": _FACES, "synthetic": _FACES}
 VERSIONS_OF = (
@@ -61,7 +61,7 @@ class Config:
     dataset : {'esol', 'standin', 'agedb', 'synthetic'}
         The second of each pair is the stand-in for the first.
     profile : {'paper', 'quick', 'smoke'}
-    split : {'random', 'scaffold'} for molecules, {'standard', 'identity'} for faces
+    split : {'random', 'scaffold', 'size'} for molecules, {'standard', 'identity'} for faces
     seed : int
         Chooses the split, the initial weights and the order of samples.
     method : str
@@ -95,6 +95,10 @@ class Config:
         Train and validate on ranges of the target only, see `rnclib.data.with_holes`.
     wrong_targets : float, optional
         Share of the training and validation targets that are wrong, see `rnclib.data.with_wrong_targets`.
+    spurious : {'tied', 'untied'}, optional
+        Tie a nuisance to the target in training and validation, and measure on test samples, where they are not tied,
+        what it does; ``'untied'`` measures without the tie. Of molecules see `rnclib.data.spurious_split`, of drawn
+        faces `rnclib.data.synthetic.make_faces`.
     corruptions : {True}, optional
         After training, predict the test part with its inputs corrupted too, see `rnclib.data.corruptions`.
     precision : {'bf16-mixed'}, optional
@@ -122,6 +126,7 @@ class Config:
     projection: int | None = None
     holes: str | None = None
     wrong_targets: float | None = None
+    spurious: str | None = None
     corruptions: bool | None = None
     precision: str | None = None
     data_dir: str | None = field(default=None, compare=False)
@@ -135,6 +140,7 @@ class Config:
             "model": models,
             "target": (None, "raw"),
             "holes": (None, *data.SEEN),
+            "spurious": (None,) if self.dataset == "agedb" else (None, "tied", "untied"),
             "corruptions": (None, True),
             "refit": (None, True),
             "precision": (None, "bf16-mixed"),
@@ -215,7 +221,12 @@ def key(config: Config) -> str:
 
 @functools.lru_cache(maxsize=4)
 def _dataset(
-    name: str, size: int | None, n_samples: int | None, exclude: tuple[str, ...] | None, data_dir: str | None
+    name: str,
+    size: int | None,
+    n_samples: int | None,
+    tied: bool,
+    exclude: tuple[str, ...] | None,
+    data_dir: str | None,
 ) -> Dataset:
     if name == "agedb":
         if data_dir is None:
@@ -224,12 +235,13 @@ def _dataset(
         return agedb.load_agedb(data_dir, size=size, exclude=exclude or ())
     if name == "synthetic":
         assert size is not None and n_samples is not None
-        return synthetic.load_faces(n_samples, size)
+        return synthetic.load_faces(n_samples, size, tied=tied)
     return esol.load(name)
 
 
 def _dataset_of(config: Config) -> Dataset:
-    return _dataset(config.dataset, config.size, config.n_samples, config.exclude, config.data_dir)
+    tied = config.dataset == "synthetic" and config.spurious == "tied"
+    return _dataset(config.dataset, config.size, config.n_samples, tied, config.exclude, config.data_dir)
 
 
 def _checksum(config: Config) -> str:
@@ -237,7 +249,7 @@ def _checksum(config: Config) -> str:
         return esol.SHA256
     if config.dataset == "synthetic":  # or without drawing them
         assert config.size is not None and config.n_samples is not None
-        return synthetic.recipe(config.n_samples, config.size)
+        return synthetic.recipe(config.n_samples, config.size, tied=config.spurious == "tied")
     return _dataset_of(config).checksum
 
 
@@ -300,8 +312,9 @@ def run(
     record : dict
         See `rnclib.results`.
     view : str or None
-        For the networks of seed 0 that are trained and tested on the data as they are: the two first principal
-        components of every sample's features, and the training sample whose features are nearest, as CSV.
+        For the networks of seed 0 that are trained and tested on the data as they are, or with a spurious target: the
+        two first principal components of every sample's features, and the training sample whose features are
+        nearest, as CSV; for the latter also what the nuisance suggests.
     """
     began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     dataset = _dataset_of(config)
@@ -316,6 +329,9 @@ def run(
     if config.wrong_targets is not None:
         wrong = data.with_wrong_targets(split, dataset.targets, config.wrong_targets, config.seed)
         dataset = replace(dataset, targets=wrong)
+    nuisance = None
+    if config.spurious is not None:
+        split, nuisance = _with_nuisance(config, dataset, split)
     mean, std = float(dataset.targets[split.train].mean()), float(dataset.targets[split.train].std())
     outcome = _Outcome()
     diverged = None
@@ -339,6 +355,8 @@ def run(
             )
             if outcome.features is not None and len(index) >= 3:
                 scaled["rank_agreement"] = metrics.rank_agreement(outcome.features[index], dataset.targets[index])
+                if nuisance is not None:
+                    scaled["nuisance_agreement"] = metrics.rank_agreement(outcome.features[index], nuisance[index])
             if outcome.gap:
                 scaled["rnc_gap"] = outcome.gap[part]
             errors[part] = {
@@ -378,15 +396,33 @@ def run(
             "prediction": []
             if outcome.prediction is None
             else [round(float(value), 4) for value in outcome.prediction[split.test]],
+            **({} if nuisance is None else {"nuisance": [round(float(value), 4) for value in nuisance[split.test]]}),
         },
     }
     if outcome.corrupted is not None:
         record["corrupted"] = outcome.corrupted
     view = None
     plain = all(getattr(config, name) is None for name in (*results.CONDITIONS, "corruptions"))
-    if outcome.features is not None and config.seed == 0 and plain:
-        view = _view(outcome.features, split, dataset.targets)
+    if outcome.features is not None and config.seed == 0 and (plain or config.spurious == "tied"):
+        view = _view(outcome.features, split, dataset.targets, nuisance)
     return record, view
+
+
+def _with_nuisance(config: Config, dataset: Dataset, split: Split) -> tuple[Split, np.ndarray]:
+    """The split that ties the nuisance to the target or not, and the target that the nuisance suggests where it does.
+
+    For a hue that is the age it stands for; for an attribute of molecules the mean target of the tied training samples
+    that have it, or have it not.
+    """
+    if dataset.nuisance is None:
+        raise ValueError(f"spurious: got {config.spurious!r} with dataset={config.dataset!r}, which has no nuisance")
+    if config.size is not None:  # faces are drawn with the tie or without
+        return split, dataset.nuisance
+    has = dataset.nuisance > 0
+    parts = {tied: data.spurious_split(split, dataset.targets, has, config.seed, tied=tied) for tied in (True, False)}
+    train = parts[True].train
+    means = [dataset.targets[train][has[train] == value].mean() for value in (False, True)]
+    return parts[config.spurious == "tied"], np.where(has, means[1], means[0])
 
 
 def _torchrun(variable: str, otherwise: int) -> int:
@@ -476,7 +512,7 @@ def _network(
     environment = [torch.__version__, str(fabric.device), torch.get_num_threads()]
     if fabric.world_size > 1:
         environment = [torch.__version__, fabric.device.type, fabric.world_size]
-    training = {name: value for name, value in described(config).items() if name not in _NOT_TRAINING}
+    training = _trained(config)
     weights = cache / "models" / f"{_digest([training, _checksum(config), PROTOCOL, *environment])}.pt"
     if refresh:
         weights.unlink(missing_ok=True)
@@ -549,6 +585,14 @@ def _errors_on_corrupted(
 _NOT_TRAINING = ("experiment", "profile", "method", "refit", "corruptions")
 
 
+def _trained(config: Config) -> dict[str, Any]:
+    """What the trained weights of a run depend on."""
+    fields = {name: value for name, value in described(config).items() if name not in _NOT_TRAINING}
+    if config.spurious == "untied" and config.size is not None:  # faces as they are
+        del fields["spurious"]
+    return fields
+
+
 def _train_network(
     config: Config,
     encoder: nn.Module,
@@ -565,7 +609,7 @@ def _train_network(
 ) -> None:
     """Train `encoder` and `head` in place, and note the stages in `outcome`."""
     if config.pretrain is not None:
-        fields = described(config)
+        fields = _trained(config)
         shared = {part: fields[part] for part in _ENCODER_DEPENDS_ON if part in fields}
         history, commit = _pretrained(
             _fitting(config.pretrain, split),
@@ -778,7 +822,7 @@ def _stage_record(name: str, history: History, commit: str | None, points: int =
     }
 
 
-def _view(features: np.ndarray, split: Split, targets: np.ndarray) -> str:
+def _view(features: np.ndarray, split: Split, targets: np.ndarray, nuisance: np.ndarray | None) -> str:
     """Of every sample two principal components, found on the training part, and its nearest training sample; as CSV."""
     from sklearn.decomposition import PCA
     from sklearn.neighbors import NearestNeighbors
@@ -790,13 +834,19 @@ def _view(features: np.ndarray, split: Split, targets: np.ndarray) -> str:
         components[:, 0] *= -1
     if components[np.abs(components[:, 1]).argmax(), 1] < 0:
         components[:, 1] *= -1
-    part = np.empty(len(targets), dtype=object)
+    part = np.full(len(targets), None, dtype=object)
     for name in data.PARTS:
         part[getattr(split, name)] = name
     two = split.train[NearestNeighbors(n_neighbors=2).fit(features[split.train]).kneighbors(features)[1]]
     nearest = np.where(two[:, 0] == np.arange(len(targets)), two[:, 1], two[:, 0])  # other than itself
-    rows = [f"{i},{part[i]},{targets[i]:.3f},{x:.3f},{y:.3f},{nearest[i]}" for i, (x, y) in enumerate(components)]
-    return "\n".join(["index,part,target,pc1,pc2,nearest", *rows]) + "\n"
+    columns = ["index", "part", "target", "pc1", "pc2", "nearest", *([] if nuisance is None else ["nuisance"])]
+    suggested = np.full(len(targets), "") if nuisance is None else np.char.mod(",%.3f", nuisance)
+    rows = [
+        f"{i},{part[i]},{targets[i]:.3f},{x:.3f},{y:.3f},{nearest[i]}{suggested[i]}"
+        for i, (x, y) in enumerate(components)
+        if part[i] is not None
+    ]
+    return "\n".join([",".join(columns), *rows]) + "\n"
 
 
 def _circumstances(device: str) -> dict[str, Any]:

@@ -30,6 +30,7 @@ __all__ = [
     "ESOL_PUBLISHED",
     "GRIDS",
     "PROTOCOL_VALUES",
+    "SHIFTS",
     "ablations_grid",
     "agedb_grid",
     "efficiency_grid",
@@ -331,8 +332,10 @@ _FRACTIONS: dict[str, tuple[tuple[float, ...], int]] = {
 
 #: Shares of wrong targets in training.
 WRONG_TARGETS = (0.2, 0.4)
-# Splits that are published with holes or wrong targets in training: none yet.
-_DISTURBED_SPLITS = 0
+#: Ways to divide molecules so that the test part is unlike training.
+SHIFTS = ("scaffold", "size")
+# Published: splits of molecules with training disturbed or the test part shifted, seeds of spuriously drawn faces.
+_DISTURBED_SPLITS, _SPURIOUS_SEEDS = 5, 0
 
 
 def _compared(dataset: str, profile: str, n_seeds: int | None, data_dir: str | None) -> list[Config]:
@@ -417,8 +420,9 @@ def robustness_grid(
 ) -> list[Config]:
     """Configurations of the chapter on robustness.
 
-    Each method is tested on corrupted inputs; and on molecules, but for fine-tuning, trained with holes in the range of
-    the target, and with wrong targets. At the profile ``'paper'`` the latter two are there if `n_seeds` is given.
+    Each method is tested on corrupted inputs, and trained with a spurious target (not on photographs). On molecules,
+    those but fine-tuning are also trained with holes in the range of the target and with wrong targets, and all are
+    tested on molecules unlike those of training. Without `n_seeds`, the profile ``'paper'`` has fewer splits of these.
 
     Parameters
     ----------
@@ -426,14 +430,27 @@ def robustness_grid(
         As in `efficiency_grid`.
     """
     grid = [replace(config, experiment="robustness") for config in _compared(dataset, profile, n_seeds, data_dir)]
-    disturbances: list[dict[str, Any]] = [{"holes": kind} for kind in SEEN]
-    disturbances += [{"wrong_targets": share} for share in WRONG_TARGETS]
-    return [replace(config, corruptions=True) for config in grid] + [
-        replace(config, **disturbance)
-        for disturbance in disturbances[:: 1 if profile == "paper" else 3]
+    molecules, paper = dataset in ("esol", "standin"), profile == "paper"
+    shortened = [
+        config
         for config in grid
-        if dataset in ("esol", "standin") and (config.freeze or config.pretrain is None)
-        if n_seeds or profile != "paper" or config.seed < _DISTURBED_SPLITS
+        if n_seeds or not paper or config.seed < (_DISTURBED_SPLITS if molecules else _SPURIOUS_SEEDS)
+    ]
+    disturbances: list[dict[str, Any]] = []
+    if molecules:
+        disturbances += [{"holes": kind} for kind in SEEN] + [{"wrong_targets": share} for share in WRONG_TARGETS]
+        disturbances = disturbances[:: 1 if paper else 3]
+    if dataset != "agedb":
+        disturbances += [{"spurious": tie} for tie in ("tied", "untied")]
+    return [
+        *(replace(config, corruptions=True) for config in grid),
+        *(
+            replace(config, **disturbance)
+            for disturbance in disturbances
+            for config in shortened
+            if not molecules or config.freeze or config.pretrain is None
+        ),
+        *(replace(config, split=shift) for shift in SHIFTS if molecules for config in shortened),
     ]
 
 

@@ -52,11 +52,11 @@ __all__ = [
 
 SCHEMA = 1
 PROFILES = ("smoke", "quick", "paper")
-# Splits that are the same for every seed: their runs are independent.
-FIXED_SPLITS = ("standard", "identity")
+# Splits whose test part is the same for every seed: their runs are independent.
+FIXED_SPLITS = ("standard", "identity", "size")
 IDENTITY = ("experiment", "dataset", "profile", "split", "method", "seed")
 # Fields of a configuration, beside those of its identity, that set runs of one method apart.
-CONDITIONS = ("fraction", "holes", "wrong_targets")
+CONDITIONS = ("fraction", "holes", "wrong_targets", "spurious")
 REQUIRED = (*IDENTITY, "schema", "key", "config", "data", "metrics", "test", "stages", "run")
 
 

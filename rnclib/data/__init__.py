@@ -18,6 +18,7 @@ __all__ = [
     "group_split",
     "public_file",
     "seen_ranges",
+    "spurious_split",
     "subsample",
     "with_holes",
     "with_wrong_targets",
@@ -52,6 +53,9 @@ class Dataset:
         Prediction that the source itself publishes, in `unit`.
     splits : mapping of str to callable
         Ways to divide the samples, by name; each takes a seed and returns a `Split`.
+    nuisance : ndarray, shape (n,), or None
+        An attribute of each sample that is no reason for its target: whether a molecule has nitrogen (0 or 1), or the
+        hue of a drawn face's background, as the age that it stands for where the two are tied.
     """
 
     name: str
@@ -64,6 +68,7 @@ class Dataset:
     smiles: tuple[str, ...] = ()
     published_prediction: np.ndarray | None = None
     splits: Mapping[str, Callable[[int], Split]] = field(default_factory=dict)
+    nuisance: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -253,6 +258,49 @@ def with_wrong_targets(split: Split, targets: np.ndarray, share: float, seed: in
         chosen = rng.permutation(part)[: round(share * len(part))]
         wrong[chosen] = targets[np.roll(chosen, 1)]
     return wrong
+
+
+#: Share of the samples against the tie that `spurious_split` leaves in training.
+AGAINST = 0.1
+
+
+def spurious_split(split: Split, targets: np.ndarray, attribute: np.ndarray, seed: int, *, tied: bool) -> Split:
+    """The same split with samples taken away, so that an attribute goes with the target in training, but not in test.
+
+    With the tie are the samples that have the attribute and a target of at least the training median, and those that
+    have neither. Training and validation keep all of these, and one in ten of the others. The test part keeps equally
+    many samples of each of the four combinations.
+
+    Parameters
+    ----------
+    split : Split
+    targets : ndarray, shape (n,)
+    attribute : ndarray of bool, shape (n,)
+    seed : int
+    tied : bool
+        If not, training and validation are random parts of the same sizes, for comparison; the test part is the same.
+
+    Raises
+    ------
+    ValueError
+        If the test part lacks one of the four combinations.
+    """
+    high, has = targets >= np.median(targets[split.train]), np.asarray(attribute, bool)
+    rng = np.random.default_rng([seed, len(targets)])
+
+    def kept(part: np.ndarray) -> np.ndarray:
+        order = rng.permutation(part)
+        against = order[high[order] != has[order]]
+        chosen = np.setdiff1d(part, against[round(AGAINST * len(against)) :])
+        return chosen if tied else np.sort(order[: len(chosen)])
+
+    train, val = kept(split.train), kept(split.val)
+    order = rng.permutation(split.test)
+    cells = [order[(high[order] == h) & (has[order] == a)] for h in (False, True) for a in (False, True)]
+    each = min(map(len, cells))
+    if not each:
+        raise ValueError("attribute: got one without every combination with low and high targets in the test part")
+    return Split(train=train, val=val, test=np.sort(np.concatenate([cell[:each] for cell in cells])))
 
 
 def cache_dir() -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from rnclib.data import Dataset, public_file
-from rnclib.data.molecules import canonical_smiles, graphs_from_smiles, split
+from rnclib.data.molecules import canonical_smiles, graphs_from_smiles, has_nitrogen, split
 
 __all__ = ["SHA256", "URLS", "delaney_equation", "load", "load_esol", "load_standin"]
 
@@ -21,6 +21,7 @@ URLS = (
     "https://raw.githubusercontent.com/deepchem/deepchem/master/datasets/delaney-processed.csv",
 )
 UNIT = "log mol/L"
+SPLITS = ("random", "scaffold", "size")
 FILE = "esol/raw/delaney-processed.csv"
 
 
@@ -89,7 +90,8 @@ def load_esol(*, urls: Sequence[str] = URLS, sha256: str = SHA256) -> Dataset:
         provenance="ESOL (Delaney 2004) as distributed by MoleculeNet/DeepChem under the MIT licence",
         synthetic=False,
         smiles=smiles,
-        splits={kind: partial(split, smiles, kind) for kind in ("random", "scaffold")},
+        splits={kind: partial(split, smiles, kind) for kind in SPLITS},
+        nuisance=has_nitrogen(smiles).astype(float),
         published_prediction=table["ESOL predicted log solubility in mols per litre"].to_numpy(float),
     )
 
@@ -188,7 +190,8 @@ def load_standin(n: int = 1128, seed: int = 0) -> Dataset:
         provenance="synthetic stand-in: generated molecules with targets from Delaney's equation, not measured",
         synthetic=True,
         smiles=chosen,
-        splits={kind: partial(split, chosen, kind) for kind in ("random", "scaffold")},
+        splits={kind: partial(split, chosen, kind) for kind in SPLITS},
+        nuisance=has_nitrogen(chosen).astype(float),
     )
 
 

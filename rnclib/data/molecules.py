@@ -18,7 +18,16 @@ with warnings.catch_warnings():  # torch-geometric 2.8 scripts helpers and asks 
     from torch_geometric.data import Data
     from torch_geometric.utils import from_smiles
 
-__all__ = ["Graphs", "canonical_smiles", "descriptors", "graphs_from_smiles", "murcko_scaffold", "split"]
+__all__ = [
+    "Graphs",
+    "canonical_smiles",
+    "descriptors",
+    "graphs_from_smiles",
+    "has_nitrogen",
+    "murcko_scaffold",
+    "n_heavy_atoms",
+    "split",
+]
 
 
 @dataclass(frozen=True)
@@ -144,15 +153,46 @@ def murcko_scaffold(smiles: Sequence[str]) -> list[str]:
     return [MurckoScaffold.MurckoScaffoldSmiles(mol=molecule) for molecule in _parse(smiles)]
 
 
+def n_heavy_atoms(smiles: Sequence[str]) -> np.ndarray:
+    """Number of atoms other than hydrogen of each molecule.
+
+    Parameters
+    ----------
+    smiles : sequence of str
+
+    Examples
+    --------
+    >>> n_heavy_atoms(["CCO", "c1ccccc1"]).tolist()
+    [3, 6]
+    """
+    return np.array([molecule.GetNumHeavyAtoms() for molecule in _parse(smiles)])
+
+
+def has_nitrogen(smiles: Sequence[str]) -> np.ndarray:
+    """Which molecules have a nitrogen atom.
+
+    Parameters
+    ----------
+    smiles : sequence of str
+
+    Examples
+    --------
+    >>> has_nitrogen(["CCN", "CCO"]).tolist()
+    [True, False]
+    """
+    return np.array([any(atom.GetAtomicNum() == 7 for atom in molecule.GetAtoms()) for molecule in _parse(smiles)])
+
+
 def split(smiles: Sequence[str], kind: str, seed: int) -> Split:
     """Split molecules 80:10:10; equal molecules always stay in one part.
 
     Parameters
     ----------
     smiles : sequence of str
-    kind : {'random', 'scaffold'}
+    kind : {'random', 'scaffold', 'size'}
         ``'random'`` draws molecules (by canonical SMILES). ``'scaffold'`` draws Bemis–Murcko scaffolds;
-        one with more molecules than half a validation or test part goes to training.
+        one with more molecules than half a validation or test part goes to training. ``'size'`` tests the largest
+        molecules, of more heavy atoms than any other: the same for every seed, which draws the validation part.
     seed : int
 
     Raises
@@ -164,7 +204,15 @@ def split(smiles: Sequence[str], kind: str, seed: int) -> Split:
         return group_split(_cached(canonical_smiles, tuple(smiles)), seed)
     if kind == "scaffold":
         return group_split(_cached(murcko_scaffold, tuple(smiles)), seed, largest=round(0.1 * len(smiles)) / 2)
-    raise ValueError(f"kind: got {kind!r}; allowed: 'random', 'scaffold'")
+    if kind == "size":
+        size = _cached(n_heavy_atoms, tuple(smiles))
+        # as many as a tenth of all, and of one size either all or none
+        largest = size > np.sort(size)[-1 - round(0.1 * len(size))]
+        others, test = np.flatnonzero(~largest), np.flatnonzero(largest)
+        names = np.array(_cached(canonical_smiles, tuple(smiles)))
+        drawn = group_split(names[others].tolist(), seed, fractions=(7 / 9, 1 / 9, 1 / 9))
+        return Split(train=others[np.sort(np.concatenate([drawn.train, drawn.test]))], val=others[drawn.val], test=test)
+    raise ValueError(f"kind: got {kind!r}; allowed: 'random', 'scaffold', 'size'")
 
 
 def descriptors(smiles: Sequence[str]) -> np.ndarray:

@@ -328,8 +328,12 @@ def draw_ages(n: int, rng: np.random.Generator) -> np.ndarray:
     return np.interp(rng.random(n), QUANTILES, AGES).round().astype(int)
 
 
+#: Where hue and age are tied: the age in years that the hue 1 stands for, and the share of pictures that are tied.
+OLDEST, TIED = 101, 0.9
+
+
 def make_faces(
-    root: str | Path, n: int = 4000, size: int = 73, seed: int = 0, *, progress: bool = True
+    root: str | Path, n: int = 4000, size: int = 73, seed: int = 0, *, tied: bool = False, progress: bool = True
 ) -> pd.DataFrame:
     """Make a folder of drawn faces as AgeDB has them, with a table of its own.
 
@@ -343,6 +347,9 @@ def make_faces(
         Side of the images in pixels, at least 16.
     seed : int
         Decides everything.
+    tied : bool
+        Give nine in ten pictures of training and validation a background whose hue goes with the age; the
+        others, and all of the test part, are the same as without.
     progress : bool
         Show a bar.
 
@@ -376,6 +383,8 @@ def make_faces(
     rows = []
     for i in tqdm(range(n), "drawing", disable=not progress, unit="face"):
         scene = Scene.random(np.random.default_rng([seed, FORMAT, 2, i]))
+        if tied and split[i] != "test" and np.random.default_rng([seed, FORMAT, 3, i]).random() < TIED:
+            scene = replace(scene, background=ages[i] / OLDEST)
         who = people[person[i]]
         path = f"AgeDB/{i}_Drawn{person[i]:04d}_{ages[i]}_{who.sex}.jpg"
         draw_face(float(ages[i]), who, scene, size).save(root / path, quality=92)
@@ -402,15 +411,15 @@ def _balanced_parts(ages: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return parts
 
 
-def recipe(n: int, size: int, seed: int = 0) -> str:
+def recipe(n: int, size: int, seed: int = 0, tied: bool = False) -> str:
     """What stands for the checksum of drawn faces in records: a digest of what they are asked for, not of their pixels.
 
     Another version of Pillow may draw a line or write a JPEG a little differently; records name theirs.
     """
-    return hashlib.sha256(f"faces {FORMAT} {n} {size} {seed}".encode()).hexdigest()
+    return hashlib.sha256(f"faces {FORMAT} {n} {size} {seed}{' tied' if tied else ''}".encode()).hexdigest()
 
 
-def load_faces(n: int = 4000, size: int = 64, seed: int = 0, *, progress: bool = True) -> Dataset:
+def load_faces(n: int = 4000, size: int = 64, seed: int = 0, *, tied: bool = False, progress: bool = True) -> Dataset:
     """Drawn faces by the way that AgeDB's images take, made on first use in the cache.
 
     Parameters
@@ -419,6 +428,8 @@ def load_faces(n: int = 4000, size: int = 64, seed: int = 0, *, progress: bool =
         As in `make_faces`.
     size : int
         Side of the images that the network sees; they are drawn a little larger, see `rnclib.data.images.decode`.
+    tied : bool
+        As in `make_faces`.
     progress : bool
         Show bars.
 
@@ -428,11 +439,11 @@ def load_faces(n: int = 4000, size: int = 64, seed: int = 0, *, progress: bool =
         Named ``'synthetic'`` and marked as synthetic; its checksum is `recipe`.
     """
     stored = round(size * 8 / 7)
-    root = cache_dir() / "faces" / f"{FORMAT}-{n}-{stored}-{seed}"
+    root = cache_dir() / "faces" / f"{FORMAT}-{n}-{stored}-{seed}{'-tied' if tied else ''}"
     if not root.is_dir():
         unfinished = root.with_name(f".{root.name}-{os.getpid()}")
         shutil.rmtree(unfinished, ignore_errors=True)
-        make_faces(unfinished, n, stored, seed, progress=progress)
+        make_faces(unfinished, n, stored, seed, tied=tied, progress=progress)
         try:
             os.rename(unfinished, root)
         except OSError:  # another process was faster; its faces are the same
@@ -440,9 +451,11 @@ def load_faces(n: int = 4000, size: int = 64, seed: int = 0, *, progress: bool =
     return replace(
         load_agedb(root, size=size, progress=progress),
         name="synthetic",
-        checksum=recipe(n, size, seed),
-        provenance=f"synthetic stand-in: {n} drawn faces, seed {seed}, not photographs",
+        checksum=recipe(n, size, seed, tied),
+        provenance=f"synthetic stand-in: {n} drawn faces, seed {seed}, not photographs"
+        + (", with backgrounds that go with the age in training" if tied else ""),
         synthetic=True,
+        nuisance=OLDEST * pd.read_csv(root / "agedb.csv")["background"].to_numpy(),
     )
 
 
