@@ -936,11 +936,11 @@ def run_grid(
     missing = [c for c, k in zip(configs, keys, strict=True) if refresh or k not in stored]
 
     if missing:
-        # runs with the same encoder go to one process, the first of them trains it
+        # runs that share what is trained go to one process, the first of them trains it
         bundles: dict[Any, list[Config]] = {}
         for config in missing:
-            encoder = config.pretrain or config.method
-            condition = (config.fraction, config.holes, config.wrong_targets, config.projection)
+            encoder = config.pretrain or config.fit or config.method
+            condition = tuple(getattr(config, name) for name in (*results.CONDITIONS, "projection"))
             bundles.setdefault((config.split, config.seed, condition, encoder), []).append(config)
         epochs = sum(map(_epochs, missing))
         # a second process takes as long to start as some dozens of epochs take

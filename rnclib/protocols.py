@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from rnclib.data import SEEN
@@ -31,13 +32,18 @@ __all__ = [
     "GRIDS",
     "PROTOCOL_VALUES",
     "SHIFTS",
+    "TUNED",
+    "TUNED_METHODS",
     "ablations_grid",
     "agedb_grid",
+    "best_trials",
     "efficiency_grid",
     "efficiency_steps",
     "esol_grid",
+    "methods_grid",
     "of_protocol",
     "robustness_grid",
+    "tuning_grid",
 ]
 
 # The course project's graph protocol. It has no end-to-end L2 and Huber: they get L1's settings here.
@@ -514,10 +520,189 @@ def ablations_grid(*, dataset: str, profile: str, n_seeds: int | None = None) ->
     return grid
 
 
+# --- other methods ---------------------------------------------------------------------------------------
+
+#: Methods that are tuned alike and compared: L1 with a term or without, and two losses that train an encoder.
+TUNED_METHODS: tuple[str, ...] = ("L1", "Ordinal Entropy", "RankSim", "SupCon", "RnC")
+N_TRIALS = 15
+
+# For each method, what is searched: bounds of a log-uniform draw, or a list to choose from. The first trial of each has
+# the settings of the chapter's own run, and for what the method adds those below; others are drawn.
+_RATE = (1e-4, 1e-2)
+_ENCODER_RATE = (1e-3, 1e-1)
+_FACES_RATE = (0.02, 1.0)
+_SEARCHED: dict[str, dict[str, dict[str, tuple[float, float] | list[int]]]] = {
+    "molecules": {
+        "L1": {"learning_rate": _RATE, "weight_decay": (1e-6, 1e-3)},
+        "Ordinal Entropy": {"learning_rate": _RATE, "regulariser_weight": (1e-3, 1.0)},
+        "RankSim": {"learning_rate": _RATE, "regulariser_weight": (1e-3, 3.0)},
+        "SupCon": {"learning_rate": _ENCODER_RATE, "temperature": (0.05, 1.0), "n_bins": [4, 8, 16, 32]},
+        "RnC": {"learning_rate": _ENCODER_RATE, "temperature": (0.3, 10.0)},
+    },
+    "faces": {
+        "L1": {"learning_rate": _FACES_RATE, "weight_decay": (1e-5, 1e-3)},
+        "Ordinal Entropy": {"learning_rate": _FACES_RATE, "regulariser_weight": (1e-2, 10.0)},
+        "RankSim": {"learning_rate": _FACES_RATE, "regulariser_weight": (0.1, 100.0)},
+        "SupCon": {"learning_rate": _FACES_RATE, "temperature": (0.05, 1.0), "n_bins": [5, 10, 20, 40]},
+        "RnC": {"learning_rate": _FACES_RATE, "temperature": (0.3, 10.0)},
+    },
+}
+_FIRST: dict[str, dict[str, dict[str, float]]] = {
+    "molecules": {
+        "Ordinal Entropy": {"regulariser_weight": 0.01},
+        "RankSim": {"regulariser_weight": 1.0},
+        "SupCon": {"temperature": 0.1, "n_bins": 8},
+    },
+    "faces": {
+        "Ordinal Entropy": {"regulariser_weight": 1.0},
+        "RankSim": {"regulariser_weight": 100.0},
+        "SupCon": {"temperature": 0.1, "n_bins": 10},
+    },
+}
+
+#: The trial of the published search that has the lowest validation MAE, see `tuning_grid`; a test compares the records.
+TUNED: dict[str, dict[str, int]] = {
+    "molecules": dict.fromkeys(TUNED_METHODS, 0),
+    "faces": dict.fromkeys(TUNED_METHODS, 0),
+}
+
+# kind of samples, profile: trials, and what is changed in a chapter's run and in its stages to make them short
+_TRIALS: dict[str, dict[str, tuple[int, dict[str, Any], dict[str, int]]]] = {
+    "molecules": {"paper": (N_TRIALS, {}, {"epochs": 160}), "quick": (3, {}, {"epochs": 20}), "smoke": (1, {}, {})},
+    "faces": {
+        "paper": (N_TRIALS, {"model": "small", "size": 32, "n_samples": 1000}, {"epochs": 30, "batch_size": 64}),
+        "quick": (3, {}, {"epochs": 3}),
+        "smoke": (1, {}, {}),
+    },
+}
+# profile: splits of molecules, seeds of drawn faces
+_METHODS_SEEDS = {"paper": (5, 0), "quick": (2, 1), "smoke": (1, 1)}
+
+
+def _drawn(kind: str, method: str, n: int) -> list[dict[str, float]]:
+    """Settings of the first `n` trials; the same whatever `n` is."""
+    rng = np.random.default_rng(TUNED_METHODS.index(method))
+    trials: list[dict[str, float]] = [_FIRST[kind].get(method, {})]
+    while len(trials) < n:
+        trials.append(
+            {
+                name: int(rng.choice(among))
+                if isinstance(among, list)
+                else float(f"{math.exp(rng.uniform(*map(math.log, among))):.3g}")
+                for name, among in _SEARCHED[kind][method].items()
+            }
+        )
+    return trials[:n]
+
+
+def _tuned(method: str, settings: Mapping[str, Any], end_to_end: Config, contrastive: Config) -> Config:
+    """A chapter's run with another method and settings; an encoder gets a linear regressor in closed form."""
+    if method in ("SupCon", "RnC"):
+        assert contrastive.pretrain is not None
+        others: dict[str, Any] = {}
+        if method == "SupCon":
+            others = {"loss": "supcon", "label_diff": None, "feature_sim": None}
+        return replace(contrastive, pretrain=replace(contrastive.pretrain, **others, **settings), fit=None)
+    assert end_to_end.fit is not None
+    term = {"Ordinal Entropy": "ordinal entropy", "RankSim": "ranksim"}.get(method)
+    return replace(end_to_end, fit=replace(end_to_end.fit, regulariser=term, **settings))
+
+
+def _to_tune(
+    experiment: str, dataset: str, profile: str, n_seeds: int, data_dir: str | None
+) -> tuple[str, list[tuple[Config, Config]]]:
+    """Kind of samples, and of each seed its chapter's two runs to change: end to end, and contrastive."""
+    allowed = ("esol", "standin", "agedb", "synthetic")
+    if dataset not in allowed:
+        raise ValueError(f"dataset: got {dataset!r}; allowed: {', '.join(map(repr, allowed))}")
+    grid = [replace(config, experiment=experiment) for config in _compared(dataset, profile, n_seeds, data_dir)]
+    end_to_end = [config for config in grid if config.pretrain is None]
+    contrastive = [config for config in grid if config.freeze]
+    return "molecules" if dataset in ("esol", "standin") else "faces", list(zip(end_to_end, contrastive, strict=True))
+
+
+def tuning_grid(*, dataset: str, profile: str, data_dir: str | None = None) -> list[Config]:
+    """Configurations of the search for settings: as many trials of each method, on one split, with short training.
+
+    Their test parts have no part in the choice. The method is such as ``'L1, trial 3'``.
+
+    Parameters
+    ----------
+    dataset : {'esol', 'standin', 'agedb', 'synthetic'}
+    profile : {'paper', 'quick', 'smoke'}
+    data_dir : str, optional
+        Folder of AgeDB's photographs.
+    """
+    kind, ((end_to_end, contrastive),) = _to_tune("tuning", dataset, profile, 1, data_dir)
+    n_trials, changes, stage_changes = _TRIALS[kind][profile]
+    if dataset == "agedb":
+        changes = {name: value for name, value in changes.items() if name != "n_samples"}
+
+    def shortened(config: Config) -> Config:
+        stages = {
+            name: replace(stage, **stage_changes)
+            for name in ("pretrain", "fit")
+            if (stage := getattr(config, name)) is not None
+        }
+        return replace(config, **changes, **stages)
+
+    return [
+        replace(_tuned(method, settings, shortened(end_to_end), shortened(contrastive)), method=f"{method}, trial {i}")
+        for method in TUNED_METHODS
+        for i, settings in enumerate(_drawn(kind, method, n_trials))
+    ]
+
+
+def best_trials(records: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """The trial of each method that has the lowest validation MAE.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        Of `tuning_grid`. Trials that diverged have none.
+    """
+    best: dict[str, tuple[float, int]] = {}
+    for record in records:
+        if record["metrics"]:
+            method, _, trial = record["method"].partition(", trial ")
+            found = (record["metrics"]["val"]["raw"]["mae"], int(trial))
+            best[method] = min(best.get(method, found), found)
+    return {method: trial for method, (_, trial) in best.items()}
+
+
+def methods_grid(
+    *, dataset: str, profile: str, n_seeds: int | None = None, data_dir: str | None = None
+) -> list[Config]:
+    """Configurations of the chapter on other methods, each with the settings that `TUNED` names.
+
+    The encoders of SupCon and Rank-N-Contrast have a linear regressor in closed form. The others predict with the head
+    that they trained; ``'L1, closed form'`` and so on are the same networks with a regressor in closed form.
+
+    Parameters
+    ----------
+    dataset, profile, n_seeds, data_dir
+        As in `efficiency_grid`.
+    """
+    if profile not in _METHODS_SEEDS:
+        raise ValueError(f"profile: got {profile!r}; allowed: " + ", ".join(map(repr, _METHODS_SEEDS)))
+    n_seeds = n_seeds or _METHODS_SEEDS[profile][dataset in ("agedb", "synthetic")]
+    kind, chapter = _to_tune("methods", dataset, profile, n_seeds, data_dir)
+    grid = []
+    for method in TUNED_METHODS:
+        settings = _drawn(kind, method, N_TRIALS)[TUNED[kind][method]]
+        for end_to_end, contrastive in chapter:
+            config = _tuned(method, settings, end_to_end, contrastive)
+            if config.fit is not None:
+                grid.append(replace(config, method=method))
+            closed = replace(config, method=f"{method}, closed form", refit=True if config.fit else None)
+            grid.append(closed)
+    return grid
+
+
 #: The grid of each experiment.
 GRIDS: dict[str, Callable[..., list[Config]]] = {
     "esol": esol_grid, "agedb": agedb_grid, "data_efficiency": efficiency_grid, "robustness": robustness_grid,
-    "ablations": ablations_grid,
+    "ablations": ablations_grid, "tuning": tuning_grid, "methods": methods_grid,
 }  # fmt: skip
 
 
