@@ -19,7 +19,7 @@ import pandas as pd
 from rnclib import results
 from rnclib.data import SEEN
 from rnclib.experiment import key
-from rnclib.protocols import GRIDS
+from rnclib.protocols import GRIDS, SHIFTS
 
 __all__ = ["CLAIMS", "EFFECTS", "Claim", "judge", "planned"]
 
@@ -40,14 +40,14 @@ class Claim:
         Of the records.
     method, baseline : str
         The methods compared.
-    effect : {'difference', 'agreement', 'data', 'corruption', 'growth', 'unseen'}
+    effect : {'difference', 'agreement', 'data', 'corruption', 'growth', 'unseen', 'pull', 'standardised'}
         Difference of test MAE (raw units), or of rank agreement; ratio of training samples needed, of errors on
         corrupted inputs, or of their growth over clean ones; difference of test MAE between the ranges of the target
-        that training has seen.
+        that training has seen; difference of the pull of a nuisance; difference of test MAE in standard deviations.
     link : str
         Name of the table that shows it.
-    holes : str, optional
-        Of the runs compared, see `rnclib.data.with_holes`.
+    holes, spurious : str, optional
+        Of the runs compared, see `rnclib.experiment.Config`.
     """
 
     text: str
@@ -60,6 +60,7 @@ class Claim:
     effect: str
     link: str
     holes: str | None = None
+    spurious: str | None = None
 
 
 def _compared(records: list[dict[str, Any]], claim: Claim, metric: str) -> dict[str, float]:
@@ -99,6 +100,15 @@ def _unseen(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:
     return _row(results.compare(between, "test_mae_raw", claim.baseline, [claim.method]), claim.method)
 
 
+def _pull(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:
+    pulls = results.nuisance_pull(records)
+    return _row(results.compare(pulls, "pull", claim.baseline, [claim.method]), claim.method)
+
+
+def _standardised(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:
+    return _compared(records, claim, "test_mae")
+
+
 @dataclass(frozen=True)
 class _Effect:
     measure: Callable[[list[dict[str, Any]], Claim], dict[str, float]]
@@ -121,6 +131,8 @@ EFFECTS = {
     "unseen": _Effect(_unseen, 0.0, -1, "mean", "test MAE {:+.3f} {unit}"),
     "corruption": _Effect(_corruption, 1.0, -1, "ratio", "{:.2f} × the error"),
     "growth": _Effect(_growth, 1.0, -1, "ratio", "{:.2f} × the growth"),
+    "pull": _Effect(_pull, 0.0, -1, "mean", "pull {:+.2f}"),
+    "standardised": _Effect(_standardised, 0.0, -1, "mean", "test MAE {:+.3f} standard deviations"),
 }
 
 _BEATS = "lower error than end-to-end training"
@@ -131,6 +143,12 @@ _CORRUPTED = (
     ("error that grows less with corruption", "growth", "growth"),
 )
 _UNSEEN = "lower error between the targets that training has seen"
+_SPURIOUS = (
+    ("predictions that follow a spurious target less", "pull"),
+    ("lower error where a spurious target no longer holds", "difference"),
+)
+_SETTINGS = "lower error with the settings that the method comes with than with others"
+_SHIFTED = "lower error on samples unlike those of training"
 _PAPER, _COURSE = "paper", "course project"
 _SLOWER = "L1 (lr 0.001)"
 
@@ -173,6 +191,29 @@ CLAIMS: tuple[Claim, ...] = (
         )
         for holes in SEEN
     ),
+    *(
+        Claim(
+            text, _PAPER, "robustness", dataset, split, method, baseline, effect, f"robustness-spurious-{kind}",
+            spurious="tied",
+        )
+        for text, effect in _SPURIOUS
+        for kind, dataset, split, method, baseline in (
+            ("molecules", "esol", "random", "RnC(L1)+freeze", _SLOWER),
+            ("faces", "synthetic", "standard", "RnC(L1)", "L1"),
+        )
+    ),
+    *(
+        Claim(_SHIFTED, _PAPER, "robustness", "esol", split, method, _SLOWER, "difference", "robustness-shift")
+        for split in SHIFTS
+        for method in ("RnC(L1)+freeze", "RnC(L1)")
+    ),
+    *(
+        Claim(_SETTINGS, _PAPER, "ablations", "esol", "random", "protocol", other, "standardised", "ablations-table")
+        for other in (
+            "similarity: cosine, temperature 0.1", "batch size: 64", "length: 0.5 of the epochs",
+            "projection head: 64 features",
+        )
+    ),
 )  # fmt: skip
 
 
@@ -193,7 +234,7 @@ def planned(claim: Claim, profile: str) -> dict[str, str]:
         key(config): config.method
         for config in GRIDS[claim.experiment](dataset=claim.dataset, profile=profile, **options)
         if config.method in (claim.method, claim.baseline)
-        and config.holes == claim.holes
+        and (config.split, config.holes, config.spurious) == (claim.split, claim.holes, claim.spurious)
         and config.wrong_targets is None
     }
 

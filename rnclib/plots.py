@@ -24,6 +24,7 @@ __all__ = [
     "errors_by_severity",
     "errors_by_size",
     "learning_curves",
+    "organisation",
     "parity",
     "rates",
     "representations",
@@ -37,6 +38,8 @@ METHOD_COLOURS = {
     "RnC(L1)+freeze": _CYAN, "RnC(L1)": _BLUE, "RnC, closed form": _ORANGE, "L1, closed form": _BROWN,
     "RnC(L2)+freeze": _PINK, "RnC(L2)": _PURPLE,
     "RnC(Huber)+freeze": _OLIVE, "RnC(Huber)": _ORANGE,
+    "Ordinal Entropy": _GREEN, "Ordinal Entropy, closed form": _GREEN, "RankSim": _RED, "RankSim, closed form": _RED,
+    "SupCon, closed form": _PURPLE,
     "training mean": "#bbbbbb", "Delaney's equation": _RED, "extra trees": _GREEN,
 }  # fmt: skip
 
@@ -291,6 +294,37 @@ def representations(views: dict[str, pd.DataFrame], *, label: str) -> Figure:
             ax.set_title(f"{name}: {title}")
             ax.set(xlabel="first component" if row else "", ylabel="second component" if not column else "")
     figure.colorbar(points, ax=grid, label=label, shrink=0.7)
+    return figure
+
+
+def organisation(views: dict[str, pd.DataFrame], *, label: str, nuisance: str) -> Figure:
+    """Two principal components of the features of the test part, coloured by target above, and by nuisance below.
+
+    Parameters
+    ----------
+    views : dict
+        Name to a frame with columns ``part``, ``target``, ``nuisance``, ``pc1`` and ``pc2``.
+    label, nuisance : str
+        Of the two colour bars.
+    """
+    columns = max(1, len(views))
+    figure, grid = plt.subplots(
+        2, columns, figsize=(3.4 * columns + 0.9, 5.6), sharex="col", sharey="col", layout="constrained",
+        squeeze=False,
+    )  # fmt: skip
+    for row, (column, text, colours) in enumerate((("target", label, "viridis"), ("nuisance", nuisance, "cividis"))):
+        every = pd.concat(views.values())[column] if views else pd.Series([0.0, 1.0])
+        for ax, (name, view) in zip(grid[row], views.items(), strict=False):
+            shown = view[view["part"] == "test"]
+            points = ax.scatter(
+                shown["pc1"], shown["pc2"], c=shown[column], s=11, linewidths=0, cmap=colours,
+                vmin=every.min(), vmax=every.max(),
+            )  # fmt: skip
+            ax.set_title(name if not row else "")
+            ax.set(xlabel="first component" if row else "")
+        if views:
+            grid[row][0].set_ylabel("second component")
+            figure.colorbar(points, ax=grid[row], label=text, shrink=0.8)
     return figure
 
 

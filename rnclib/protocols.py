@@ -43,6 +43,7 @@ __all__ = [
     "methods_grid",
     "of_protocol",
     "robustness_grid",
+    "searched",
     "tuning_grid",
 ]
 
@@ -447,7 +448,7 @@ def robustness_grid(
         disturbances += [{"holes": kind} for kind in SEEN] + [{"wrong_targets": share} for share in WRONG_TARGETS]
         disturbances = disturbances[:: 1 if paper else 3]
     if dataset != "agedb":
-        disturbances += [{"spurious": tie} for tie in ("tied", "untied")]
+        disturbances += [{"spurious": tie} for tie in ("tied", "untied")[: 1 if profile == "smoke" else None]]
     return [
         *(replace(config, corruptions=True) for config in grid),
         *(
@@ -456,7 +457,12 @@ def robustness_grid(
             for config in shortened
             if not molecules or config.freeze or config.pretrain is None
         ),
-        *(replace(config, split=shift) for shift in SHIFTS if molecules for config in shortened),
+        *(
+            replace(config, split=shift)
+            for shift in SHIFTS[1 if profile == "smoke" else 0 :]
+            if molecules
+            for config in shortened
+        ),
     ]
 
 
@@ -576,23 +582,46 @@ _TRIALS: dict[str, dict[str, tuple[int, dict[str, Any], dict[str, int]]]] = {
     },
 }
 # profile: splits of molecules, seeds of drawn faces
-_METHODS_SEEDS = {"paper": (5, 0), "quick": (2, 1), "smoke": (1, 1)}
+_METHODS_SEEDS = {"paper": (5, 3), "quick": (2, 1), "smoke": (1, 1)}
 
 
 def _drawn(kind: str, method: str, n: int) -> list[dict[str, float]]:
     """Settings of the first `n` trials; the same whatever `n` is."""
     rng = np.random.default_rng(TUNED_METHODS.index(method))
+
+    def draw(among: tuple[float, float] | list[int]) -> float:
+        if isinstance(among, list):
+            return int(rng.choice(among))
+        low, high = among
+        return float(f"{math.exp(rng.uniform(math.log(low), math.log(high))):.3g}")
+
     trials: list[dict[str, float]] = [_FIRST[kind].get(method, {})]
     while len(trials) < n:
-        trials.append(
-            {
-                name: int(rng.choice(among))
-                if isinstance(among, list)
-                else float(f"{math.exp(rng.uniform(*map(math.log, among))):.3g}")
-                for name, among in _SEARCHED[kind][method].items()
-            }
-        )
+        trials.append({name: draw(among) for name, among in _SEARCHED[kind][method].items()})
     return trials[:n]
+
+
+def searched(dataset: str, method: str, trial: int | None) -> dict[str, tuple[str, str]]:
+    """What is searched for a method, as text: of each setting its bounds, and its value in a trial.
+
+    Parameters
+    ----------
+    dataset : str
+    method : str
+        One of `TUNED_METHODS`.
+    trial : int or None
+        None if none of them trained.
+    """
+    kind = "molecules" if dataset in ("esol", "standin") else "faces"
+    settings = {} if trial is None else _drawn(kind, method, trial + 1)[trial]
+    otherwise = "–" if trial is None else "as in the chapter"
+    return {
+        name.replace("regulariser", "term's").replace("_", " "): (
+            ", ".join(map(str, among)) if isinstance(among, list) else f"{among[0]:g} to {among[1]:g}",
+            f"{settings[name]:g}" if name in settings else otherwise,
+        )
+        for name, among in _SEARCHED[kind][method].items()
+    }
 
 
 def _tuned(method: str, settings: Mapping[str, Any], end_to_end: Config, contrastive: Config) -> Config:

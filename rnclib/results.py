@@ -39,9 +39,11 @@ __all__ = [
     "interval",
     "load",
     "machines",
+    "nuisance_pull",
     "predictions",
     "results_dir",
     "seen_and_unseen",
+    "side_by_side",
     "stuck",
     "stuck_table",
     "summarise",
@@ -309,6 +311,37 @@ def seen_and_unseen(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def nuisance_pull(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """How far predictions follow a nuisance, in runs with a spurious target (see `rnclib.experiment.Config`).
+
+    Parameters
+    ----------
+    records : sequence of dict
+        From `load`, of one data set and profile but for the tie. Other runs have no rows.
+
+    Returns
+    -------
+    DataFrame
+        As from `frame`, with a column ``pull``: the coefficient, over the test part, of the target that the nuisance
+        suggests in a least-squares fit of the prediction on it and the target. 0: the prediction does not follow
+        the nuisance; 1: it follows it as far as the nuisance goes with the target in training.
+    """
+    tied = [record for record in records if "nuisance" in record["test"]]
+    if not tied:
+        return pd.DataFrame()
+    rows = []
+    for record in tied:
+        target, prediction, nuisance = (
+            np.array(record["test"][name], float) for name in ("target", "prediction", "nuisance")
+        )
+        pull = math.nan
+        if len(prediction):
+            design = np.column_stack([np.ones(len(target)), target, nuisance])
+            pull = float(np.linalg.lstsq(design, prediction)[0][2])
+        rows.append(frame([record]).assign(pull=pull))
+    return pd.concat(rows, ignore_index=True)
+
+
 def corruption_ratio(
     records: Sequence[dict[str, Any]], baseline: str, by: Mapping[str, str] | None = None
 ) -> pd.DataFrame:
@@ -448,7 +481,6 @@ def machines(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     DataFrame
         Columns ``cpu``, ``torch``, ``runs`` and ``hours``. An encoder that several runs share counts once.
     """
-    _of_one_kind(records)
     rows, counted = [], set()
     for record in records:
         seconds = 0.0
@@ -727,6 +759,36 @@ def compare(runs: pd.DataFrame, metric: str, baseline: str, methods: Iterable[st
         }  # fmt: skip
     columns = ["mean", "low", "high", "p", "better", "n", "diverged"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("method")
+
+
+def side_by_side(runs: pd.DataFrame, groups: Sequence[str], metric: str, baseline: str) -> pd.DataFrame:
+    """Each method beside the baseline, and their difference, for every value of `groups`.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        From `frame`, of one kind of split in each group.
+    groups : sequence of str
+        Columns of `runs`.
+    metric : str
+    baseline : str
+        A method.
+
+    Returns
+    -------
+    DataFrame
+        Columns `groups`, ``method``, ``theirs`` (baseline) and ``ours`` (method) as text, mean ± half the 95% interval;
+        those of `compare` for their difference; and ``corrected``, the p value corrected for all rows (Holm).
+    """
+    rows = []
+    columns = ["mean", "low", "high", "p", "better", "n", "diverged"]
+    for value, part in runs.groupby(list(groups), sort=False):
+        errors = error_table(part, {metric: "error"}).set_index("Method")["error"]
+        for row in compare(part, metric, baseline).reset_index().to_dict("records"):
+            texts = {"theirs": errors[baseline], "ours": errors[row["method"]]}
+            rows.append(dict(zip(groups, value, strict=True)) | row | texts)
+    table = pd.DataFrame(rows, columns=[*groups, "method", "theirs", "ours", *columns])
+    return table.assign(corrected=holm(table["p"].astype(float)).to_numpy())
 
 
 def data_ratio(runs: pd.DataFrame, metric: str, baseline: str, method: str) -> pd.DataFrame:

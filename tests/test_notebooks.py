@@ -29,6 +29,7 @@ SMOKE = {
     "robustness": ["-p", "profile", "smoke", "-p", "molecules", "standin"],
     "claims": ["-p", "profile", "smoke"],
     "ablations": ["-p", "profile", "smoke", "-p", "dataset", "standin"],
+    "methods": ["-p", "profile", "smoke", "-p", "dataset", "standin"],
 }
 
 
