@@ -822,7 +822,7 @@ def _stage_record(name: str, history: History, commit: str | None, points: int =
     }
 
 
-def _view(features: np.ndarray, split: Split, targets: np.ndarray, nuisance: np.ndarray | None) -> str:
+def _view(features: np.ndarray, split: Split, targets: np.ndarray, nuisance: np.ndarray | None = None) -> str:
     """Of every sample two principal components, found on the training part, and its nearest training sample; as CSV."""
     from sklearn.decomposition import PCA
     from sklearn.neighbors import NearestNeighbors

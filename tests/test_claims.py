@@ -21,6 +21,8 @@ KINDS = {
     "growth": Claim("growth", "paper", "esol", "esol", "random", "B", "A", "growth", "x"),
     "corruption": Claim("robust", "paper", "esol", "esol", "random", "B", "A", "corruption", "x"),
     "unseen": Claim("unseen", "paper", "esol", "esol", "random", "B", "A", "unseen", "x", "cut-out"),
+    "pull": Claim("pull", "paper", "esol", "esol", "random", "B", "A", "pull", "x"),
+    "standardised": Claim("settings", "paper", "esol", "esol", "random", "B", "A", "standardised", "x"),
 }
 
 
@@ -47,7 +49,8 @@ def write(root: Path, effect: float, *, n_seeds: int = 10, split: str = "random"
                         "data": {"checksum": "0" * 64, "n_train": size, "n_val": 10, "n_test": 10, "n_pool": 80,
                                  "unit": "years"} | ({} if holes is None else {"seen": [[0, 1], [2, 3]]}),
                         "metrics": {"val": scales, "test": scales}, "diverged": None, "stages": [], "run": {},
-                        "test": {"index": [0, 1], "target": [0.5, 1.5], "prediction": [0.5, 1.5 + mae]},
+                        "test": {"index": [0, 1, 2, 3], "target": [0.5, 1.5, 0.5, 1.5],
+                                 "prediction": [0.5, 1.5 + mae, 0.5 + mae, 1.5 + 2 * mae], "nuisance": [0, 0, 1, 1]},
                         "corrupted": {"fog": [factor * mae] * 5, "snow": [2 * factor * mae] * 5},
                     },
                     root,
@@ -139,12 +142,13 @@ def test_the_effect_is_shown_with_its_interval_and_unit(tmp_path):
 
 def test_the_published_claims_name_what_is_there():
     from rnclib.experiment import DATASETS
-    from rnclib.protocols import AGEDB_METHODS, ESOL_METHODS, GRIDS
+    from rnclib.protocols import ABLATIONS, AGEDB_METHODS, ESOL_METHODS, GRIDS
 
     pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "book" / "chapters").glob("*.ipynb"))
     for claim in CLAIMS:
-        closed = {"RnC, closed form", "L1, closed form"}
-        assert {claim.method, claim.baseline} <= {*AGEDB_METHODS, *ESOL_METHODS} | closed
+        others = {"RnC, closed form", "L1, closed form", "protocol"}
+        others |= {f"{choice}: {value}" for choice, values in ABLATIONS.items() for value in values}
+        assert {claim.method, claim.baseline} <= {*AGEDB_METHODS, *ESOL_METHODS} | others
         methods = set(planned(claim, "quick").values())
         assert methods == {claim.method, claim.baseline} or (claim.holes and not methods)  # quick has one kind of hole
         assert claim.experiment in GRIDS and claim.split in DATASETS[claim.dataset][0]

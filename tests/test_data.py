@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
@@ -21,6 +22,7 @@ from rnclib.data import (
     cache_dir,
     group_split,
     seen_ranges,
+    spurious_split,
     subsample,
     with_holes,
     with_wrong_targets,
@@ -32,6 +34,7 @@ from rnclib.data.molecules import (
     descriptors,
     graphs_from_smiles,
     murcko_scaffold,
+    n_heavy_atoms,
     split,
 )
 
@@ -163,6 +166,51 @@ def test_wrong_targets_are_a_share_dealt_out_within_each_part(share, seed):
         assert sorted(wrong[part]) == sorted(targets[part])
     with pytest.raises(ValueError, match=r"share: got 1\.5; allowed: 0 to 1"):
         with_wrong_targets(split, targets, 1.5, seed)
+
+
+def tie(part, targets, attribute, threshold):
+    """Correlation of the attribute with an upper-half target."""
+    return np.corrcoef(targets[part] >= threshold, attribute[part])[0, 1]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_nuisance_goes_with_the_target_in_training_and_not_in_the_test(seed):
+    rng = np.random.default_rng(seed)
+    targets = rng.normal(size=900)
+    attribute = rng.random(900) < 0.4
+    split = whole_split()
+    tied, untied = (spurious_split(split, targets, attribute, seed, tied=tied) for tied in (True, False))
+    threshold = np.median(targets[split.train])
+    for part in ("train", "val"):
+        kept, free, before = getattr(tied, part), getattr(untied, part), getattr(split, part)
+        assert tie(kept, targets, attribute, threshold) > 0.7
+        assert abs(tie(free, targets, attribute, threshold)) < 4 / np.sqrt(len(free))
+        assert len(kept) == len(free) and set(kept) <= set(before) and set(free) <= set(before)
+        with_the_tie = before[(targets[before] >= threshold) == attribute[before]]
+        assert set(with_the_tie) <= set(kept)  # of the others one in ten is left
+        assert len(kept) - len(with_the_tie) == round(0.1 * (len(before) - len(with_the_tie)))
+    assert np.array_equal(tied.test, untied.test) and set(tied.test) <= set(split.test)
+    counts = pd.crosstab(targets[tied.test] >= threshold, attribute[tied.test]).to_numpy().ravel()
+    assert len(counts) == 4 and len(set(counts)) == 1 and tie(tied.test, targets, attribute, threshold) == 0
+    again = spurious_split(split, targets, attribute, seed, tied=True)
+    assert np.array_equal(again.train, tied.train) and np.array_equal(again.test, tied.test)
+
+
+def test_a_nuisance_that_leaves_a_combination_out_is_refused():
+    with pytest.raises(ValueError, match=r"attribute: got one without every combination"):
+        spurious_split(whole_split(), np.arange(900.0), np.zeros(900, bool), 0, tied=True)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_size_split_tests_molecules_larger_than_any_other(esol, seed):
+    parts, other = (split(esol.smiles, "size", s) for s in (seed, seed + 1))
+    size = n_heavy_atoms(esol.smiles)
+    assert size[parts.test].min() > max(size[parts.train].max(), size[parts.val].max())
+    assert 0.08 <= len(parts.test) / len(esol) <= 0.1 and abs(len(parts.val) / len(esol) - 0.1) < 0.01
+    assert sorted(np.concatenate([parts.train, parts.val, parts.test])) == list(range(len(esol)))
+    assert np.array_equal(parts.test, other.test) and not np.array_equal(parts.val, other.val)
+    names = np.array(canonical_smiles(esol.smiles))
+    assert not set(names[parts.train]) & set(names[parts.val])
 
 
 def test_a_subsample_depends_on_the_seed_and_refuses_other_fractions():

@@ -26,13 +26,18 @@ from rnclib.protocols import (
     ESOL_METHODS,
     ESOL_PUBLISHED,
     PROTOCOL_VALUES,
+    TUNED_METHODS,
     ablations_grid,
     agedb_grid,
+    best_trials,
     efficiency_grid,
     efficiency_steps,
     esol_grid,
+    methods_grid,
     of_protocol,
     robustness_grid,
+    searched,
+    tuning_grid,
 )
 from rnclib.training import predict
 
@@ -529,6 +534,80 @@ def test_a_run_with_wrong_targets_is_tested_with_right_ones(small_world):
     for share in (0, 1, -0.1):
         with pytest.raises(ValueError, match=r"wrong_targets: got .*; allowed: between 0 and 1, or None for none"):
             replace(config, wrong_targets=share)
+
+
+def test_a_run_with_a_spurious_target_is_tested_where_the_tie_is_gone(small_world):
+    (config,) = configs("RnC(L1)+freeze")
+    tied, untied = (run(replace(config, spurious=tie)) for tie in ("tied", "untied"))
+    assert tied[0]["test"]["index"] == untied[0]["test"]["index"]
+    assert tied[0]["test"]["nuisance"] == untied[0]["test"]["nuisance"]
+    assert tied[0]["data"]["n_train"] == untied[0]["data"]["n_train"] < tied[0]["data"]["n_pool"]
+    assert tied[0]["test"]["prediction"] != untied[0]["test"]["prediction"]
+    has = small_world.nuisance[tied[0]["test"]["index"]] > 0
+    suggested = np.array(tied[0]["test"]["nuisance"])
+    assert len(set(suggested)) == 2 and suggested[has].min() > suggested[~has].max()  # with it, more soluble
+    view = pd.read_csv(io.StringIO(tied[1])).set_index("index")
+    assert len(view) == sum(tied[0]["data"][f"n_{part}"] for part in ("train", "val", "test"))
+    np.testing.assert_allclose(view["nuisance"][tied[0]["test"]["index"]], suggested, atol=1e-3)
+    with pytest.raises(ValueError, match=r"spurious: got 'loose'; allowed: None, 'tied', 'untied'"):
+        replace(config, spurious="loose")
+
+
+def test_the_search_has_as_many_trials_for_every_method_and_does_not_read_the_test_part():
+    grid = tuning_grid(dataset="esol", profile="paper")
+    counts = pd.Series([config.method.partition(", ")[0] for config in grid]).value_counts()
+    assert counts.to_dict() == dict.fromkeys(TUNED_METHODS, 15) and len(set(map(key, grid))) == len(grid)
+    assert {config.seed for config in grid} == {0}
+    few = tuning_grid(dataset="standin", profile="quick")
+    for config in few:  # a shorter search has the first trials of the longer one
+        whole = next(one for one in grid if one.method == config.method)
+        stages = [one.pretrain or one.fit for one in (config, whole)]
+        assert replace(stages[0], epochs=1) == replace(stages[1], epochs=1)
+    records = [
+        {"method": f"{method}, trial {i}", "metrics": {} if i == 3 else {"val": {"raw": {"mae": errors[i]}}}}
+        for method, errors in (("L1", [3.0, 1.0, 2.0, 0.0]), ("RnC", [0.5, 0.7, 0.6, 0.0]))
+        for i in range(4)
+    ]
+    assert best_trials(records) == {"L1": 1, "RnC": 0}  # the fourth diverged
+    for config in grid:
+        method, trial = config.method.split(", trial ")
+        stage = config.pretrain or config.fit
+        for name, (_, value) in searched("esol", method, int(trial)).items():
+            field = {"term's weight": "regulariser_weight"}.get(name, name.replace(" ", "_"))
+            assert value in (f"{getattr(stage, field):g}", "as in the chapter")
+
+
+def test_the_methods_are_compared_with_the_settings_that_the_search_chose(monkeypatch):
+    monkeypatch.setitem(protocols.TUNED, "molecules", dict.fromkeys(TUNED_METHODS, 4))
+    trials = {c.method: c for c in tuning_grid(dataset="esol", profile="paper")}
+    grid = methods_grid(dataset="esol", profile="paper", n_seeds=2)
+    assert len(grid) == 16 and len(set(map(key, grid))) == 16
+    for config in grid:
+        method, closed = config.method.removesuffix(", closed form"), config.method.endswith("closed form")
+        stage, trial = (one.pretrain or one.fit for one in (config, trials[f"{method}, trial 4"]))
+        assert stage.epochs == 800 and replace(stage, epochs=160) == trial
+        assert closed == (config.fit is None or config.refit is True)
+    for dataset in ("agedb", "synthetic"):
+        faces = methods_grid(dataset=dataset, profile="paper", data_dir="faces")
+        assert {config.model for config in faces} == {"resnet18" if dataset == "agedb" else "small"}
+        search = tuning_grid(dataset=dataset, profile="paper", data_dir="faces")
+        assert {(c.size, c.n_samples) for c in search} == {(32, None if dataset == "agedb" else 1000)}
+    for grid_of in (methods_grid, tuning_grid):
+        with pytest.raises(ValueError, match=r"profile: got 'long'"):
+            grid_of(dataset="esol", profile="long")
+        with pytest.raises(ValueError, match=r"dataset: got 'mnist'; allowed: 'esol', 'standin', 'agedb', 'synthetic'"):
+            grid_of(dataset="mnist", profile="paper")
+
+
+def test_networks_that_differ_in_their_regressor_only_are_trained_once(monkeypatch, tmp_path):
+    trained = []
+    inner = experiment.train
+    monkeypatch.setattr(experiment, "train", lambda *rest, **options: trained.append(1) or inner(*rest, **options))
+    (config,) = configs("L1")
+    closed = replace(config, method="L1, closed form", refit=True)
+    run_grid([config, closed], results_dir=tmp_path / "store", progress=False, n_jobs=2)
+    run_grid([config, closed], results_dir=tmp_path / "again", progress=False, n_jobs=1)
+    assert len(trained) == 1
 
 
 def test_the_claims_are_tested_with_the_methods_of_the_chapters():

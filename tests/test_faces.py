@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from torchvision import transforms
 from rnclib.data import PARTS, agedb, images, synthetic
 from rnclib.data.augment import Views
 from rnclib.data.synthetic import Person, Scene, draw_face, make_faces
+from rnclib.experiment import run
+from rnclib.protocols import agedb_grid
 
 
 @pytest.fixture(autouse=True)
@@ -266,6 +269,38 @@ def test_nuisances_say_nothing_about_the_age(tmp_path):
     table = make_faces(tmp_path, 1500, 16, progress=False)
     for name in ("turn", "tilt", "light", "background"):
         assert abs(np.corrcoef(table["age"], table[name])[0, 1]) < 4 / np.sqrt(1500), name
+
+
+def test_backgrounds_go_with_the_age_in_training_and_not_in_the_test(tmp_path):
+    plain = make_faces(tmp_path / "plain", 600, 16, progress=False)
+    tied = make_faces(tmp_path / "tied", 600, 16, tied=True, progress=False)
+    assert tied.drop(columns="background").equals(plain.drop(columns="background"))
+    for part, least, most in (("train", 0.75, 0.98), ("val", 0.7, 1.0), ("test", -0.3, 0.3)):
+        rows = tied["split"] == part
+        assert least < np.corrcoef(tied["age"][rows], tied["background"][rows])[0, 1] < most, part
+        same = [
+            (tmp_path / "plain" / p).read_bytes() == (tmp_path / "tied" / p).read_bytes() for p in tied["path"][rows]
+        ]
+        if part == "test":
+            assert all(same)
+        else:
+            assert 0.02 < np.mean(same) < 0.2
+    assert synthetic.recipe(600, 16, tied=True) != synthetic.recipe(600, 16)
+
+
+def test_a_run_measures_what_a_background_does(cache):
+    plain = next(c for c in agedb_grid(dataset="synthetic", profile="smoke", loss="l1") if c.method == "RnC(L1)")
+    records = {tie: run(replace(plain, spurious=tie)) for tie in (None, "untied", "tied")}
+    record, untied, tied = (records[tie][0] for tie in (None, "untied", "tied"))
+    assert record["test"]["prediction"] == untied["test"]["prediction"] != tied["test"]["prediction"]
+    assert record["stages"] == untied["stages"]  # trained once, with the weights of both in the cache
+    assert untied["test"]["nuisance"] == tied["test"]["nuisance"] and "nuisance" not in record["test"]
+    faces = synthetic.load_faces(plain.n_samples, plain.size, tied=True, progress=False)
+    np.testing.assert_allclose(tied["test"]["nuisance"], faces.nuisance[tied["test"]["index"]], atol=1e-4)
+    assert tied["data"]["checksum"] == synthetic.recipe(plain.n_samples, plain.size, tied=True)
+    for one in (untied, tied):
+        assert -1 <= one["metrics"]["test"]["standardised"]["nuisance_agreement"] <= 1
+    assert records["untied"][1] is None and records["tied"][1].splitlines()[0].endswith(",nuisance")
 
 
 def test_the_drawing_changes_with_every_year_and_more_over_more_years():

@@ -325,6 +325,22 @@ def test_errors_by_severity_has_a_panel_for_each_kind():
         assert lines == {"L1": [1.0 + s for s in range(6)], "RnC(L1)": [1.0 + 3 * s for s in range(6)]}
 
 
+def test_an_organisation_is_coloured_by_target_and_by_nuisance():
+    view = pd.DataFrame(
+        {"part": ["train", "test", "test"], "target": [9.0, 1.0, 2.0], "nuisance": [9.0, 5.0, 4.0],
+         "pc1": [0.0, 1.0, 2.0], "pc2": [0.0, 3.0, 4.0]}
+    )  # fmt: skip
+    figure = drawn(plots.organisation({"L1": view, "RnC(L1)": view}, label="age", nuisance="hue"))
+    panels, bars = figure.axes[:4], figure.axes[4:]
+    assert [ax.get_title() for ax in panels] == ["L1", "RnC(L1)", "", ""]
+    for ax, column in zip(panels, ("target", "target", "nuisance", "nuisance"), strict=True):
+        (points,) = ax.collections
+        assert points.get_array().tolist() == view[column][1:].tolist()  # of the test part
+        assert points.get_offsets().tolist() == [[1, 3], [2, 4]]
+    assert [bar.get_ylabel() for bar in bars] == ["age", "hue"]
+    plots.organisation({}, label="age", nuisance="hue")
+
+
 def test_rates_are_bars_with_their_multiples():
     rates = pd.DataFrame(
         {"setting": ["a", "a", "b", "b"], "pipeline": ["plain", "rnclib"] * 2,

@@ -58,7 +58,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         },
         {"numpy", "torch", "lightning_fabric", "joblib", "sklearn", "tqdm"},
     ),
-    "rnclib.protocols": ({"rnclib.data", "rnclib.experiment", "rnclib.training"}, {"pandas"}),
+    "rnclib.protocols": ({"rnclib.data", "rnclib.experiment", "rnclib.training"}, {"numpy", "pandas"}),
     "rnclib.plots": ({"rnclib.results"}, {"numpy", "pandas", "matplotlib", "seaborn"}),
     "rnclib.claims": ({"rnclib.data", "rnclib.experiment", "rnclib.protocols", "rnclib.results"}, {"numpy", "pandas"}),
     "rnclib.benchmark": ({"rnclib.loss", "rnclib.results"}, {"numpy", "pandas", "torch"}),

@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rnclib import metrics, results
-from rnclib.data import subsample, with_holes
+from rnclib.data import spurious_split, subsample, with_holes
 from rnclib.data.esol import SHA256
 from rnclib.data.synthetic import recipe
 
@@ -705,6 +705,37 @@ def test_errors_inside_and_outside_of_the_ranges_seen_are_told_apart():
     assert results.seen_and_unseen([record("L1", 1)]).empty
 
 
+def test_the_pull_of_a_nuisance_is_what_it_adds_to_a_prediction():
+    rng = np.random.default_rng(0)
+    target, nuisance = rng.normal(size=(2, 40))
+    one, other, without = record("L1", 0), record("RnC(L1)", 0), record("L1", 1)
+    for r, pull in ((one, 0.7), (other, 0.0)):
+        prediction = 0.3 + 0.9 * target + pull * nuisance
+        r["test"] = {"index": list(range(40)), "target": target.tolist(), "prediction": prediction.tolist()}
+        r["test"]["nuisance"] = nuisance.tolist()
+    pulls = results.nuisance_pull([one, other, without]).set_index("method")["pull"]
+    assert pulls.to_dict() == pytest.approx({"L1": 0.7, "RnC(L1)": 0.0}, abs=1e-9)
+    one["test"]["prediction"] = []  # it diverged
+    assert math.isnan(results.nuisance_pull([one])["pull"].iloc[0])
+    assert results.nuisance_pull([without]).empty
+
+
+def test_methods_stand_beside_the_baseline_in_every_group():
+    runs = pd.concat(
+        [
+            results.frame([record(method, seed, mae=mae * (1 + 0.01 * seed)) for seed in range(3)]).assign(group=group)
+            for group, errors in (("a", (1.0, 1.5)), ("b", (2.0, 1.0)))
+            for method, mae in zip(("L1", "RnC(L1)"), errors, strict=True)
+        ]
+    )
+    table = results.side_by_side(runs, ["group"], "test_mae", "L1")
+    assert table["group"].tolist() == ["a", "b"] and table["method"].tolist() == ["RnC(L1)"] * 2
+    assert table["mean"].tolist() == pytest.approx([0.505, -1.01])
+    assert [text.split(" ± ")[0] for text in table["theirs"]] == ["1.010", "2.020"]
+    assert [text.split(" ± ")[0] for text in table["ours"]] == ["1.515", "1.010"]
+    assert table["corrected"].tolist() == results.holm(table["p"]).tolist()
+
+
 def test_corruption_errors_are_relative_to_the_baseline_of_the_same_seed():
     def corrupted(method, seed, mae, errors):
         return record(method, seed, mae=mae) | {"corrupted": errors}
@@ -799,7 +830,8 @@ def test_each_published_record_is_sound():
         assert one["schema"] == results.SCHEMA and not set(results.REQUIRED) - set(one), name
         assert (one["profile"], one["experiment"]) == ("paper", path.parent.name), name
         config, drawn = one["config"], one["dataset"] == "synthetic"
-        checksum = recipe(config["n_samples"], config["size"]) if drawn else SHA256
+        tied = config.get("spurious") == "tied"
+        checksum = recipe(config["n_samples"], config["size"], tied=tied) if drawn else SHA256
         assert one["dataset"] in ("esol", "synthetic") and one["data"]["checksum"] == checksum, name
         assert one["data"]["synthetic"] is drawn, name
         assert len(one["run"]["commit"]) == 40 and one["run"]["clean"] is True, name
@@ -811,13 +843,14 @@ def test_each_published_record_is_sound():
         data, test = one["data"], one["test"]
         n_samples = config["n_samples"] if drawn else 1128
         n_pool = data.get("n_pool", data["n_train"])
-        if "holes" not in config:
+        if not {"holes", "spurious"} & set(config) or drawn:
             assert n_pool + data["n_val"] + data["n_test"] == n_samples, name
             assert data["n_train"] == round(config.get("fraction", 1) * n_pool), name
         assert len(test["index"]) == len(test["target"]) == data["n_test"], name
         assert test["index"] == sorted(set(test["index"])), name
         # one split, one test part: whatever the method
-        part = (one["dataset"], one["split"], None if one["split"] in results.FIXED_SPLITS else one["seed"])
+        balanced = "spurious" in config and not drawn
+        part = (one["dataset"], one["split"], balanced, None if one["split"] in results.FIXED_SPLITS else one["seed"])
         assert tested.setdefault(part, test["index"]) == test["index"], name
         if not test["prediction"]:
             assert one["metrics"] == {} and one["diverged"], name
@@ -846,6 +879,9 @@ def test_the_published_records_are_of_the_data_and_the_splits(esol):
         if one["dataset"] != "esol":
             continue
         parts = split(esol.smiles, one["split"], one["seed"])
+        if "spurious" in one["config"]:
+            tied = one["config"]["spurious"] == "tied"
+            parts = spurious_split(parts, esol.targets, esol.nuisance > 0, one["seed"], tied=tied)
         assert one["test"]["index"] == parts.test.tolist(), path.name
         np.testing.assert_allclose(one["test"]["target"], esol.targets[parts.test], atol=5.1e-5, err_msg=path.name)
         if "fraction" in one["config"]:
