@@ -32,7 +32,7 @@ $(STAMP): pyproject.toml .constraints.txt
 report: env
 	$(BIN)/python -m rnclib.report notebooks/loss.ipynb book/local/loss.ipynb
 	$(BIN)/python -m rnclib.report notebooks/esol.ipynb book/local/esol.ipynb -p profile quick -p split random
-	for name in agedb data_efficiency robustness claims benchmark; do \
+	for name in agedb data_efficiency robustness ablations methods claims benchmark; do \
 		$(BIN)/python -m rnclib.report notebooks/$$name.ipynb book/local/$$name.ipynb -p profile quick || exit 1; \
 	done
 	$(MAKE) book
@@ -43,7 +43,7 @@ book: env
 	@echo "The book: $(CURDIR)/_build/html/index.html"
 
 chapters: env
-	for name in loss esol agedb data_efficiency robustness claims benchmark; do \
+	for name in loss esol agedb data_efficiency robustness ablations methods claims benchmark; do \
 		$(BIN)/python -m rnclib.report notebooks/$$name.ipynb book/chapters/$$name.ipynb || exit 1; \
 	done
 

@@ -429,7 +429,7 @@ def robustness_grid(
 
     Each method is tested on corrupted inputs, and trained with a spurious target (not on photographs). On molecules,
     those but fine-tuning are also trained with holes in the range of the target and with wrong targets, and all are
-    tested on molecules unlike those of training. Without `n_seeds`, the profile ``'paper'`` has fewer splits of these.
+    tested on molecules unlike those of training. Without `n_seeds`, there are fewer splits of these.
 
     Parameters
     ----------
@@ -441,7 +441,7 @@ def robustness_grid(
     shortened = [
         config
         for config in grid
-        if n_seeds or not paper or config.seed < (_DISTURBED_SPLITS if molecules else _SPURIOUS_SEEDS)
+        if n_seeds or config.seed < ((_DISTURBED_SPLITS if molecules else _SPURIOUS_SEEDS) if paper else 1)
     ]
     disturbances: list[dict[str, Any]] = []
     if molecules:
