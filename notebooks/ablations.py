@@ -124,3 +124,14 @@ Figure(
     name="ablations-figure",
     alt="Interval plot of the difference in test error of each changed choice from the protocol.",
 ) if len(comparison.dropna(subset=["mean"])) else Notice("Nothing to compare.")
+
+# %% [markdown]
+# ## Where the runs were made
+
+# %% tags=["hide-input"]
+Table(
+    results.machines(grid.records),
+    f"Processors and versions behind this page. {source}.",
+    name="ablations-machines",
+    format={"Hours of training": ".1f"},
+)

@@ -345,13 +345,7 @@ Table(
     results.machines(records),
     f"Processors and versions behind the runs of this page. Each record names its own machine, threads, versions and commit. {source}.",
     name="agedb-machines",
-    columns={
-        "cpu": "Processor",
-        "torch": "torch",
-        "runs": "Runs",
-        "hours": "Hours of training",
-    },
-    format={"hours": ".1f"},
+    format={"Hours of training": ".1f"},
 )
 
 # %% [markdown]

@@ -228,13 +228,7 @@ Table(
     results.machines(grid.records),
     f"Processors and versions behind this page. {source}.",
     name="efficiency-machines",
-    columns={
-        "cpu": "Processor",
-        "torch": "torch",
-        "runs": "Runs",
-        "hours": "Hours of training",
-    },
-    format={"hours": ".1f"},
+    format={"Hours of training": ".1f"},
 )
 
 # %% [markdown]

@@ -389,13 +389,7 @@ Table(
     f"Processors and versions behind this page. Each record names its own machine, threads, versions and commit. {source.split(',')[0]}, "
     f"profile {profile}.",
     name="esol-machines",
-    columns={
-        "cpu": "Processor",
-        "torch": "torch",
-        "runs": "Runs",
-        "hours": "Hours of training",
-    },
-    format={"hours": ".1f"},
+    format={"Hours of training": ".1f"},
 )
 
 # %% [markdown]

@@ -200,11 +200,5 @@ Table(
     results.machines(search.records + grid.records),
     f"Processors and versions behind this page, and hours of the training that it rests on, the search included. {source}.",
     name="methods-machines",
-    columns={
-        "cpu": "Processor",
-        "torch": "torch",
-        "runs": "Runs",
-        "hours": "Hours of training",
-    },
-    format={"hours": ".1f"},
+    format={"Hours of training": ".1f"},
 )

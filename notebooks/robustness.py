@@ -426,20 +426,14 @@ difference_table(
 Table(
     pd.concat(
         [
-            results.machines(grid.records).assign(data=titles[dataset])
+            results.machines(grid.records).assign(Data=titles[dataset])
             for dataset, grid in grids.items()
         ]
     ),
     f"Processors and versions behind this page, and hours of the training that it rests on. Profile {profile}.",
     name="robustness-machines",
-    columns={
-        "data": "Data",
-        "cpu": "Processor",
-        "torch": "torch",
-        "runs": "Runs",
-        "hours": "Hours of training",
-    },
-    format={"hours": ".1f"},
+    columns=["Data", "Processor", "torch", "Runs", "Hours of training"],
+    format={"Hours of training": ".1f"},
 ) if grids else nothing
 
 # %% [markdown]

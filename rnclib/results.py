@@ -479,7 +479,8 @@ def machines(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns ``cpu``, ``torch``, ``runs`` and ``hours``. An encoder that several runs share counts once.
+        Columns ``Processor``, ``torch``, ``Runs`` and ``Hours of training``. An encoder that several runs share counts
+        once.
     """
     rows, counted = [], set()
     for record in records:
@@ -491,9 +492,9 @@ def machines(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
             counted.add(shared)
         versions = record["run"]["versions"]
         where = record["run"].get("gpu", record["run"]["cpu"])
-        rows.append({"cpu": where, "torch": versions.get("torch", "–"), "hours": seconds / 3600})
-    grouped = pd.DataFrame(rows).groupby(["cpu", "torch"], as_index=False)
-    return grouped.agg(runs=("hours", "size"), hours=("hours", "sum"))
+        rows.append({"Processor": where, "torch": versions.get("torch", "–"), "hours": seconds / 3600})
+    hours = pd.DataFrame(rows).groupby(["Processor", "torch"])["hours"]
+    return hours.agg(["size", "sum"]).set_axis(["Runs", "Hours of training"], axis=1).reset_index()
 
 
 def view(records: Sequence[dict[str, Any]], method: str, root: str | os.PathLike | None = None) -> pd.DataFrame | None:

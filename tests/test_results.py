@@ -705,6 +705,24 @@ def test_errors_inside_and_outside_of_the_ranges_seen_are_told_apart():
     assert results.seen_and_unseen([record("L1", 1)]).empty
 
 
+def test_hours_of_training_count_a_shared_encoder_once():
+    def trained(method, seconds, cpu):
+        one = record(method, 0)
+        stages = [{"name": "encoder", "wall_time": 3600.0, "curve": {}}] * method.startswith("RnC")
+        one["stages"] = [*stages, {"name": "regressor", "wall_time": seconds, "curve": {}}]
+        one["run"] = {"cpu": cpu, "versions": {"torch": "2"}}
+        return one
+
+    records = [
+        trained("RnC(L1)", 0, 1800.0, "a"),
+        trained("RnC(L1)+freeze", 0, 900.0, "a"),
+        trained("L1", 0, 360.0, "b"),
+    ]
+    table = results.machines(records).set_index("Processor")
+    assert table["Runs"].to_dict() == {"a": 2, "b": 1} and set(table["torch"]) == {"2"}
+    assert table["Hours of training"].to_dict() == pytest.approx({"a": 1.75, "b": 0.1})
+
+
 def test_the_pull_of_a_nuisance_is_what_it_adds_to_a_prediction():
     rng = np.random.default_rng(0)
     target, nuisance = rng.normal(size=(2, 40))
