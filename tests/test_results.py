@@ -714,9 +714,9 @@ def test_hours_of_training_count_a_shared_encoder_once():
         return one
 
     records = [
-        trained("RnC(L1)", 0, 1800.0, "a"),
-        trained("RnC(L1)+freeze", 0, 900.0, "a"),
-        trained("L1", 0, 360.0, "b"),
+        trained("RnC(L1)", 1800.0, "a"),
+        trained("RnC(L1)+freeze", 900.0, "a"),
+        trained("L1", 360.0, "b"),
     ]
     table = results.machines(records).set_index("Processor")
     assert table["Runs"].to_dict() == {"a": 2, "b": 1} and set(table["torch"]) == {"2"}
