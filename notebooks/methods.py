@@ -94,8 +94,8 @@ data_notice(dataset, profile)
 #
 # Each method gets the same number of trials on one split, with short training. The first trial has the settings of {doc}`esol` (for L1 the rate at which it does not get stuck), and for
 # what a method adds a common value; the others are drawn at random, log-uniformly within the bounds below. The trial with the lowest **validation** error is taken; test parts
-# have no part in it. The validation molecules of that split are among the test molecules of other splits, for all methods alike. Trials are a fifth as long as the runs that follow, which may favour
-# high learning rates.
+# have no part in it. The validation molecules of that split are among the test molecules of other splits, for all methods alike. Trials are shorter than the runs that follow (of molecules 120 epochs, not 800), which may favour high
+# learning rates.
 
 # %% tags=["hide-input"]
 chosen = best_trials(search.records)

@@ -585,7 +585,7 @@ def test_the_methods_are_compared_with_the_settings_that_the_search_chose(monkey
     for config in grid:
         method, closed = config.method.removesuffix(", closed form"), config.method.endswith("closed form")
         stage, trial = (one.pretrain or one.fit for one in (config, trials[f"{method}, trial 4"]))
-        assert stage.epochs == 800 and replace(stage, epochs=160) == trial
+        assert stage.epochs == 800 and replace(stage, epochs=120) == trial
         assert closed == (config.fit is None or config.refit is True)
     for dataset in ("agedb", "synthetic"):
         faces = methods_grid(dataset=dataset, profile="paper", data_dir="faces")
