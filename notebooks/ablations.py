@@ -19,9 +19,13 @@
 # changed, on the molecules of {doc}`esol`, and everything else is kept.
 
 # %% tags=["parameters"]
-dataset: str = "auto"  # auto (ESOL if to be had), esol or standin
-profile: str = "paper"  # paper, quick (minutes), smoke
-n_seeds: int = None  # splits; None: the profile's
+dataset: str = (
+    "auto"  # auto (ESOL if to be had), esol, standin, synthetic (drawn faces) or agedb
+)
+data_dir: str = None  # agedb: the folder that holds AgeDB/*.jpg
+profile: str = "paper"  # paper (published), quick (minutes), smoke
+n_seeds: int = None  # splits of molecules, seeds of faces; None: the profile's
+device: str = "cpu"  # cpu, cuda or auto
 results_dir: str = None  # folder of the run records; None: book/results
 refresh: bool = False  # train every run anew
 
@@ -30,9 +34,11 @@ from rnclib.report import check_parameters
 
 check_parameters(
     globals(),
-    dataset=["auto", "esol", "standin"],
+    dataset=["auto", "esol", "standin", "synthetic", "agedb"],
+    data_dir=[None, str],
     profile=["paper", "quick", "smoke"],
     n_seeds=[None, (1, 100)],
+    device=["cpu", "cuda", "auto"],
     results_dir=[None, str],
     refresh=bool,
 )
@@ -42,21 +48,22 @@ import pandas as pd
 
 from rnclib import plots, results
 from rnclib.experiment import resolve_dataset, run_grid
-from rnclib.protocols import PROTOCOL_VALUES, ablations_grid
+from rnclib.protocols import ablations_grid, protocol_values
 from rnclib.report import Figure, Notice, Table, data_notice, p_value
 
 plots.use_style()
 dataset = resolve_dataset(dataset, profile, results_dir)
-grid = run_grid(
-    ablations_grid(dataset=dataset, profile=profile, n_seeds=n_seeds),
-    results_dir=results_dir,
-    refresh=refresh,
+configs = ablations_grid(
+    dataset=dataset, profile=profile, n_seeds=n_seeds, data_dir=data_dir
 )
+grid = run_grid(configs, results_dir=results_dir, refresh=refresh, device=device)
 print(
     f"{dataset}, {profile}: {len(grid.loaded)} runs loaded from the store, {len(grid.trained)} trained now"
 )
 runs = results.frame(grid.records)
-source = f"{'ESOL' if dataset == 'esol' else 'Synthetic stand-in'}, random split, profile {profile}, {runs['seed'].nunique()} splits"
+names = {"esol": "ESOL", "agedb": "AgeDB", "synthetic": "Synthetic drawn faces"}
+splits = "seeds" if dataset in ("synthetic", "agedb") else "splits"
+source = f"{names.get(dataset, 'Synthetic stand-in')}, {configs[0].split} split, profile {profile}, {runs['seed'].nunique()} {splits}"
 data_notice(dataset, profile)
 
 # %% [markdown]
@@ -82,7 +89,7 @@ columns = {
 }
 errors = results.error_table(runs, columns).set_index("Method")
 rows = []
-for choice, value in PROTOCOL_VALUES.items():
+for choice, value in protocol_values(configs).items():
     rows.append(
         {"choice": choice, "value": f"{value} (protocol)"}
         | errors.loc["protocol"].to_dict()
@@ -95,8 +102,8 @@ for choice, value in PROTOCOL_VALUES.items():
         )
 Table(
     pd.DataFrame(rows),
-    f"Test MAE in standard deviations of the target, rank agreement and gap on the test part: mean over splits ± half its 95% interval; difference in test MAE from the protocol on the "
-    f"same split with its interval, and p value corrected for all comparisons of this table (Holm). {source}.",
+    f"Test MAE in standard deviations of the target, rank agreement and gap on the test part: mean over {splits} ± half its 95% interval; difference in test MAE from the protocol on the "
+    f"same {splits[:-1]} with its interval, and p value corrected for all comparisons of this table (Holm). {source}.",
     name="ablations-table",
     columns={
         "choice": "Choice",

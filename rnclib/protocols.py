@@ -30,7 +30,6 @@ __all__ = [
     "ESOL_METHODS",
     "ESOL_PUBLISHED",
     "GRIDS",
-    "PROTOCOL_VALUES",
     "SHIFTS",
     "TUNED",
     "TUNED_METHODS",
@@ -42,6 +41,7 @@ __all__ = [
     "esol_grid",
     "methods_grid",
     "of_protocol",
+    "protocol_values",
     "robustness_grid",
     "searched",
     "tuning_grid",
@@ -339,8 +339,8 @@ _FRACTIONS: dict[str, tuple[tuple[float, ...], int]] = {
 
 #: Shares of wrong targets in training.
 WRONG_TARGETS = (0.2, 0.4)
-#: Ways to divide molecules so that the test part is unlike training.
-SHIFTS = ("scaffold", "size")
+#: Ways to divide molecules, and faces, so that the test part is unlike training.
+SHIFTS = {"molecules": ("scaffold", "size"), "faces": ("identity",)}
 # Published: splits of molecules with training disturbed or the test part shifted, seeds of spuriously drawn faces.
 _DISTURBED_SPLITS, _SPURIOUS_SEEDS = 5, 0
 
@@ -428,8 +428,8 @@ def robustness_grid(
     """Configurations of the chapter on robustness.
 
     Each method is tested on corrupted inputs, and trained with a spurious target (not on photographs). On molecules,
-    those but fine-tuning are also trained with holes in the range of the target and with wrong targets, and all are
-    tested on molecules unlike those of training. Without `n_seeds`, there are fewer splits of these.
+    those but fine-tuning are also trained with holes in the range of the target and with wrong targets. All are tested
+    on molecules or people unlike those of training. Without `n_seeds`, there are fewer splits of these.
 
     Parameters
     ----------
@@ -459,15 +459,14 @@ def robustness_grid(
         ),
         *(
             replace(config, split=shift)
-            for shift in SHIFTS[1 if profile == "smoke" else 0 :]
-            if molecules
+            for shift in SHIFTS["molecules" if molecules else "faces"][-1 if profile == "smoke" else 0 :]
             for config in shortened
         ),
     ]
 
 
 #: The paper's design choices: for each, the values beside the one of the protocol, as changes to the contrastive stage.
-#: Lengths are shares of the protocol's epochs.
+#: Lengths are shares of the protocol's epochs; molecules have one view in any case.
 ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
     "temperature": {f"{value:g}": {"temperature": value} for value in (0.5, 1.0, 5.0, 10.0)},
     "similarity": {
@@ -477,18 +476,16 @@ ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
         "negative L1": {"feature_sim": "l1"},
     },
     "batch size": {f"{value}": {"batch_size": value} for value in (16, 64, 128)},
+    "views": {"1": {"n_views": 1}},
     "length": {f"{share:g} of the epochs": {"epochs": share} for share in (0.125, 0.25, 0.5)},
     "projection head": {"64 features": {"projection": 64}},
 }
-#: What the protocol has for each of them.
-PROTOCOL_VALUES = {
-    "temperature": "2", "similarity": "negative L2", "batch size": "256", "length": "all epochs",
-    "projection head": "none", "regressor": "closed form",
-}  # fmt: skip
 _ABLATION_SPLITS = {"paper": 5, "quick": 1, "smoke": 1}
 
 
-def ablations_grid(*, dataset: str, profile: str, n_seeds: int | None = None) -> list[Config]:
+def ablations_grid(
+    *, dataset: str, profile: str, n_seeds: int | None = None, data_dir: str | None = None
+) -> list[Config]:
     """Configurations of the chapter on the design choices: one choice at a time, with a regressor in closed form.
 
     All are trained in bfloat16, which takes two thirds of the time.
@@ -498,19 +495,19 @@ def ablations_grid(*, dataset: str, profile: str, n_seeds: int | None = None) ->
 
     Parameters
     ----------
-    dataset : {'esol', 'standin'}
+    dataset : {'esol', 'standin', 'agedb', 'synthetic'}
     profile : {'paper', 'quick', 'smoke'}
     n_seeds : int, optional
-        Splits; by default as many as the profile has.
+        Splits of molecules, seeds of faces; by default as many as the profile has.
+    data_dir : str, optional
+        Folder of AgeDB's photographs.
     """
     if profile not in _ABLATION_SPLITS:
         raise ValueError(f"profile: got {profile!r}; allowed: " + ", ".join(map(repr, _ABLATION_SPLITS)))
-    chapter = esol_grid(
-        dataset=dataset, profile=profile, split="random", loss="l1", n_seeds=n_seeds or _ABLATION_SPLITS[profile]
-    )
     grid = []
-    for config in (replace(one, experiment="ablations", precision="bf16-mixed") for one in chapter):
-        if config.method == "RnC(L1)+freeze":
+    for config in _compared(dataset, profile, n_seeds or _ABLATION_SPLITS[profile], data_dir):
+        config = replace(config, experiment="ablations", precision="bf16-mixed")
+        if config.freeze:
             assert config.pretrain is not None
             protocol = replace(config, method="protocol", fit=None)
             grid.append(protocol)
@@ -521,11 +518,34 @@ def ablations_grid(*, dataset: str, profile: str, n_seeds: int | None = None) ->
                         changes["epochs"] = max(1, round(changes["epochs"] * config.pretrain.epochs))
                     others = {"projection": changes.pop("projection")} if "projection" in changes else {}
                     pretrain = replace(config.pretrain, **changes)
-                    grid.append(replace(protocol, method=f"{choice}: {value}", pretrain=pretrain, **others))
-        for method, name in (("RnC(L1)+freeze", "L1, by gradient descent"), ("RnC(L1)", "L1, with fine-tuning")):
-            if config.method == method:
-                grid.append(replace(config, method=f"regressor: {name}"))
+                    changed = replace(protocol, pretrain=pretrain, **others)
+                    if changed != protocol and (choice != "views" or config.pretrain.n_views):
+                        grid.append(replace(changed, method=f"{choice}: {value}"))
+            grid.append(replace(config, method="regressor: L1, by gradient descent"))
+        elif config.pretrain is not None:
+            grid.append(replace(config, method="regressor: L1, with fine-tuning"))
     return grid
+
+
+def protocol_values(configs: Sequence[Config]) -> dict[str, str]:
+    """What the protocol has for each choice of `ABLATIONS`.
+
+    Parameters
+    ----------
+    configs : sequence of Config
+        From `ablations_grid`.
+    """
+    stage = next(config.pretrain for config in configs if config.method == "protocol")
+    assert stage is not None
+    values = {
+        "temperature": f"{stage.temperature:g}", "similarity": "negative L2", "batch size": f"{stage.batch_size}",
+        "views": f"{stage.n_views or 1}", "length": "all epochs", "projection head": "none", "regressor": "closed form",
+    }  # fmt: skip
+    return {
+        choice: value
+        for choice, value in values.items()
+        if any(config.method.startswith(f"{choice}: ") for config in configs)
+    }
 
 
 # --- other methods ---------------------------------------------------------------------------------------

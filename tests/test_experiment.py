@@ -25,7 +25,6 @@ from rnclib.protocols import (
     END_TO_END,
     ESOL_METHODS,
     ESOL_PUBLISHED,
-    PROTOCOL_VALUES,
     TUNED_METHODS,
     ablations_grid,
     agedb_grid,
@@ -35,6 +34,7 @@ from rnclib.protocols import (
     esol_grid,
     methods_grid,
     of_protocol,
+    protocol_values,
     robustness_grid,
     searched,
     tuning_grid,
@@ -624,9 +624,11 @@ def test_the_claims_are_tested_with_the_methods_of_the_chapters():
         efficiency_grid(dataset="esol", profile="long")
 
 
-def test_an_ablation_changes_one_choice_of_the_protocol():
-    grid = {c.method: c for c in ablations_grid(dataset="esol", profile="paper", n_seeds=1)}
-    assert len(ablations_grid(dataset="esol", profile="paper")) == 5 * len(grid)
+@pytest.mark.parametrize(("dataset", "profile"), [("esol", "paper"), ("synthetic", "paper"), ("synthetic", "quick")])
+def test_an_ablation_changes_one_choice_of_the_protocol(dataset, profile):
+    grid = {c.method: c for c in ablations_grid(dataset=dataset, profile=profile, n_seeds=1)}
+    values = protocol_values(list(grid.values()))
+    assert len(ablations_grid(dataset=dataset, profile=profile, n_seeds=5)) == 5 * len(grid)
     protocol = grid.pop("protocol")
     assert protocol.fit is None and protocol.freeze
     for method, config in grid.items():
@@ -634,14 +636,15 @@ def test_an_ablation_changes_one_choice_of_the_protocol():
         if choice == "regressor":
             assert config.pretrain == protocol.pretrain and config.fit is not None
             continue
-        assert value in ABLATIONS[choice] and choice in PROTOCOL_VALUES
+        assert value in ABLATIONS[choice] and values[choice] != value
         stages = vars(config.pretrain), vars(protocol.pretrain)
         changed = {name for name, setting in stages[0].items() if setting != stages[1][name]}
         others = {name for name in vars(config) if getattr(config, name) != getattr(protocol, name)}
         assert others <= {"method", "pretrain", "projection"}
         expected = set(ABLATIONS[choice][value])
         assert changed | (others & {"projection"}) == expected
-    assert grid["length: 0.25 of the epochs"].pretrain.epochs == 200
+    assert grid["length: 0.25 of the epochs"].pretrain.epochs == round(0.25 * protocol.pretrain.epochs)
+    assert ("views" in values) == (dataset == "synthetic") and values["batch size"] == str(protocol.pretrain.batch_size)
     with pytest.raises(ValueError, match=r"profile: got 'long'; allowed: 'paper', 'quick', 'smoke'"):
         ablations_grid(dataset="esol", profile="long")
 
