@@ -340,7 +340,8 @@ def run(
             outcome.prediction = _baseline(config, dataset, split)
         else:
             scaler = (0.0, 1.0) if config.target == "raw" else (mean, std)
-            _network(config, dataset, split, scaler, outcome, device, refresh, keep_encoder, on_progress)
+            way = _Way(_fabric(config, device), refresh, keep_encoder, on_progress)
+            _network(config, dataset, split, scaler, outcome, way)
         if outcome.prediction is not None and not np.isfinite(outcome.prediction).all():
             raise FloatingPointError("predictions are not finite")
     except FloatingPointError as error:  # a result like any other: this method does not train here
@@ -481,22 +482,36 @@ def _baseline(config: Config, dataset: Dataset, split: Split) -> np.ndarray:
     return model.fit(inputs[split.train], dataset.targets[split.train]).predict(inputs)
 
 
+@dataclass(frozen=True)
+class _Way:
+    """How a run is carried out, see `run`; nothing of it is part of the run's key."""
+
+    fabric: Fabric
+    refresh: bool
+    keep_encoder: bool
+    on_progress: Callable[[float], None] | None
+
+    @property
+    def environment(self) -> list[Any]:
+        """What the same training may give somewhat other weights in."""
+        fabric = self.fabric
+        if fabric.world_size > 1:
+            return [torch.__version__, fabric.device.type, fabric.world_size]
+        return [torch.__version__, str(fabric.device), torch.get_num_threads()]
+
+    def epochs_at(self, cost: float) -> Callable[[int], None] | None:
+        """Reports epochs as work."""
+        report = self.on_progress
+        return None if report is None else lambda epochs: report(epochs * cost)
+
+
 def _network(
-    config: Config,
-    dataset: Dataset,
-    split: Split,
-    scaler: tuple[float, float],
-    outcome: _Outcome,
-    device: str,
-    refresh: bool,
-    keep_encoder: bool,
-    on_progress: Callable[[float], None] | None,
+    config: Config, dataset: Dataset, split: Split, scaler: tuple[float, float], outcome: _Outcome, way: _Way
 ) -> None:
     """Train the network of `config` and fill in `outcome`."""
     from rnclib.encoders import GIN, ImageEncoder
 
-    cache = _writable_cache()
-    fabric = _fabric(config, device)
+    cache, fabric = _writable_cache(), way.fabric
     inputs = dataset.inputs.to(fabric.device)
     everything = np.arange(len(dataset))
     with torch.random.fork_rng():
@@ -509,24 +524,18 @@ def _network(
     mean, std = scaler
     target = torch.tensor((dataset.targets - mean) / std, dtype=torch.float32, device=fabric.device)
 
-    environment = [torch.__version__, str(fabric.device), torch.get_num_threads()]
-    if fabric.world_size > 1:
-        environment = [torch.__version__, fabric.device.type, fabric.world_size]
-    training = _trained(config)
-    weights = cache / "models" / f"{_digest([training, _checksum(config), PROTOCOL, *environment])}.pt"
-    if refresh:
+    name = _digest([_trained(config), _checksum(config), PROTOCOL, *way.environment])
+    weights = cache / "models" / f"{name}.pt"
+    if way.refresh:
         weights.unlink(missing_ok=True)
     if (state := _read_weights(weights, fabric)) is not None:  # another run has trained just this
         encoder.load_state_dict(state["encoder"])
         head.load_state_dict(state["head"])
         outcome.stages += state["stages"]
-        if on_progress:
-            on_progress(work(config))
+        if way.on_progress:
+            way.on_progress(work(config))
     else:
-        _train_network(
-            config, encoder, head, inputs, target, split, outcome, fabric, environment, refresh, keep_encoder,
-            on_progress,
-        )  # fmt: skip
+        _train_network(config, encoder, head, inputs, target, split, outcome.stages, way)
         state = {"encoder": encoder.state_dict(), "head": head.state_dict(), "stages": outcome.stages}
         _write_weights(weights, state, fabric)
     features = predict(encoder, inputs, everything)
@@ -600,30 +609,12 @@ def _train_network(
     inputs: Any,
     target: torch.Tensor,
     split: Split,
-    outcome: _Outcome,
-    fabric: Fabric,
-    environment: list[Any],
-    refresh: bool,
-    keep_encoder: bool,
-    on_progress: Callable[[float], None] | None,
+    stages: list[dict[str, Any]],
+    way: _Way,
 ) -> None:
-    """Train `encoder` and `head` in place, and note the stages in `outcome`."""
+    """Train `encoder` and `head` in place, and note in `stages` what the record says of each that was trained."""
     if config.pretrain is not None:
-        fields = _trained(config)
-        shared = {part: fields[part] for part in _ENCODER_DEPENDS_ON if part in fields}
-        history, commit = _pretrained(
-            _fitting(config.pretrain, split),
-            config.seed,
-            encoder,
-            config.projection,
-            _training_inputs(inputs, split.train, config.seed, config.pretrain),
-            target[split.train],
-            fabric,
-            _digest([shared, _checksum(config), PROTOCOL, *environment]),
-            refresh and not keep_encoder,
-            _scaled(on_progress, _costs(config)[0]),
-        )
-        outcome.stages.append(_stage_record("encoder", history, commit))
+        stages.append(_pretrained(config, encoder, inputs, target, split, way))
     if config.fit is None:
         features, val_features = (predict(encoder, inputs, index) for index in (split.train, split.val))
         _fit_in_closed_form(head, features, val_features, target, split)
@@ -634,9 +625,9 @@ def _train_network(
     if config.freeze:
         train_inputs = _frozen(encoder, train_inputs)
         val_inputs = predict(encoder, inputs, split.val)
-    run_name = _digest([key(config), *environment[:2]])
+    run_name = _digest([key(config), *way.environment[:2]])
     checkpoint = data.cache_dir() / "checkpoints" / f"{run_name}.pt"
-    if refresh:
+    if way.refresh:
         checkpoint.unlink(missing_ok=True)
     history = train(
         model,
@@ -646,13 +637,13 @@ def _train_network(
         val_inputs,
         target[split.val],
         seed=config.seed,
-        fabric=fabric,
+        fabric=way.fabric,
         checkpoint=checkpoint,
-        on_epoch=_scaled(on_progress, _costs(config)[1]),
+        on_epoch=way.epochs_at(_costs(config)[1]),
     )
     checkpoint.unlink(missing_ok=True)
     name = "regressor" if config.pretrain else "end-to-end"
-    outcome.stages.append(_stage_record(name, history, results.commit()[0]))
+    stages.append(_stage_record(name, history, results.commit()[0]))
 
 
 _ENCODER_DEPENDS_ON = (
@@ -761,47 +752,49 @@ def _frozen(encoder: nn.Module, inputs: Views | _Subset) -> _FrozenViews | torch
 
 
 def _pretrained(
-    stage: Stage,
-    seed: int,
-    encoder: nn.Module,
-    projection: int | None,
-    inputs: Any,
-    labels: torch.Tensor,
-    fabric: Fabric,
-    name: str,
-    refresh: bool,
-    on_epoch: Callable[[int], None] | None,
-) -> tuple[History, str | None]:
-    """Give `encoder` its contrastively trained weights, from the cache if another run has made them under `name`.
+    config: Config, encoder: nn.Module, inputs: Any, target: torch.Tensor, split: Split, way: _Way
+) -> dict[str, Any]:
+    """Give `encoder` its contrastively trained weights, from the cache if another run has made them.
 
-    Returns what happened in training, and the commit that trained.
+    Returns what the record says of the stage.
     """
+    assert config.pretrain is not None
+    fields = _trained(config)
+    shared = {part: fields[part] for part in _ENCODER_DEPENDS_ON if part in fields}
+    name = _digest([shared, _checksum(config), PROTOCOL, *way.environment])
+    stage, on_epoch = _fitting(config.pretrain, split), way.epochs_at(_costs(config)[0])
     cached = data.cache_dir() / "encoders" / f"{name}.pt"
     checkpoint = data.cache_dir() / "checkpoints" / f"encoder-{name}.pt"
-    if refresh:
+    if way.refresh and not way.keep_encoder:
         cached.unlink(missing_ok=True)
         checkpoint.unlink(missing_ok=True)
-    if (state := _read_weights(cached, fabric)) is not None:
+    if (state := _read_weights(cached, way.fabric)) is not None:
         encoder.load_state_dict(state["encoder"])
         if on_epoch:
             on_epoch(stage.epochs)
-        return History(**state["history"]), state.get("commit")
+        return _stage_record("encoder", History(**state["history"]), state.get("commit"))
     trained = encoder
-    if projection is not None:
+    if config.projection is not None:
         with torch.random.fork_rng():
-            torch.manual_seed(seed)
+            torch.manual_seed(config.seed)
             width = cast(int, encoder.out_features)
-            layers = (nn.Linear(width, width), nn.ReLU(), nn.Linear(width, projection))
-        trained = nn.Sequential(encoder, *layers).to(fabric.device)
+            layers = (nn.Linear(width, width), nn.ReLU(), nn.Linear(width, config.projection))
+        trained = nn.Sequential(encoder, *layers).to(way.fabric.device)
     history = train(
-        trained, stage, inputs, labels,
-        seed=seed, fabric=fabric, checkpoint=checkpoint, on_epoch=on_epoch,
-    )  # fmt: skip
+        trained,
+        stage,
+        _training_inputs(inputs, split.train, config.seed, config.pretrain),
+        target[split.train],
+        seed=config.seed,
+        fabric=way.fabric,
+        checkpoint=checkpoint,
+        on_epoch=on_epoch,
+    )
     commit = results.commit()[0]
     state = {"encoder": encoder.state_dict(), "history": asdict(history), "commit": commit}
-    _write_weights(cached, state, fabric)
+    _write_weights(cached, state, way.fabric)
     checkpoint.unlink(missing_ok=True)
-    return history, commit
+    return _stage_record("encoder", history, commit)
 
 
 def _stage_record(name: str, history: History, commit: str | None, points: int = 40) -> dict[str, Any]:
@@ -1022,10 +1015,6 @@ def work(config: Config) -> float:
     """What a run costs, in passes of the network over the training part: the unit of progress."""
     stages = zip((config.pretrain, config.fit), _costs(config), strict=True)
     return sum(stage.epochs * cost for stage, cost in stages if stage is not None)
-
-
-def _scaled(on_progress: Callable[[float], None] | None, cost: float) -> Callable[[int], None] | None:
-    return None if on_progress is None else lambda epochs: on_progress(epochs * cost)
 
 
 def _worker(bundle: list[Config], root: Path, device: str, refresh: bool, done: Any) -> list[dict[str, Any]]:
