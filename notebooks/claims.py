@@ -105,6 +105,3 @@ Notice(
     else "Every comparison of the table has its records.",
     title="What is missing",
 )
-
-# %% [markdown]
-# No comparison is made yet of robustness to spurious targets, nor of the paper's design choices.

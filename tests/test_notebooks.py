@@ -17,7 +17,17 @@ from PIL import Image
 
 from rnclib import results
 from rnclib.experiment import key
-from rnclib.protocols import agedb_grid, efficiency_grid, esol_grid, robustness_grid
+from rnclib.protocols import (
+    TUNED,
+    ablations_grid,
+    agedb_grid,
+    best_trials,
+    efficiency_grid,
+    esol_grid,
+    methods_grid,
+    robustness_grid,
+    tuning_grid,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -109,6 +119,9 @@ PUBLISHED = {
     "data_efficiency, esol": efficiency_grid(dataset="esol", profile="paper"),
     "robustness, esol": robustness_grid(dataset="esol", profile="paper"),
     "robustness, drawn faces": robustness_grid(dataset="synthetic", profile="paper"),
+    "ablations, esol": ablations_grid(dataset="esol", profile="paper"),
+    "tuning, esol": tuning_grid(dataset="esol", profile="paper"),
+    "methods, esol": methods_grid(dataset="esol", profile="paper"),
 }
 
 
@@ -118,6 +131,12 @@ def test_every_published_run_has_its_record(chapter):
     stored = results.load(ROOT / "book" / "results", profile="paper", experiment=grid[0].experiment)
     keys = {record["key"] for record in stored}
     assert [config for config in grid if key(config) not in keys] == []
+
+
+def test_the_methods_have_the_settings_that_the_published_search_chose():
+    keys = {key(config) for config in tuning_grid(dataset="esol", profile="paper")}
+    stored = results.load(ROOT / "book" / "results", profile="paper", experiment="tuning", dataset="esol")
+    assert best_trials([record for record in stored if record["key"] in keys]) == TUNED["molecules"]
 
 
 def printed(notebook: Path) -> str:
