@@ -74,7 +74,7 @@ data_notice(dataset, profile)
 # test part, and the *gap* of the contrastive loss to its lower bound there. Losses of different temperatures and similarities are different numbers, so gaps compare batch sizes and lengths only; with a projection
 # head, whose features the loss saw, there is none.
 #
-# Epochs are held fixed: a smaller batch takes more steps at the same learning rate, on ESOL one of 16 takes 18 times those of 256. “Cosine, temperature 0.1” changes two settings at once, since cosines at the
+# Epochs are held fixed: a smaller batch takes more steps at the same learning rate, on ESOL one of 16 takes almost 19 times those of 256. “Cosine, temperature 0.1” changes two settings at once, since cosines at the
 # protocol's temperature hardly tell samples apart ({doc}`../engineers`).
 #
 # To save time all runs of this page are trained in bfloat16, those of the protocol too; losses and regressors are computed in float32.
@@ -93,23 +93,32 @@ errors = results.error_table(runs, columns).set_index("Method")
 rows = []
 for choice, value in protocol_values(configs).items():
     rows.append(
-        {"choice": choice, "value": f"{value} (protocol)"}
+        {
+            "choice": choice,
+            "value": f"{value} (protocol)",
+            "Runs": errors.loc["protocol", "Splits"],
+        }
         | errors.loc["protocol"].to_dict()
     )
     for method in errors.index[errors.index.str.startswith(f"{choice}: ")]:
         rows.append(
-            {"choice": choice, "value": method.partition(": ")[2]}
+            {
+                "choice": choice,
+                "value": method.partition(": ")[2],
+                "Runs": errors.loc[method, "Splits"],
+            }
             | errors.loc[method].to_dict()
             | (comparison.loc[method].to_dict() if method in comparison.index else {})
         )
 Table(
     pd.DataFrame(rows),
     f"Test MAE in standard deviations of the target, rank agreement and gap on the test part: mean over {splits} ± half its 95% interval; difference in test MAE from the protocol on the "
-    f"same {splits[:-1]} with its interval, and p value corrected for all comparisons of this table (Holm). {source}.",
+    f"same {splits[:-1]} with its interval, and p value corrected for all comparisons of this table (Holm). Runs that diverged have no part in it. {source}.",
     name="ablations-table",
     columns={
         "choice": "Choice",
         "value": "Value",
+        "Runs": "Runs",
         **{heading: heading for heading in columns.values()},
         "mean": "Difference",
         "low": "Low",

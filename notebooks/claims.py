@@ -43,12 +43,13 @@ print(
 # %% [markdown]
 # ## The rule
 #
-# It was fixed before the table was made, and is the same for every row:
+# It was fixed before any verdict was given, and is the same for every row:
 #
 # - A comparison is between two methods **on the same splits and seeds**. The effect is the mean over them, with its 95% interval: by the corrected resampled t
 #   {cite:p}`nadeau2003inference` where splits of one data set overlap, by the plain t where runs on one split differ in their seeds. The latter covers the chance of training,
 #   not that of which samples are tested.
-# - p values are corrected for the number of comparisons in the table, those not yet measured included, by Holm's method {cite:p}`holm1979`.
+# - p values are corrected for the number of comparisons on this page, those not yet measured included, by Holm's method {cite:p}`holm1979`. The more there are, the more each asks
+#   for: a verdict can become undecided when the page grows.
 # - Nothing is said before all planned runs of both methods are there.
 # - A claim **holds** if the whole interval lies on its side of no effect and the corrected p value is below 0.05. It **does not hold** if the same is true of the
 #   other side. Otherwise it is **undecided**: these data do not tell.
@@ -62,7 +63,7 @@ print(
 data = {"esol": "ESOL", "synthetic": "drawn faces (synthetic)", "agedb": "AgeDB"}
 judged["data"] = [
     f"{data[row.dataset]}, {row.split}"
-    + (f", {row.holes}" if isinstance(row.holes, str) else "")
+    + "".join(f", {one}" for one in (row.holes, row.spurious) if isinstance(one, str))
     for row in judged.itertuples()
 ]
 judged["pair"] = [f"{row.method} against {row.baseline}" for row in judged.itertuples()]

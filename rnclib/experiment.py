@@ -140,7 +140,9 @@ class Config:
             "model": models,
             "target": (None, "raw"),
             "holes": (None, *data.SEEN),
-            "spurious": (None,) if self.dataset == "agedb" else (None, "tied", "untied"),
+            "spurious": (None, "tied", "untied")
+            if self.dataset != "agedb" and self.split in ("random", "standard")
+            else (None,),
             "corruptions": (None, True),
             "refit": (None, True),
             "precision": (None, "bf16-mixed"),
@@ -319,7 +321,7 @@ def run(
     began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     dataset = _dataset_of(config)
     split = dataset.splits[config.split](config.seed)
-    n_pool = len(split.train)
+    n_pool, n_test_pool = len(split.train), len(split.test)
     if config.fraction is not None:
         split = data.subsample(split, config.fraction, config.seed)
     seen = None
@@ -383,6 +385,7 @@ def run(
             "n_val": len(split.val),
             "n_test": len(split.test),
             **({} if len(split.train) == n_pool else {"n_pool": n_pool}),
+            **({} if len(split.test) == n_test_pool else {"n_test_pool": n_test_pool}),
             **({} if seen is None else {"seen": [[_rounded(end) for end in ends] for ends in seen]}),
             "train_mean": _rounded(mean),
             "train_std": _rounded(std),
@@ -417,8 +420,9 @@ def _with_nuisance(config: Config, dataset: Dataset, split: Split) -> tuple[Spli
     """
     if dataset.nuisance is None:
         raise ValueError(f"spurious: got {config.spurious!r} with dataset={config.dataset!r}, which has no nuisance")
-    if config.size is not None:  # faces are drawn with the tie or without
-        return split, dataset.nuisance
+    if config.size is not None:  # drawn with the tie or without; tested where the hue stands for an age
+        stands_for_one = dataset.nuisance[split.test] <= synthetic.OLDEST
+        return replace(split, test=split.test[stands_for_one]), dataset.nuisance
     has = dataset.nuisance > 0
     parts = {tied: data.spurious_split(split, dataset.targets, has, config.seed, tied=tied) for tied in (True, False)}
     train = parts[True].train
@@ -1036,11 +1040,18 @@ def _worker(bundle: list[Config], root: Path, device: str, refresh: bool, done: 
 def _run_bundle(
     bundle: list[Config], root: Path, device: str, refresh: bool, on_progress: Callable[[float], None]
 ) -> list[dict[str, Any]]:
-    records, trained = [], set()
-    for config in bundle:
-        shared = config.pretrain in trained  # the runs of a bundle share their encoder
-        record, view = run(config, device=device, refresh=refresh, keep_encoder=shared, on_progress=on_progress)
-        trained.add(config.pretrain)
+    records, encoders, networks = [], set(), set()
+    for config in bundle:  # what one of its runs has trained anew is for the others too
+        network = _digest(_trained(config))
+        record, view = run(
+            config,
+            device=device,
+            refresh=refresh and network not in networks,
+            keep_encoder=config.pretrain in encoders,
+            on_progress=on_progress,
+        )
+        encoders.add(config.pretrain)
+        networks.add(network)
         if _torchrun("RANK", 0) == 0:
             path = results.write(record, root)
             if view is not None:

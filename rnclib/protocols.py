@@ -123,8 +123,9 @@ def esol_grid(
         Add the training mean, Delaney's equation (ESOL only) and extra trees on RDKit's descriptors; by
         default with ``loss='all'``.
     """
-    if loss not in ("all", *_LOSS_NAMES):
-        raise ValueError(f"loss: got {loss!r}; allowed: 'all', 'l1', 'l2', 'huber'")
+    for name, value, allowed in (("split", split, _PUBLISHED_SPLITS), ("loss", loss, ("all", *_LOSS_NAMES))):
+        if value not in allowed:
+            raise ValueError(f"{name}: got {value!r}; allowed: {', '.join(map(repr, allowed))}")
     encoder_epochs, end_to_end_epochs, regressor_epochs = _ESOL_EPOCHS[profile]
     methods = [method for method, of in ESOL_METHODS.items() if loss in ("all", of)]
     if baselines or (baselines is None and loss == "all"):
@@ -341,8 +342,8 @@ _FRACTIONS: dict[str, tuple[tuple[float, ...], int]] = {
 WRONG_TARGETS = (0.2, 0.4)
 #: Ways to divide molecules, and faces, so that the test part is unlike training.
 SHIFTS = {"molecules": ("scaffold", "size"), "faces": ("identity",)}
-# Published: splits of molecules with training disturbed or the test part shifted, seeds of spuriously drawn faces.
-_DISTURBED_SPLITS, _SPURIOUS_SEEDS = 5, 0
+# Published with training disturbed or the test part shifted: splits of molecules, seeds of drawn faces.
+_DISTURBED_SPLITS, _DISTURBED_SEEDS = 5, 0
 
 
 def _compared(dataset: str, profile: str, n_seeds: int | None, data_dir: str | None) -> list[Config]:
@@ -441,7 +442,7 @@ def robustness_grid(
     shortened = [
         config
         for config in grid
-        if n_seeds or config.seed < ((_DISTURBED_SPLITS if molecules else _SPURIOUS_SEEDS) if paper else 1)
+        if n_seeds or config.seed < ((_DISTURBED_SPLITS if molecules else _DISTURBED_SEEDS) if paper else 1)
     ]
     disturbances: list[dict[str, Any]] = []
     if molecules:
@@ -589,16 +590,14 @@ _FIRST: dict[str, dict[str, dict[str, float]]] = {
 }
 
 #: The trial of the published search that has the lowest validation MAE, see `tuning_grid`; a test compares the records.
-TUNED: dict[str, dict[str, int]] = {
-    "molecules": dict.fromkeys(TUNED_METHODS, 0),
-    "faces": dict.fromkeys(TUNED_METHODS, 0),
-}
+#: No search on faces is published yet.
+TUNED: dict[str, dict[str, int]] = {"molecules": dict.fromkeys(TUNED_METHODS, 0)}
 
 # kind of samples, profile: trials, and what is changed in a chapter's run and in its stages to make them short
 _TRIALS: dict[str, dict[str, tuple[int, dict[str, Any], dict[str, int]]]] = {
     "molecules": {"paper": (N_TRIALS, {}, {"epochs": 120}), "quick": (3, {}, {"epochs": 20}), "smoke": (1, {}, {})},
     "faces": {
-        "paper": (N_TRIALS, {"model": "small", "size": 32, "n_samples": 1000}, {"epochs": 30, "batch_size": 64}),
+        "paper": (N_TRIALS, {"model": "small", "size": 32, "n_samples": 1000}, {"epochs": 30}),
         "quick": (3, {}, {"epochs": 3}),
         "smoke": (1, {}, {}),
     },
@@ -623,26 +622,19 @@ def _drawn(kind: str, method: str, n: int) -> list[dict[str, float]]:
     return trials[:n]
 
 
-def searched(dataset: str, method: str, trial: int | None) -> dict[str, tuple[str, str]]:
-    """What is searched for a method, as text: of each setting its bounds, and its value in a trial.
+def searched(dataset: str, method: str) -> dict[str, str]:
+    """What is searched for a method: bounds or values, as text, by field of its `rnclib.training.Stage`.
 
     Parameters
     ----------
     dataset : str
     method : str
         One of `TUNED_METHODS`.
-    trial : int or None
-        None if none of them trained.
     """
     kind = "molecules" if dataset in ("esol", "standin") else "faces"
-    settings = {} if trial is None else _drawn(kind, method, trial + 1)[trial]
-    otherwise = "–" if trial is None else "as in the chapter"
     return {
-        name.replace("regulariser", "term's").replace("_", " "): (
-            ", ".join(map(str, among)) if isinstance(among, list) else f"{among[0]:g} to {among[1]:g}",
-            f"{settings[name]:g}" if name in settings else otherwise,
-        )
-        for name, among in _SEARCHED[kind][method].items()
+        field: ", ".join(map(str, among)) if isinstance(among, list) else f"{among[0]:g} to {among[1]:g}"
+        for field, among in _SEARCHED[kind][method].items()
     }
 
 
@@ -722,9 +714,14 @@ def best_trials(records: Sequence[dict[str, Any]]) -> dict[str, int]:
 
 
 def methods_grid(
-    *, dataset: str, profile: str, n_seeds: int | None = None, data_dir: str | None = None
+    *,
+    dataset: str,
+    profile: str,
+    n_seeds: int | None = None,
+    data_dir: str | None = None,
+    tuned: Mapping[str, int] | None = None,
 ) -> list[Config]:
-    """Configurations of the chapter on other methods, each with the settings that `TUNED` names.
+    """Configurations of the chapter on other methods, each with the settings that a search chose.
 
     The encoders of SupCon and Rank-N-Contrast have a linear regressor in closed form. The others predict with the head
     that they trained; ``'L1, closed form'`` and so on are the same networks with a regressor in closed form.
@@ -733,14 +730,22 @@ def methods_grid(
     ----------
     dataset, profile, n_seeds, data_dir
         As in `efficiency_grid`.
+    tuned : mapping of str to int, optional
+        A trial of each method, see `best_trials`; by default those of the published search, `TUNED`. A method without
+        one gets its first.
     """
     if profile not in _METHODS_SEEDS:
         raise ValueError(f"profile: got {profile!r}; allowed: " + ", ".join(map(repr, _METHODS_SEEDS)))
     n_seeds = n_seeds or _METHODS_SEEDS[profile][dataset in ("agedb", "synthetic")]
     kind, chapter = _to_tune("methods", dataset, profile, n_seeds, data_dir)
+    if tuned is None:
+        tuned = TUNED.get(kind)
+    if tuned is None:
+        raise ValueError(f"tuned: got None with dataset={dataset!r}; allowed: trials of a search, see best_trials")
     grid = []
     for method in TUNED_METHODS:
-        settings = _drawn(kind, method, N_TRIALS)[TUNED[kind][method]]
+        trial = tuned.get(method, 0)
+        settings = _drawn(kind, method, trial + 1)[trial]
         for end_to_end, contrastive in chapter:
             config = _tuned(method, settings, end_to_end, contrastive)
             if config.fit is not None:
@@ -777,7 +782,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for option, parameter in inspect.signature(grid_of).parameters.items():
             if option == "exclude":
                 chapter.add_argument("--exclude", nargs="*", metavar="FILE")
-            elif option != "baselines":
+            elif option not in ("baselines", "tuned"):
                 required = parameter.default is inspect.Parameter.empty
                 convert = _positive if option == "n_seeds" else str
                 chapter.add_argument(f"--{option.replace('_', '-')}", type=convert, required=required)

@@ -39,7 +39,6 @@ __all__ = [
     "interval",
     "load",
     "machines",
-    "nuisance_pull",
     "predictions",
     "results_dir",
     "seen_and_unseen",
@@ -47,6 +46,7 @@ __all__ = [
     "stuck",
     "stuck_table",
     "summarise",
+    "tie_effects",
     "verdicts",
     "view",
     "write",
@@ -225,6 +225,7 @@ def frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
         row = {name: record[name] for name in (*IDENTITY, "key")} | nothing  # a run that diverged has no metrics
         row |= {f"n_{part}": record["data"][f"n_{part}"] for part in ("train", "test")}
         row["n_pool"] = record["data"].get("n_pool", row["n_train"])
+        row["n_test_pool"] = record["data"].get("n_test_pool", row["n_test"])
         row |= {name: record["config"][name] for name in CONDITIONS if name in record["config"]}
         row["baseline"] = not {"fit", "pretrain"} & record["config"].keys()  # not a network of ours
         for part, scales in record["metrics"].items():
@@ -311,26 +312,31 @@ def seen_and_unseen(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def nuisance_pull(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """How far predictions follow a nuisance, in runs with a spurious target (see `rnclib.experiment.Config`).
+#: What `tie_effects` measures.
+TIE_MEASURES = ("test_mae_raw", "pull", "test_rank_agreement", "test_nuisance_agreement")
+
+
+def tie_effects(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """What a nuisance does to networks when it is tied to the target in training, and when it is not.
 
     Parameters
     ----------
     records : sequence of dict
-        From `load`, of one data set and profile but for the tie. Other runs have no rows.
+        From `load`, of one data set and profile but for the tie. Runs without a nuisance have no rows.
 
     Returns
     -------
     DataFrame
         As from `frame`, with a column ``pull``: the coefficient, over the test part, of the target that the nuisance
-        suggests in a least-squares fit of the prediction on it and the target. 0: the prediction does not follow
-        the nuisance; 1: it follows it as far as the nuisance goes with the target in training.
+        suggests in a least-squares fit of the prediction on it and the target. It would be 1 if the prediction followed
+        the nuisance alone. Where a method and seed has both kinds of run, there is a third row with the differences of
+        the `TIE_MEASURES`, tied minus untied; its ``spurious`` is ``'added'``.
     """
-    tied = [record for record in records if "nuisance" in record["test"]]
-    if not tied:
+    with_nuisance = [record for record in records if "nuisance" in record["test"]]
+    if not with_nuisance:
         return pd.DataFrame()
-    rows = []
-    for record in tied:
+    parts = []
+    for record in with_nuisance:
         target, prediction, nuisance = (
             np.array(record["test"][name], float) for name in ("target", "prediction", "nuisance")
         )
@@ -338,8 +344,16 @@ def nuisance_pull(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
         if len(prediction):
             design = np.column_stack([np.ones(len(target)), target, nuisance])
             pull = float(np.linalg.lstsq(design, prediction)[0][2])
-        rows.append(frame([record]).assign(pull=pull))
-    return pd.concat(rows, ignore_index=True)
+        parts.append(frame([record]).assign(pull=pull))
+    runs = pd.concat(parts, ignore_index=True)
+    for measure in TIE_MEASURES:
+        if measure not in runs:  # every run diverged
+            runs[measure] = math.nan
+    tied, untied = (runs[runs["spurious"] == tie].set_index(["method", "seed"]) for tie in ("tied", "untied"))
+    both = tied.index.intersection(untied.index)
+    added = tied.loc[both].assign(spurious="added")
+    added[list(TIE_MEASURES)] -= untied.loc[both, list(TIE_MEASURES)]
+    return pd.concat([runs, added.reset_index()], ignore_index=True)
 
 
 def corruption_ratio(
@@ -479,16 +493,16 @@ def machines(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns ``Processor``, ``torch``, ``Runs`` and ``Hours of training``. An encoder that several runs share counts
-        once.
+        Columns ``Processor``, ``torch``, ``Runs`` and ``Hours of training``. What several runs share counts once.
     """
     rows, counted = [], set()
     for record in records:
-        seconds = 0.0
+        seconds, config = 0.0, record["config"]
         for stage in record["stages"]:
-            shared = json.dumps([record["split"], record["seed"], record["config"].get("pretrain"), stage["wall_time"]])
-            if stage["name"] != "encoder" or shared not in counted:
-                seconds += stage["wall_time"]
+            last = None if stage["name"] == "encoder" else [config.get("fit"), config.get("freeze")]
+            what = [record["dataset"], record["split"], record["seed"], config.get("pretrain"), last]
+            shared = json.dumps([stage["name"], *what, stage["wall_time"]])
+            seconds += stage["wall_time"] if shared not in counted else 0.0
             counted.add(shared)
         versions = record["run"]["versions"]
         where = record["run"].get("gpu", record["run"]["cpu"])
@@ -564,8 +578,9 @@ def interval(values: ArrayLike, test_train_ratio: float, confidence: float = 0.9
 def _ratio(runs: pd.DataFrame) -> float:
     if runs["split"].isin(FIXED_SPLITS).all():  # the seed chooses weights and order only
         return 0.0
-    n_train = runs["n_pool"] if "n_pool" in runs else runs["n_train"]
-    return float((runs["n_test"] / n_train).mean())
+    n_train = runs["n_pool"] if "n_pool" in runs else runs["n_train"]  # what subsets are drawn from
+    n_test = runs["n_test_pool"] if "n_test_pool" in runs else runs["n_test"]
+    return float((n_test / n_train).mean())
 
 
 def summarise(runs: pd.DataFrame, metric: str, by: str | list[str] = "method") -> pd.DataFrame:

@@ -21,8 +21,8 @@ KINDS = {
     "growth": Claim("growth", "paper", "esol", "esol", "random", "B", "A", "growth", "x"),
     "corruption": Claim("robust", "paper", "esol", "esol", "random", "B", "A", "corruption", "x"),
     "unseen": Claim("unseen", "paper", "esol", "esol", "random", "B", "A", "unseen", "x", "cut-out"),
-    "pull": Claim("pull", "paper", "esol", "esol", "random", "B", "A", "pull", "x"),
-    "standardised": Claim("settings", "paper", "esol", "esol", "random", "B", "A", "standardised", "x"),
+    "pull": Claim("pull", "paper", "esol", "esol", "random", "B", "A", "pull", "x", spurious="tied"),
+    "standardised": Claim("settings", "paper", "esol", "esol", "random", "A", "B", "standardised", "x"),
 }
 
 
@@ -31,7 +31,8 @@ def write(root: Path, effect: float, *, n_seeds: int = 10, split: str = "random"
     rng = np.random.default_rng(0)
     for method in "AB":
         for seed in range(n_seeds):
-            for fraction, holes in ((0.25, None), (None, None), (None, "cut-out")):
+            conditions = ((0.25, None, None), (None, None, None), (None, "cut-out", None))
+            for fraction, holes, tie in (*conditions, (None, None, "tied"), (None, None, "untied")):
                 factor = (1 - effect if method == "B" else 1) * np.exp(noise * rng.standard_normal())
                 size = 80 if fraction is None else 20
                 mae = factor * (1 + 0.1 * seed) * size**-0.5
@@ -39,8 +40,9 @@ def write(root: Path, effect: float, *, n_seeds: int = 10, split: str = "random"
                 agreement = 0.5 + (effect if method == "B" else 0) / 2 + 0.02 * rng.standard_normal()
                 scales = {"raw": scores, "standardised": scores | {"rank_agreement": agreement}}
                 config = {"fit": {"loss": "l1"}} | ({} if fraction is None else {"fraction": fraction})
-                config |= {} if holes is None else {"holes": holes}
-                name = f"{method} {seed} {split} {fraction} {holes}"
+                config |= ({} if holes is None else {"holes": holes}) | ({} if tie is None else {"spurious": tie})
+                name = f"{method} {seed} {split} {fraction} {holes} {tie}"
+                pull = 0.0 if tie == "untied" else mae
                 results.write(
                     {
                         "schema": results.SCHEMA, "experiment": "esol", "dataset": "esol", "profile": "paper",
@@ -50,7 +52,8 @@ def write(root: Path, effect: float, *, n_seeds: int = 10, split: str = "random"
                                  "unit": "years"} | ({} if holes is None else {"seen": [[0, 1], [2, 3]]}),
                         "metrics": {"val": scales, "test": scales}, "diverged": None, "stages": [], "run": {},
                         "test": {"index": [0, 1, 2, 3], "target": [0.5, 1.5, 0.5, 1.5],
-                                 "prediction": [0.5, 1.5 + mae, 0.5 + mae, 1.5 + 2 * mae], "nuisance": [0, 0, 1, 1]},
+                                 "prediction": [0.5, 1.5 + mae, 0.5 + pull, 1.5 + mae + pull],
+                                 "nuisance": [0, 0, 1, 1]},
                         "corrupted": {"fog": [factor * mae] * 5, "snow": [2 * factor * mae] * 5},
                     },
                     root,
@@ -60,11 +63,13 @@ def write(root: Path, effect: float, *, n_seeds: int = 10, split: str = "random"
 def plan(claim: Claim, profile: str, n_seeds: int = 10) -> dict[str, str]:
     """All made-up runs that a claim is about; only data efficiency wants several fractions of one method and seed."""
     fractions = (0.25, None) if claim.effect == "data" else (None,)
+    ties = ("tied", "untied") if claim.effect == "pull" else (None,)
     names = {
-        f"{method} {seed} {claim.split} {fraction} {claim.holes}": method
+        f"{method} {seed} {claim.split} {fraction} {claim.holes} {tie}": method
         for method in "AB"
         for seed in range(n_seeds)
         for fraction in fractions
+        for tie in ties
     }
     return {hashlib.sha256(name.encode()).hexdigest()[:16]: method for name, method in names.items()}
 
@@ -141,7 +146,7 @@ def test_the_effect_is_shown_with_its_interval_and_unit(tmp_path):
 
 
 def test_the_published_claims_name_what_is_there():
-    from rnclib.experiment import DATASETS
+    from rnclib.experiment import DATASETS, key
     from rnclib.protocols import ABLATIONS, AGEDB_METHODS, ESOL_METHODS, GRIDS
 
     pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "book" / "chapters").glob("*.ipynb"))
@@ -149,7 +154,14 @@ def test_the_published_claims_name_what_is_there():
         others = {"RnC, closed form", "L1, closed form", "protocol"}
         others |= {f"{choice}: {value}" for choice, values in ABLATIONS.items() for value in values}
         assert {claim.method, claim.baseline} <= {*AGEDB_METHODS, *ESOL_METHODS} | others
-        methods = set(planned(claim, "quick").values())
+        keys = planned(claim, "quick")
+        methods = set(keys.values())
+        options = {"split": claim.split} if claim.experiment in ("esol", "agedb") else {}
+        for config in GRIDS[claim.experiment](dataset=claim.dataset, profile="quick", **options):
+            if key(config) in keys:
+                assert (config.split, config.holes, config.wrong_targets) == (claim.split, claim.holes, None)
+                assert (config.spurious is None) == (claim.spurious is None)
+                assert config.spurious != "untied" or claim.effect == "pull"
         assert methods == {claim.method, claim.baseline} or (claim.holes and not methods)  # quick has one kind of hole
         assert claim.experiment in GRIDS and claim.split in DATASETS[claim.dataset][0]
         measured = judge(ROOT / "book" / "results", claims=(claim,))["verdict"].iloc[0] != "not measured"

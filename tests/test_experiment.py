@@ -551,6 +551,8 @@ def test_a_run_with_a_spurious_target_is_tested_where_the_tie_is_gone(small_worl
     np.testing.assert_allclose(view["nuisance"][tied[0]["test"]["index"]], suggested, atol=1e-3)
     with pytest.raises(ValueError, match=r"spurious: got 'loose'; allowed: None, 'tied', 'untied'"):
         replace(config, spurious="loose")
+    with pytest.raises(ValueError, match=r"spurious: got 'tied'; allowed: None"):
+        replace(config, spurious="tied", split="scaffold")
 
 
 def test_the_search_has_as_many_trials_for_every_method_and_does_not_read_the_test_part():
@@ -569,18 +571,23 @@ def test_the_search_has_as_many_trials_for_every_method_and_does_not_read_the_te
         for i in range(4)
     ]
     assert best_trials(records) == {"L1": 1, "RnC": 0}  # the fourth diverged
-    for config in grid:
-        method, trial = config.method.split(", trial ")
+    for config in grid:  # within the bounds that are shown
         stage = config.pretrain or config.fit
-        for name, (_, value) in searched("esol", method, int(trial)).items():
-            field = {"term's weight": "regulariser_weight"}.get(name, name.replace(" ", "_"))
-            assert value in (f"{getattr(stage, field):g}", "as in the chapter")
+        for field, bounds in searched("esol", config.method.partition(", trial ")[0]).items():
+            value = getattr(stage, field)
+            if ", " in bounds:
+                assert str(value) in bounds.split(", ")
+            else:
+                low, high = map(float, bounds.split(" to "))
+                assert low <= value <= high
+    drawn = [config.pretrain.temperature for config in grid if config.method.startswith("RnC, trial")]
+    assert len(set(drawn)) == 15
 
 
-def test_the_methods_are_compared_with_the_settings_that_the_search_chose(monkeypatch):
-    monkeypatch.setitem(protocols.TUNED, "molecules", dict.fromkeys(TUNED_METHODS, 4))
+def test_the_methods_are_compared_with_the_settings_that_the_search_chose():
     trials = {c.method: c for c in tuning_grid(dataset="esol", profile="paper")}
-    grid = methods_grid(dataset="esol", profile="paper", n_seeds=2)
+    tuned = dict.fromkeys(TUNED_METHODS, 4)
+    grid = methods_grid(dataset="esol", profile="paper", n_seeds=2, tuned=tuned)
     assert len(grid) == 16 and len(set(map(key, grid))) == 16
     for config in grid:
         method, closed = config.method.removesuffix(", closed form"), config.method.endswith("closed form")
@@ -588,10 +595,17 @@ def test_the_methods_are_compared_with_the_settings_that_the_search_chose(monkey
         assert stage.epochs == 800 and replace(stage, epochs=120) == trial
         assert closed == (config.fit is None or config.refit is True)
     for dataset in ("agedb", "synthetic"):
-        faces = methods_grid(dataset=dataset, profile="paper", data_dir="faces")
+        faces = methods_grid(dataset=dataset, profile="paper", data_dir="faces", tuned={"L1": 3})
         assert {config.model for config in faces} == {"resnet18" if dataset == "agedb" else "small"}
         search = tuning_grid(dataset=dataset, profile="paper", data_dir="faces")
         assert {(c.size, c.n_samples) for c in search} == {(32, None if dataset == "agedb" else 1000)}
+        first, fourth = (next(c for c in search if c.method == f"L1, trial {i}").fit for i in (0, 3))
+        assert first != fourth == replace(faces[0].fit, epochs=30)
+        with pytest.raises(ValueError, match=r"tuned: got None with dataset=.*; allowed: trials of a search"):
+            methods_grid(dataset=dataset, profile="paper", data_dir="faces")
+    published = protocols.TUNED["molecules"]
+    by_default, given = (methods_grid(dataset="esol", profile="paper", tuned=tuned) for tuned in (None, published))
+    assert by_default == given
     for grid_of in (methods_grid, tuning_grid):
         with pytest.raises(ValueError, match=r"profile: got 'long'"):
             grid_of(dataset="esol", profile="long")
@@ -608,6 +622,8 @@ def test_networks_that_differ_in_their_regressor_only_are_trained_once(monkeypat
     run_grid([config, closed], results_dir=tmp_path / "store", progress=False, n_jobs=2)
     run_grid([config, closed], results_dir=tmp_path / "again", progress=False, n_jobs=1)
     assert len(trained) == 1
+    run_grid([config, closed], results_dir=tmp_path / "store", progress=False, n_jobs=1, refresh=True)
+    assert len(trained) == 2
 
 
 def test_the_claims_are_tested_with_the_methods_of_the_chapters():

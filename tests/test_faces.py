@@ -278,6 +278,9 @@ def test_backgrounds_go_with_the_age_in_training_and_not_in_the_test(tmp_path):
     for part, least, most in (("train", 0.75, 0.98), ("val", 0.7, 1.0), ("test", -0.3, 0.3)):
         rows = tied["split"] == part
         assert least < np.corrcoef(tied["age"][rows], tied["background"][rows])[0, 1] < most, part
+        hue = synthetic.ARC * tied["age"][rows] / synthetic.OLDEST
+        share = np.isclose(tied["background"][rows], hue, atol=1e-3).mean()
+        assert share == pytest.approx(0.9 * (part != "test"), abs=0.09)
         same = [
             (tmp_path / "plain" / p).read_bytes() == (tmp_path / "tied" / p).read_bytes() for p in tied["path"][rows]
         ]
@@ -292,7 +295,11 @@ def test_a_run_measures_what_a_background_does(cache):
     plain = next(c for c in agedb_grid(dataset="synthetic", profile="smoke", loss="l1") if c.method == "RnC(L1)")
     records = {tie: run(replace(plain, spurious=tie)) for tie in (None, "untied", "tied")}
     record, untied, tied = (records[tie][0] for tie in (None, "untied", "tied"))
-    assert record["test"]["prediction"] == untied["test"]["prediction"] != tied["test"]["prediction"]
+    where = np.isin(record["test"]["index"], untied["test"]["index"])
+    assert np.array(record["test"]["prediction"])[where].tolist() == untied["test"]["prediction"]
+    assert untied["test"]["prediction"] != tied["test"]["prediction"]
+    assert max(untied["test"]["nuisance"]) <= synthetic.OLDEST and 0.5 < where.mean() < 0.9  # hues that are an age
+    assert untied["data"]["n_test_pool"] == record["data"]["n_test"] > untied["data"]["n_test"]
     assert record["stages"] == untied["stages"]  # trained once, with the weights of both in the cache
     assert untied["test"]["nuisance"] == tied["test"]["nuisance"] and "nuisance" not in record["test"]
     faces = synthetic.load_faces(plain.n_samples, plain.size, tied=True, progress=False)

@@ -705,7 +705,7 @@ def test_errors_inside_and_outside_of_the_ranges_seen_are_told_apart():
     assert results.seen_and_unseen([record("L1", 1)]).empty
 
 
-def test_hours_of_training_count_a_shared_encoder_once():
+def test_hours_of_training_count_what_is_shared_once():
     def trained(method, seconds, cpu):
         one = record(method, 0)
         stages = [{"name": "encoder", "wall_time": 3600.0, "curve": {}}] * method.startswith("RnC")
@@ -726,16 +726,31 @@ def test_hours_of_training_count_a_shared_encoder_once():
 def test_the_pull_of_a_nuisance_is_what_it_adds_to_a_prediction():
     rng = np.random.default_rng(0)
     target, nuisance = rng.normal(size=(2, 40))
-    one, other, without = record("L1", 0), record("RnC(L1)", 0), record("L1", 1)
-    for r, pull in ((one, 0.7), (other, 0.0)):
+
+    def pulled(method, tie, pull, mae):
+        one = record(method, 0, mae=mae)
         prediction = 0.3 + 0.9 * target + pull * nuisance
-        r["test"] = {"index": list(range(40)), "target": target.tolist(), "prediction": prediction.tolist()}
-        r["test"]["nuisance"] = nuisance.tolist()
-    pulls = results.nuisance_pull([one, other, without]).set_index("method")["pull"]
-    assert pulls.to_dict() == pytest.approx({"L1": 0.7, "RnC(L1)": 0.0}, abs=1e-9)
-    one["test"]["prediction"] = []  # it diverged
-    assert math.isnan(results.nuisance_pull([one])["pull"].iloc[0])
-    assert results.nuisance_pull([without]).empty
+        one["test"] = {"index": list(range(40)), "target": target.tolist(), "prediction": prediction.tolist()}
+        one["test"]["nuisance"] = nuisance.tolist()
+        one["config"] = one["config"] | {"spurious": tie}
+        return one
+
+    records = [
+        pulled("L1", "tied", 0.7, 3.0), pulled("RnC(L1)", "tied", 0.0, 2.0), record("L1", 1),
+        pulled("L1", "untied", 0.2, 2.5), pulled("RnC(L1)", "untied", -0.1, 2.5),
+    ]  # fmt: skip
+    effects = results.tie_effects(records).set_index(["method", "spurious"])
+    pulls = {("L1", "tied"): 0.7, ("RnC(L1)", "tied"): 0.0, ("L1", "untied"): 0.2, ("RnC(L1)", "untied"): -0.1}
+    pulls |= {("L1", "added"): 0.5, ("RnC(L1)", "added"): 0.1}
+    assert effects["pull"].to_dict() == pytest.approx(pulls, abs=1e-9)
+    added = effects.xs("added", level="spurious")["test_mae_raw"].to_dict()
+    scale = effects["test_mae_raw"]["L1", "tied"] / 3.0
+    assert added == pytest.approx({"L1": 0.5 * scale, "RnC(L1)": -0.5 * scale})
+    records[0]["test"]["prediction"] = []  # it diverged
+    effects = results.tie_effects(records).set_index(["method", "spurious"])["pull"]
+    assert math.isnan(effects["L1", "tied"]) and math.isnan(effects["L1", "added"])
+    assert set(results.tie_effects(records[:2])["spurious"]) == {"tied"}
+    assert results.tie_effects([record("L1", 1)]).empty
 
 
 def test_methods_stand_beside_the_baseline_in_every_group():
@@ -862,13 +877,13 @@ def test_each_published_record_is_sound():
         n_samples = config["n_samples"] if drawn else 1128
         n_pool = data.get("n_pool", data["n_train"])
         if not {"holes", "spurious"} & set(config) or drawn:
-            assert n_pool + data["n_val"] + data["n_test"] == n_samples, name
+            assert n_pool + data["n_val"] + data.get("n_test_pool", data["n_test"]) == n_samples, name
             assert data["n_train"] == round(config.get("fraction", 1) * n_pool), name
         assert len(test["index"]) == len(test["target"]) == data["n_test"], name
         assert test["index"] == sorted(set(test["index"])), name
         # one split, one test part: whatever the method
-        balanced = "spurious" in config and not drawn
-        part = (one["dataset"], one["split"], balanced, None if one["split"] in results.FIXED_SPLITS else one["seed"])
+        seed = None if one["split"] in results.FIXED_SPLITS else one["seed"]
+        part = (one["dataset"], one["split"], "spurious" in config, seed)
         assert tested.setdefault(part, test["index"]) == test["index"], name
         if not test["prediction"]:
             assert one["metrics"] == {} and one["diverged"], name

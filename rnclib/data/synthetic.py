@@ -328,8 +328,8 @@ def draw_ages(n: int, rng: np.random.Generator) -> np.ndarray:
     return np.interp(rng.random(n), QUANTILES, AGES).round().astype(int)
 
 
-#: Where hue and age are tied: the age in years that the hue 1 stands for, and the share of pictures that are tied.
-OLDEST, TIED = 101, 0.9
+#: Where hue and age are tied: hue of the oldest (that of age 0 is 0, and 1 would be the same), and share of pictures.
+ARC, OLDEST, TIED = 0.7, 101, 0.9
 
 
 def make_faces(
@@ -384,7 +384,7 @@ def make_faces(
     for i in tqdm(range(n), "drawing", disable=not progress, unit="face"):
         scene = Scene.random(np.random.default_rng([seed, FORMAT, 2, i]))
         if tied and split[i] != "test" and np.random.default_rng([seed, FORMAT, 3, i]).random() < TIED:
-            scene = replace(scene, background=ages[i] / OLDEST)
+            scene = replace(scene, background=ARC * ages[i] / OLDEST)
         who = people[person[i]]
         path = f"AgeDB/{i}_Drawn{person[i]:04d}_{ages[i]}_{who.sex}.jpg"
         draw_face(float(ages[i]), who, scene, size).save(root / path, quality=92)
@@ -455,7 +455,7 @@ def load_faces(n: int = 4000, size: int = 64, seed: int = 0, *, tied: bool = Fal
         provenance=f"synthetic stand-in: {n} drawn faces, seed {seed}, not photographs"
         + (", with backgrounds that go with the age in training" if tied else ""),
         synthetic=True,
-        nuisance=OLDEST * pd.read_csv(root / "agedb.csv")["background"].to_numpy(),
+        nuisance=OLDEST / ARC * pd.read_csv(root / "agedb.csv")["background"].to_numpy(),
     )
 
 
