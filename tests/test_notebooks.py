@@ -112,6 +112,21 @@ def test_it_runs_in_seconds(notebook, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("robustness", ["-p", "molecules", "none"]),
+        ("robustness", ["-p", "molecules", "standin", "-p", "faces", "none"]),
+        ("methods", ["-p", "dataset", "synthetic"]),
+        ("ablations", ["-p", "dataset", "synthetic"]),
+    ],
+)
+def test_it_runs_on_other_data(tmp_path, name, options):
+    store = ["-p", "profile", "smoke", "-p", "results_dir", str(tmp_path / "results")]
+    done = papermill(ROOT / "notebooks" / f"{name}.ipynb", tmp_path / "out.ipynb", *options, *store)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 PUBLISHED = {
     "esol, random": esol_grid(dataset="esol", profile="paper", split="random"),
     "esol, scaffold": esol_grid(dataset="esol", profile="paper", split="scaffold"),
