@@ -481,7 +481,7 @@ ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
     "length": {f"{share:g} of the epochs": {"epochs": share} for share in (0.125, 0.25, 0.5)},
     "projection head": {"64 features": {"projection": 64}},
 }
-_ABLATION_SPLITS = {"paper": 5, "quick": 1, "smoke": 1}
+_ABLATION_SPLITS = {"paper": 3, "quick": 1, "smoke": 1}
 
 
 def ablations_grid(
