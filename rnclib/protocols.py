@@ -342,8 +342,8 @@ _FRACTIONS: dict[str, tuple[tuple[float, ...], int]] = {
 WRONG_TARGETS = (0.2, 0.4)
 #: Ways to divide molecules, and faces, so that the test part is unlike training.
 SHIFTS = {"molecules": ("scaffold", "size"), "faces": ("identity",)}
-# Published with training disturbed or the test part shifted: splits of molecules, seeds of drawn faces.
-_DISTURBED_SPLITS, _DISTURBED_SEEDS = 5, 0
+# Published: splits of molecules with training disturbed, and with the test part shifted; seeds of faces with either.
+_DISTURBED_SPLITS, _SHIFTED_SPLITS, _DISTURBED_SEEDS = 5, 3, 0
 
 
 def _compared(dataset: str, profile: str, n_seeds: int | None, data_dir: str | None) -> list[Config]:
@@ -439,11 +439,10 @@ def robustness_grid(
     """
     grid = [replace(config, experiment="robustness") for config in _compared(dataset, profile, n_seeds, data_dir)]
     molecules, paper = dataset in ("esol", "standin"), profile == "paper"
-    shortened = [
-        config
-        for config in grid
-        if n_seeds or config.seed < ((_DISTURBED_SPLITS if molecules else _DISTURBED_SEEDS) if paper else 1)
-    ]
+
+    def first(published: int) -> list[Config]:
+        return [config for config in grid if n_seeds or config.seed < (published if paper else 1)]
+
     disturbances: list[dict[str, Any]] = []
     if molecules:
         disturbances += [{"holes": kind} for kind in SEEN] + [{"wrong_targets": share} for share in WRONG_TARGETS]
@@ -455,13 +454,13 @@ def robustness_grid(
         *(
             replace(config, **disturbance)
             for disturbance in disturbances
-            for config in shortened
+            for config in first(_DISTURBED_SPLITS if molecules else _DISTURBED_SEEDS)
             if not molecules or config.freeze or config.pretrain is None
         ),
         *(
             replace(config, split=shift)
             for shift in SHIFTS["molecules" if molecules else "faces"][-1 if profile == "smoke" else 0 :]
-            for config in shortened
+            for config in first(_SHIFTED_SPLITS if molecules else _DISTURBED_SEEDS)
         ),
     ]
 
