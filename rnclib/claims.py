@@ -210,7 +210,10 @@ CLAIMS: tuple[Claim, ...] = (
         for method in ("RnC(L1)+freeze", "RnC(L1)")
     ),
     *(
-        Claim(_SETTINGS, source, "ablations", "esol", "random", other, "protocol", "standardised", "ablations-differences")
+        Claim(
+            _SETTINGS, source, "ablations", "esol", "random", other, "protocol", "standardised",
+            "ablations-differences",
+        )
         for source, other in (
             (_PAPER, "similarity: cosine, temperature 0.1"), (_PAPER, "batch size: 64"),
             (_PAPER, "projection head: 64 features"), (_COURSE, "length: 0.5 of the epochs"),
