@@ -237,7 +237,7 @@ Table(
 # For the published records on ESOL (other parameters may say otherwise):
 #
 # - **That Rank-N-Contrast needs less data is not borne out.** With the published regressors it needs more for the same error, most clearly at 10 and 20% of the data
-#   ({numref}`efficiency-ratio`); with all of it, the difference is undecided.
+#   ({numref}`efficiency-ratio`); with all of it, the difference is undecided. Corrected for all comparisons of {doc}`claims`, the ratio over all shares falls just short of a verdict.
 # - **Most of that is the regressor, not the encoder.** With a regressor in closed form on either encoder no difference between the two is decided at any share
 #   ({numref}`efficiency-differences`). The ordered features of few molecules are about as good as those of end-to-end training; a few hundred steps of a linear regressor do not
 #   get that out of them ({numref}`efficiency-steps`).
