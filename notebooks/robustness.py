@@ -485,10 +485,11 @@ Table(
 #   the lowest validation error; the contrastive encoder keeps its last one, whatever it has learnt by heart by then.
 # - **A spurious target moves both methods, and about equally** ({numref}`robustness-spurious-molecules`): the tie adds about a tenth of what nitrogen suggests to the predictions of either. The contrastive features are far more in the
 #   order of the target with the tie as without it.
-# SHIFT
+# - **Molecules unlike those of training cost both methods dear** ({numref}`robustness-shift`): the largest ones about double the error. There the frozen encoder has the lower error on all three splits, which are too few to
+#   decide.
 #
 # Noise, masked atoms and missing bonds have something in common: neither method has seen anything like them in training, while the random views of the faces change brightness, contrast and scale. An encoder that orders its
 # inputs finely may react finely to what is foreign to it; these records do not show that, it only fits.
 #
-# The limits: one network each; five splits for everything but corrupted inputs; faces that are drawings, not photographs, and on which neither spurious targets nor other people are measured yet; corruptions with strengths of our
+# The limits: one network each; five splits, for molecules unlike those of training three, for everything but corrupted inputs; faces that are drawings, not photographs, and on which neither spurious targets nor other people are measured yet; corruptions with strengths of our
 # choosing. Nothing here speaks about photographs, on which the paper made its claim.
