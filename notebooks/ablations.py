@@ -19,7 +19,7 @@
 # changed, on the molecules of {doc}`esol` or the faces of {doc}`agedb`, and everything else is kept.
 
 # %% tags=["parameters"]
-dataset: str = "auto"  # auto (ESOL if to be had), esol, standin, synthetic or agedb
+dataset: str = "auto"  # auto, esol, standin, synthetic or agedb
 data_dir: str = None  # agedb: the folder that holds AgeDB/*.jpg
 profile: str = "paper"  # paper (published), quick (minutes), smoke
 n_seeds: int = None  # splits or seeds; None: the profile's

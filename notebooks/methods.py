@@ -18,7 +18,7 @@
 # Rank-N-Contrast {cite:p}`zha2023rnc` is one of several ways to give a regression network an ordered representation. Here it stands beside three others, and beside plain L1, each tuned with the same effort.
 
 # %% tags=["parameters"]
-dataset: str = "auto"  # auto (ESOL if to be had), esol, standin, synthetic or agedb
+dataset: str = "auto"  # auto, esol, standin, synthetic or agedb
 data_dir: str = None  # agedb: the folder that holds AgeDB/*.jpg
 profile: str = "paper"  # paper (published), quick (minutes), smoke
 n_seeds: int = None  # splits or seeds; None: the profile's

@@ -262,8 +262,15 @@ def described(dataset):
     return unit, f"{titles[dataset]}, profile {profile}"
 
 
-def difference_table(table, caption, name, labels, runs="Splits"):
+def difference_table(table, caption, name, labels, baseline, runs="Splits"):
     """What `side_by_side` gives, with headings for its first columns."""
+    methods = table["method"].unique()
+    table["difference"] = [
+        f"{row.mean:+.2f}"
+        + ("" if np.isnan(row.low) else f" [{row.low:+.2f}, {row.high:+.2f}]")
+        for row in table.itertuples()
+    ]
+    table["difference"] = table["difference"].str.replace("-", "−")
     return Table(
         table,
         f"{caption}: mean over {runs.lower()} ± half its 95% interval, difference of Rank-N-Contrast from end-to-end training on the same {runs.lower()[:-1]} with its "
@@ -271,16 +278,15 @@ def difference_table(table, caption, name, labels, runs="Splits"):
         name=name,
         columns={
             **labels,
-            "method": "Method",
-            "ours": "Its value",
-            "theirs": "End to end",
-            "mean": "Difference",
-            "low": "Low",
-            "high": "High",
-            "corrected": "p, corrected",
+            **({"method": "Method"} if len(methods) > 1 else {}),
+            "ours": "Its value" if len(methods) > 1 else methods[0],
+            "theirs": baseline,
+            "difference": "Difference",
+            "corrected": "p",
             "n": runs,
         },
-        format=dict.fromkeys(["mean", "low", "high"], "+.3f") | {"corrected": p_value},
+        format={"corrected": p_value},
+        align={"difference": "right"},
     )
 
 
@@ -296,6 +302,7 @@ def holes_table(dataset):
         f"{source}. Test MAE in {unit} on targets in ranges that training has seen, between them and beyond them",
         "robustness-holes",
         {"holes": "Training targets", "targets": "Test targets"},
+        END_TO_END[dataset],
     )
 
 
@@ -322,6 +329,7 @@ def wrong_targets_table(dataset):
         f"{source}. Test MAE in {unit} with wrong targets in training",
         "robustness-wrong-targets",
         {"share": "Wrong targets"},
+        END_TO_END[dataset],
     )
 
 
@@ -351,7 +359,12 @@ def spurious_table(dataset, name):
     words = dict(
         zip(
             results.TIE_MEASURES,
-            (f"test MAE, {unit}", "pull", "agreement with target", "with nuisance"),
+            (
+                f"test MAE, {unit}",
+                "pull",
+                "agreement with target",
+                "agreement with nuisance",
+            ),
             strict=True,
         )
     )
@@ -370,6 +383,7 @@ def spurious_table(dataset, name):
         f"{source}. Errors, predictions and features of the test part when a nuisance is tied to the target in training, when it is not, and what the tie adds",
         name,
         {"measure": "Measure", "spurious": "Nuisance"},
+        END_TO_END[dataset],
         "Seeds" if faced(dataset) else "Splits",
     )
 
@@ -379,7 +393,7 @@ def spurious_figure(dataset, name, nuisance):
         r for r in disturbed(dataset, "spurious") if r["config"]["spurious"] == "tied"
     ]
     if not tied:
-        return no_tie if dataset == "agedb" else absent(dataset)
+        return None  # the table says why
     unit, source = described(dataset)
     views = {
         method: results.view(tied, method, results_dir)
@@ -442,6 +456,7 @@ def shift_table(dataset, name):
         f"{titles[dataset].split(',')[0]}, profile {profile}. Test MAE in {records[0]['data']['unit']} on samples like and unlike those of training",
         name,
         {"shift": "Test samples"},
+        END_TO_END[dataset],
         "Seeds" if faced(dataset) else "Splits",
     )
 
