@@ -274,7 +274,7 @@ def difference_table(table, caption, name, labels, baseline, runs="Splits"):
     return Table(
         table,
         f"{caption}: mean over {runs.lower()} ± half its 95% interval, difference of Rank-N-Contrast from end-to-end training on the same {runs.lower()[:-1]} with its "
-        "interval, and p value corrected for all comparisons of this table (Holm).",
+        f"interval, p value corrected for all comparisons of this table (Holm), and number n of {runs.lower()}.",
         name=name,
         columns={
             **labels,
@@ -283,7 +283,7 @@ def difference_table(table, caption, name, labels, baseline, runs="Splits"):
             "theirs": baseline,
             "difference": "Difference",
             "corrected": "p",
-            "n": runs,
+            "n": "n",
         },
         format={"corrected": p_value},
         align={"difference": "right"},
@@ -301,7 +301,7 @@ def holes_table(dataset):
         ),
         f"{source}. Test MAE in {unit} on targets in ranges that training has seen, between them and beyond them",
         "robustness-holes",
-        {"holes": "Training targets", "targets": "Test targets"},
+        {"holes": "Training", "targets": "Tested"},
         END_TO_END[dataset],
     )
 
