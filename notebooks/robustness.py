@@ -382,7 +382,7 @@ def spurious_table(dataset, name):
         table,
         f"{source}. Errors, predictions and features of the test part when a nuisance is tied to the target in training, when it is not, and what the tie adds",
         name,
-        {"measure": "Measure", "spurious": "Nuisance"},
+        {"measure": "Measure", "spurious": "Tie"},
         END_TO_END[dataset],
         "Seeds" if faced(dataset) else "Splits",
     )
@@ -444,9 +444,9 @@ def shift_table(dataset, name):
     if len({r["split"] for r in plain}) == 1:
         return absent(dataset)
     alike = {
-        "random": "molecules like those of training",
-        "standard": "people of training",
-        "scaffold": "of other scaffolds",
+        "random": "like training",
+        "standard": "same people",
+        "scaffold": "other scaffolds",
         "size": "larger",
         "identity": "other people",
     }
@@ -455,7 +455,7 @@ def shift_table(dataset, name):
         results.side_by_side(runs, ["shift"], "test_mae_raw", END_TO_END[dataset]),
         f"{titles[dataset].split(',')[0]}, profile {profile}. Test MAE in {records[0]['data']['unit']} on samples like and unlike those of training",
         name,
-        {"shift": "Test samples"},
+        {"shift": "Tested"},
         END_TO_END[dataset],
         "Seeds" if faced(dataset) else "Splits",
     )
