@@ -427,8 +427,8 @@ spurious_figure(faces, "robustness-organisation-faces", "suggested by the backgr
 # %% [markdown]
 # ## Test samples unlike those of training
 #
-# The test part has molecular scaffolds that training has not, or the tenth of all molecules that is largest: each has more heavy atoms than any in training. Of the largest molecules the test
-# part is the same for every seed, and the interval covers the chance of training only. For faces, it has people that training has not.
+# The test part is drawn from molecules alike, has other molecular *scaffolds* than training, or is the tenth of all molecules that is *larger*: each has more heavy atoms than any in training. Of the largest molecules the test
+# part is the same for every seed, and the interval covers the chance of training only. Of faces, it has other *people*.
 
 
 # %% tags=["hide-input"]
@@ -444,11 +444,11 @@ def shift_table(dataset, name):
     if len({r["split"] for r in plain}) == 1:
         return absent(dataset)
     alike = {
-        "random": "like training",
-        "standard": "same people",
-        "scaffold": "other scaffolds",
+        "random": "alike",
+        "standard": "alike",
+        "scaffold": "scaffold",
         "size": "larger",
-        "identity": "other people",
+        "identity": "people",
     }
     runs = results.frame(plain).assign(shift=lambda frame: frame["split"].map(alike))
     return difference_table(
@@ -473,7 +473,7 @@ shift_table(faces, "robustness-shift-faces")
 Table(
     pd.concat(
         [
-            results.machines(grid.records).assign(Data=titles[dataset])
+            results.machines(grid.records).assign(Data=titles[dataset].split(",")[0])
             for dataset, grid in grids.items()
         ]
     ),
