@@ -67,8 +67,13 @@ judged["data"] = [
     for row in judged.itertuples()
 ]
 judged["pair"] = [f"{row.method} against {row.baseline}" for row in judged.itertuples()]
+# the tables of this book are those of the published records
 judged["table"] = [
-    "–" if row.verdict == "not measured" else f"{{numref}}`{row.link}`"
+    "–"
+    if row.verdict == "not measured"
+    else f"{{numref}}`{row.link}`"
+    if profile == "paper"
+    else row.experiment.replace("_", " ")
     for row in judged.itertuples()
 ]
 for number, (claim, rows) in enumerate(judged.groupby("text", sort=False), start=1):
