@@ -11,7 +11,7 @@ import inspect
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -92,6 +92,11 @@ ESOL_PUBLISHED = pd.DataFrame(
 _ESOL_EPOCHS = {"paper": (800, 800, 300), "quick": (80, 80, 40), "smoke": (1, 1, 1)}
 
 
+def _check(name: str, value: str, allowed: Collection[str]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name}: got {value!r}; allowed: {', '.join(map(repr, allowed))}")
+
+
 def _esol_splits(profile: str, split: str, method: str) -> int:
     if profile == "paper":
         return _FEWER_SPLITS[split].get(method, _PUBLISHED_SPLITS[split])
@@ -123,9 +128,8 @@ def esol_grid(
         Add the training mean, Delaney's equation (ESOL only) and extra trees on RDKit's descriptors; by
         default with ``loss='all'``.
     """
-    for name, value, allowed in (("split", split, _PUBLISHED_SPLITS), ("loss", loss, ("all", *_LOSS_NAMES))):
-        if value not in allowed:
-            raise ValueError(f"{name}: got {value!r}; allowed: {', '.join(map(repr, allowed))}")
+    _check("split", split, _PUBLISHED_SPLITS)
+    _check("loss", loss, ("all", *_LOSS_NAMES))
     encoder_epochs, end_to_end_epochs, regressor_epochs = _ESOL_EPOCHS[profile]
     methods = [method for method, of in ESOL_METHODS.items() if loss in ("all", of)]
     if baselines or (baselines is None and loss == "all"):
@@ -249,15 +253,10 @@ def agedb_grid(
     precision : {'bf16-mixed'}, optional
         Train with autocast to bfloat16, as pays on a GPU.
     """
-    for name, value, allowed in (
-        ("dataset", dataset, ("agedb", "synthetic")),
-        ("loss", loss, ("all", *_LOSS_NAMES)),
-        ("preset", preset, tuple(AGEDB_PRESETS)),
-    ):
-        if value not in allowed:
-            raise ValueError(f"{name}: got {value!r}; allowed: {', '.join(map(repr, allowed))}")
-    if profile not in _FACES_PROFILES:
-        raise ValueError(f"profile: got {profile!r}; allowed: " + ", ".join(map(repr, _FACES_PROFILES)))
+    _check("dataset", dataset, ("agedb", "synthetic"))
+    _check("loss", loss, ("all", *_LOSS_NAMES))
+    _check("preset", preset, AGEDB_PRESETS)
+    _check("profile", profile, _FACES_PROFILES)
     default_model, size, n_faces, epochs, batch_size, seeds = _FACES_PROFILES[profile]
     stages = AGEDB_PRESETS[preset]
     if dataset == "agedb" and profile == "paper":
@@ -346,11 +345,16 @@ SHIFTS = {"molecules": ("scaffold", "size"), "faces": ("identity",)}
 _DISTURBED_SPLITS, _SHIFTED_SPLITS, _DISTURBED_SEEDS = 5, 3, 0
 
 
+def _kind(dataset: str) -> str:
+    """``'molecules'`` or ``'faces'``."""
+    _check("dataset", dataset, ("esol", "standin", "agedb", "synthetic"))
+    return "molecules" if dataset in ("esol", "standin") else "faces"
+
+
 def _compared(dataset: str, profile: str, n_seeds: int | None, data_dir: str | None) -> list[Config]:
     """The methods that the claims are about, as their own chapters train them."""
-    if profile not in _FRACTIONS:
-        raise ValueError(f"profile: got {profile!r}; allowed: " + ", ".join(map(repr, _FRACTIONS)))
-    if dataset in ("esol", "standin"):
+    _check("profile", profile, _FRACTIONS)
+    if _kind(dataset) == "molecules":
         n_splits = n_seeds or _FRACTIONS[profile][1]
         grid = esol_grid(dataset=dataset, profile=profile, split="random", loss="l1", n_seeds=n_splits)
         return [config for config in grid if config.method in _COMPARED["esol"]]
@@ -376,7 +380,7 @@ def efficiency_grid(
         Folder of AgeDB's photographs.
     """
     grid = _compared(dataset, profile, n_seeds, data_dir)
-    if dataset in ("esol", "standin"):
+    if _kind(dataset) == "molecules":
         grid += [
             replace(config, method="L1, closed form", refit=True)
             if config.pretrain is None
@@ -438,7 +442,7 @@ def robustness_grid(
         As in `efficiency_grid`.
     """
     grid = [replace(config, experiment="robustness") for config in _compared(dataset, profile, n_seeds, data_dir)]
-    molecules, paper = dataset in ("esol", "standin"), profile == "paper"
+    molecules, paper = _kind(dataset) == "molecules", profile == "paper"
 
     def first(published: int) -> list[Config]:
         return [config for config in grid if n_seeds or config.seed < (published if paper else 1)]
@@ -459,7 +463,7 @@ def robustness_grid(
         ),
         *(
             replace(config, split=shift)
-            for shift in SHIFTS["molecules" if molecules else "faces"][-1 if profile == "smoke" else 0 :]
+            for shift in SHIFTS[_kind(dataset)][-1 if profile == "smoke" else 0 :]
             for config in first(_SHIFTED_SPLITS if molecules else _DISTURBED_SEEDS)
         ),
     ]
@@ -502,8 +506,7 @@ def ablations_grid(
     data_dir : str, optional
         Folder of AgeDB's photographs.
     """
-    if profile not in _ABLATION_SPLITS:
-        raise ValueError(f"profile: got {profile!r}; allowed: " + ", ".join(map(repr, _ABLATION_SPLITS)))
+    _check("profile", profile, _ABLATION_SPLITS)
     grid = []
     for config in _compared(dataset, profile, n_seeds or _ABLATION_SPLITS[profile], data_dir):
         config = replace(config, experiment="ablations", precision="bf16-mixed")
@@ -603,8 +606,11 @@ _TRIALS: dict[str, dict[str, tuple[int, dict[str, Any], dict[str, int]]]] = {
         "smoke": (1, {}, {}),
     },
 }
-# profile: splits of molecules, seeds of drawn faces
-_METHODS_SEEDS = {"paper": (5, 3), "quick": (2, 1), "smoke": (1, 1)}
+# kind of samples, profile: splits or seeds
+_METHODS_SEEDS = {
+    "molecules": {"paper": 5, "quick": 2, "smoke": 1},
+    "faces": {"paper": 3, "quick": 1, "smoke": 1},
+}
 
 
 def _drawn(kind: str, method: str, n: int) -> list[dict[str, float]]:
@@ -632,10 +638,9 @@ def searched(dataset: str, method: str) -> dict[str, str]:
     method : str
         One of `TUNED_METHODS`.
     """
-    kind = "molecules" if dataset in ("esol", "standin") else "faces"
     return {
         field: ", ".join(map(str, among)) if isinstance(among, list) else f"{among[0]:g} to {among[1]:g}"
-        for field, among in _SEARCHED[kind][method].items()
+        for field, among in _SEARCHED[_kind(dataset)][method].items()
     }
 
 
@@ -654,15 +659,12 @@ def _tuned(method: str, settings: Mapping[str, Any], end_to_end: Config, contras
 
 def _to_tune(
     experiment: str, dataset: str, profile: str, n_seeds: int, data_dir: str | None
-) -> tuple[str, list[tuple[Config, Config]]]:
-    """Kind of samples, and of each seed its chapter's two runs to change: end to end, and contrastive."""
-    allowed = ("esol", "standin", "agedb", "synthetic")
-    if dataset not in allowed:
-        raise ValueError(f"dataset: got {dataset!r}; allowed: {', '.join(map(repr, allowed))}")
+) -> list[tuple[Config, Config]]:
+    """Of each seed its chapter's two runs to change: end to end, and contrastive."""
     grid = [replace(config, experiment=experiment) for config in _compared(dataset, profile, n_seeds, data_dir)]
     end_to_end = [config for config in grid if config.pretrain is None]
     contrastive = [config for config in grid if config.freeze]
-    return "molecules" if dataset in ("esol", "standin") else "faces", list(zip(end_to_end, contrastive, strict=True))
+    return list(zip(end_to_end, contrastive, strict=True))
 
 
 def tuning_grid(*, dataset: str, profile: str, data_dir: str | None = None) -> list[Config]:
@@ -677,7 +679,8 @@ def tuning_grid(*, dataset: str, profile: str, data_dir: str | None = None) -> l
     data_dir : str, optional
         Folder of AgeDB's photographs.
     """
-    kind, ((end_to_end, contrastive),) = _to_tune("tuning", dataset, profile, 1, data_dir)
+    ((end_to_end, contrastive),) = _to_tune("tuning", dataset, profile, 1, data_dir)
+    kind = _kind(dataset)
     n_trials, changes, stage_changes = _TRIALS[kind][profile]
     if dataset == "agedb":
         changes = {name: value for name, value in changes.items() if name != "n_samples"}
@@ -735,10 +738,9 @@ def methods_grid(
         A trial of each method, see `best_trials`; by default those of the published search, `TUNED`. A method without
         one gets its first.
     """
-    if profile not in _METHODS_SEEDS:
-        raise ValueError(f"profile: got {profile!r}; allowed: " + ", ".join(map(repr, _METHODS_SEEDS)))
-    n_seeds = n_seeds or _METHODS_SEEDS[profile][dataset in ("agedb", "synthetic")]
-    kind, chapter = _to_tune("methods", dataset, profile, n_seeds, data_dir)
+    kind = _kind(dataset)
+    _check("profile", profile, _METHODS_SEEDS[kind])
+    chapter = _to_tune("methods", dataset, profile, n_seeds or _METHODS_SEEDS[kind][profile], data_dir)
     if tuned is None:
         tuned = TUNED.get(kind)
     if tuned is None:
