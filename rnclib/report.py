@@ -642,7 +642,8 @@ def publish(notebook: str | Path, to: str | Path, /, **parameters: Any) -> Path:
             progress_bar=False,
             stdout_file=sys.stderr,
             stderr_file=sys.stderr,
-            extra_arguments=["--IPKernelApp.log_level=ERROR"],  # not its remarks on how it is reached
+            # none of its remarks on how it is reached or stopped; a cell that fails raises
+            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
         )
     except papermill.PapermillExecutionError as error:
         shown = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback)).strip()
