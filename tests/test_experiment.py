@@ -601,11 +601,11 @@ def test_the_methods_are_compared_with_the_settings_that_the_search_chose():
         assert {(c.size, c.n_samples) for c in search} == {(32, None if dataset == "agedb" else 1000)}
         first, fourth = (next(c for c in search if c.method == f"L1, trial {i}").fit for i in (0, 3))
         assert first != fourth == replace(faces[0].fit, epochs=30)
-        with pytest.raises(ValueError, match=r"tuned: got None with dataset=.*; allowed: trials of a search"):
-            methods_grid(dataset=dataset, profile="paper", data_dir="faces")
-    published = protocols.TUNED["molecules"]
-    by_default, given = (methods_grid(dataset="esol", profile="paper", tuned=tuned) for tuned in (None, published))
-    assert by_default == given
+    with pytest.raises(ValueError, match=r"tuned: got None with dataset='agedb'; allowed: trials of a search"):
+        methods_grid(dataset="agedb", profile="paper", data_dir="faces")
+    for dataset, published in protocols.TUNED.items():
+        by_default, given = (methods_grid(dataset=dataset, profile="paper", tuned=tuned) for tuned in (None, published))
+        assert by_default == given
     for grid_of in (methods_grid, tuning_grid):
         with pytest.raises(ValueError, match=r"profile: got 'long'"):
             grid_of(dataset="esol", profile="long")
@@ -634,7 +634,9 @@ def test_the_claims_are_tested_with_the_methods_of_the_chapters():
         assert len(grid) == 6 * len(methods) * runs_of_a_fraction and END_TO_END[dataset] in methods
         corrupted = robustness_grid(dataset=dataset, profile="paper")
         chapter = [c for c in grid if c.fraction is None and not c.method.endswith("closed form")]
-        whole = [replace(c, experiment="robustness", corruptions=True) for c in chapter]
+        size = 64 if dataset == "synthetic" else None  # half of it where many runs are made
+        assert {c.size for c in chapter} == {32 if size else None}
+        whole = [replace(c, experiment="robustness", corruptions=True, size=size) for c in chapter]
         assert set(map(key, whole)) == {key(config) for config in corrupted if config.corruptions}
     with pytest.raises(ValueError, match=r"profile: got 'long'; allowed: 'paper', 'quick', 'smoke'"):
         efficiency_grid(dataset="esol", profile="long")
@@ -642,9 +644,15 @@ def test_the_claims_are_tested_with_the_methods_of_the_chapters():
 
 @pytest.mark.parametrize(("dataset", "profile"), [("esol", "paper"), ("synthetic", "paper"), ("synthetic", "quick")])
 def test_an_ablation_changes_one_choice_of_the_protocol(dataset, profile):
-    grid = {c.method: c for c in ablations_grid(dataset=dataset, profile=profile, n_seeds=1)}
+    grid = {c.method: c for c in ablations_grid(dataset=dataset, profile=profile, choice="all", n_seeds=1)}
     values = protocol_values(list(grid.values()))
-    assert len(ablations_grid(dataset=dataset, profile=profile, n_seeds=5)) == 5 * len(grid)
+    assert len(ablations_grid(dataset=dataset, profile=profile, choice="all", n_seeds=5)) == 5 * len(grid)
+    for choice in values:
+        part = ablations_grid(dataset=dataset, profile=profile, choice=choice, n_seeds=1)
+        assert part == [c for m, c in grid.items() if m == "protocol" or m.startswith(f"{choice}: ")] and len(part) > 1
+        assert set(protocol_values(part)) == {choice}
+    by_default = ablations_grid(dataset=dataset, profile=profile, n_seeds=1)
+    assert [c.method for c in by_default] == (["protocol", "views: 1"] if dataset == "synthetic" else list(grid))
     protocol = grid.pop("protocol")
     assert protocol.fit is None and protocol.freeze
     for method, config in grid.items():
@@ -663,6 +671,8 @@ def test_an_ablation_changes_one_choice_of_the_protocol(dataset, profile):
     assert ("views" in values) == (dataset == "synthetic") and values["batch size"] == str(protocol.pretrain.batch_size)
     with pytest.raises(ValueError, match=r"profile: got 'long'; allowed: 'paper', 'quick', 'smoke'"):
         ablations_grid(dataset="esol", profile="long")
+    with pytest.raises(ValueError, match=r"choice: got 'colour'; allowed: 'all', 'temperature', .*'regressor'"):
+        ablations_grid(dataset="esol", profile="paper", choice="colour")
 
 
 # --- faces ----------------------------------------------------------------------------------------------
