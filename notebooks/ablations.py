@@ -19,23 +19,28 @@
 # changed, on the molecules of {doc}`esol` or the faces of {doc}`agedb`, and everything else is kept.
 
 # %% tags=["parameters"]
-dataset: str = "auto"  # auto, esol, standin, synthetic or agedb
+molecules: str = "auto"  # auto (ESOL if to be had), esol, standin or none
+faces: str = "synthetic"  # synthetic (drawn faces), agedb or none
 data_dir: str = None  # agedb: the folder that holds AgeDB/*.jpg
 profile: str = "paper"  # paper (published), quick (minutes), smoke
-n_seeds: int = None  # splits or seeds; None: the profile's
+n_seeds: int = None  # splits of molecules, seeds of faces; None: the profile's
+choice: str = None  # such as temperature, or all; None: all, and of faces the views
 device: str = "cpu"  # cpu, cuda or auto
 results_dir: str = None  # folder of the run records; None: book/results
 refresh: bool = False  # train every run anew
 
 # %% tags=["remove-cell"]
+from rnclib.protocols import ABLATIONS
 from rnclib.report import check_parameters
 
 check_parameters(
     globals(),
-    dataset=["auto", "esol", "standin", "synthetic", "agedb"],
+    molecules=["auto", "esol", "standin", "none"],
+    faces=["synthetic", "agedb", "none"],
     data_dir=[None, str],
     profile=["paper", "quick", "smoke"],
     n_seeds=[None, (1, 100)],
+    choice=[None, "all", *ABLATIONS, "regressor"],
     device=["cpu", "cuda", "auto"],
     results_dir=[None, str],
     refresh=bool,
@@ -43,6 +48,7 @@ check_parameters(
 
 # %% tags=["hide-input"]
 import pandas as pd
+from IPython.display import display
 
 from rnclib import plots, results
 from rnclib.experiment import resolve_dataset, run_grid
@@ -50,19 +56,50 @@ from rnclib.protocols import ablations_grid, protocol_values
 from rnclib.report import Figure, Notice, Table, data_notice, p_value
 
 plots.use_style()
-dataset = resolve_dataset(dataset, profile, results_dir)
-configs = ablations_grid(
-    dataset=dataset, profile=profile, n_seeds=n_seeds, data_dir=data_dir
-)
-grid = run_grid(configs, results_dir=results_dir, refresh=refresh, device=device)
-print(
-    f"{dataset}, {profile}: {len(grid.loaded)} runs loaded from the store, {len(grid.trained)} trained now"
-)
-runs = results.frame(grid.records)
-names = {"esol": "ESOL", "agedb": "AgeDB", "synthetic": "Synthetic drawn faces"}
-splits = "seeds" if dataset in ("synthetic", "agedb") else "splits"
-source = f"{names.get(dataset, 'Synthetic stand-in')}, {configs[0].split} split, profile {profile}, {runs['seed'].nunique()} {splits}"
-data_notice(dataset, profile)
+molecules = resolve_dataset(molecules, profile, results_dir)
+configs = {
+    dataset: ablations_grid(
+        dataset=dataset,
+        profile=profile,
+        choice=choice,
+        n_seeds=n_seeds,
+        data_dir=data_dir,
+    )
+    for dataset in (molecules, faces)
+    if dataset != "none"
+}
+# molecules have one view only, so that choice leaves nothing of them to compare
+configs = {dataset: grid for dataset, grid in configs.items() if protocol_values(grid)}
+grids = {
+    dataset: run_grid(grid, results_dir=results_dir, refresh=refresh, device=device)
+    for dataset, grid in configs.items()
+}
+for dataset, grid in grids.items():
+    print(f"{dataset}, {profile}: {grid}")
+titles = {
+    "esol": "ESOL, random split",
+    "standin": "Synthetic stand-in, random split",
+    "agedb": "AgeDB, standard split",
+    "synthetic": "Synthetic drawn faces, standard split",
+}
+nothing = Notice("These parameters leave out this data set.")
+columns = {
+    "test_mae": "Test MAE",
+    "test_rank_agreement": "Rank agreement",
+    "test_rnc_gap": "Gap",
+}
+
+
+def described(dataset):
+    """Runs of a data set, what they are repeated over, and source."""
+    frame = results.frame(grids[dataset].records)
+    runs = "seeds" if dataset in ("synthetic", "agedb") else "splits"
+    source = f"{titles[dataset]}, profile {profile}, {frame['seed'].nunique()} {runs}"
+    return frame, runs, source
+
+
+for dataset in grids:
+    display(data_notice(dataset, profile))
 
 # %% [markdown]
 # ## What is changed, and how it is judged
@@ -79,78 +116,116 @@ data_notice(dataset, profile)
 #
 # ## One choice at a time
 
+
 # %% tags=["hide-input"]
-comparison = results.compare(runs, "test_mae", "protocol")
-comparison["corrected"] = results.holm(comparison["p"])
-columns = {
-    "test_mae": "Test MAE",
-    "test_rank_agreement": "Rank agreement",
-    "test_rnc_gap": "Gap",
-}
-errors = results.error_table(runs, columns).set_index("Method")
-rows = []
-for choice, value in protocol_values(configs).items():
-    named = {f"{value} (protocol)": "protocol"}
-    for method in errors.index[errors.index.str.startswith(f"{choice}: ")]:
-        named[method.partition(": ")[2]] = method
-    for shown, method in named.items():
-        rows.append(
-            {"choice": choice, "value": shown, "Runs": errors.loc[method, "Splits"]}
+def errors_table(dataset, name):
+    if dataset not in grids:
+        return nothing
+    frame, runs, source = described(dataset)
+    errors = results.error_table(frame, columns).set_index("Method")
+    rows = []
+    for changed, value in protocol_values(configs[dataset]).items():
+        named = {f"{value} (protocol)": "protocol"}
+        for method in errors.index[errors.index.str.startswith(f"{changed}: ")]:
+            named[method.partition(": ")[2]] = method
+        rows += [
+            {"choice": changed, "value": shown, "runs": errors.loc[method, "Splits"]}
             | errors.loc[method].to_dict()
-        )
-Table(
-    pd.DataFrame(rows),
-    f"Test MAE in standard deviations of the target, rank agreement and gap on the test part: mean over {splits} ± half its 95% interval. Runs that diverged have no part in it. {source}.",
-    name="ablations-table",
-    columns={
-        "choice": "Choice",
-        "value": "Value",
-        "Runs": "Runs",
-        **{heading: heading for heading in columns.values()},
-    },
-    align=dict.fromkeys(columns.values(), "right"),
-)
+            for shown, method in named.items()
+        ]
+    return Table(
+        pd.DataFrame(rows),
+        f"Test MAE in standard deviations of the target, rank agreement and gap on the test part: mean over {runs} ± half its 95% interval. Runs that diverged have no part in it. {source}.",
+        name=name,
+        columns={
+            "choice": "Choice",
+            "value": "Value",
+            "runs": "Runs",
+            **{heading: heading for heading in columns.values()},
+        },
+        align=dict.fromkeys(columns.values(), "right"),
+    )
+
+
+def differences_table(dataset, name):
+    if dataset not in grids:
+        return None  # the table says why
+    frame, runs, source = described(dataset)
+    comparison = results.compare(frame, "test_mae", "protocol")
+    comparison["corrected"] = results.holm(comparison["p"])
+    return Table(
+        comparison.reset_index(),
+        f"Difference in test MAE from the protocol on the same {runs[:-1]}, in standard deviations of the target: mean with its 95% interval, and p value corrected for all comparisons of this table (Holm). Below 0, the "
+        f"change lowers the error. {source}.",
+        name=name,
+        columns={
+            "method": "Change",
+            "mean": "Difference",
+            "low": "Low",
+            "high": "High",
+            "corrected": "p, corrected",
+            "n": runs.capitalize(),
+        },
+        format={"mean": "+.3f", "low": "+.3f", "high": "+.3f", "corrected": p_value},
+    )
+
+
+def differences_figure(dataset, name):
+    if dataset not in grids:
+        return None  # the table says why
+    frame, runs, source = described(dataset)
+    comparison = results.compare(frame, "test_mae", "protocol")
+    trained = comparison[comparison["mean"] < 0.3]
+    untrained = [method for method in comparison.index if method not in trained.index]
+    if not len(trained):
+        return Notice("Nothing to compare.")
+    return Figure(
+        plots.differences(
+            trained,
+            label=f"test MAE minus the protocol's, same {runs[:-1]} (left is better)",
+        ),
+        f"Differences in test MAE from the protocol with 95% intervals, in standard deviations of the target{'; left out, since they do not train: ' * bool(untrained)}{'; '.join(untrained)}. {source}.",
+        name=name,
+        alt="Interval plot of the difference in test error of each changed choice from the protocol.",
+    )
+
+
+errors_table(molecules, "ablations-table")
 
 # %% tags=["hide-input"]
-Table(
-    comparison.reset_index(),
-    f"Difference in test MAE from the protocol on the same {splits[:-1]}, in standard deviations of the target: mean with its 95% interval, and p value corrected for all comparisons of this table (Holm). Below 0, the "
-    f"change lowers the error. {source}.",
-    name="ablations-differences",
-    columns={
-        "method": "Change",
-        "mean": "Difference",
-        "low": "Low",
-        "high": "High",
-        "corrected": "p, corrected",
-        "n": splits.capitalize(),
-    },
-    format={"mean": "+.3f", "low": "+.3f", "high": "+.3f", "corrected": p_value},
-)
+differences_table(molecules, "ablations-differences")
 
 # %% tags=["hide-input"]
-trained = comparison[comparison["mean"] < 0.3]
-untrained = [method for method in comparison.index if method not in trained.index]
-Figure(
-    plots.differences(
-        trained,
-        label=f"test MAE minus the protocol's, same {splits[:-1]} (left is better)",
-    ),
-    f"Differences in test MAE from the protocol with 95% intervals, in standard deviations of the target{'; left out, since they do not train: ' * bool(untrained)}{'; '.join(untrained)}. {source}.",
-    name="ablations-figure",
-    alt="Interval plot of the difference in test error of each changed choice from the protocol.",
-) if len(trained) else Notice("Nothing to compare.")
+differences_figure(molecules, "ablations-figure")
+
+# %% [markdown]
+# ## One view or two
+#
+# Molecules have no random views. Faces do: the protocol puts two views of each picture into a batch, so that it orders twice as many samples as a batch of one view. Drawn faces are
+# 32 pixels wide here, half of what they are in their own chapter. With `-p choice all` every other choice is changed on faces too.
+
+# %% tags=["hide-input"]
+errors_table(faces, "ablations-table-faces")
+
+# %% tags=["hide-input"]
+differences_table(faces, "ablations-differences-faces")
 
 # %% [markdown]
 # ## Where the runs were made
 
 # %% tags=["hide-input"]
 Table(
-    results.machines(grid.records),
-    f"Processors and versions behind this page. {source}.",
+    pd.concat(
+        [
+            results.machines(grid.records).assign(Data=titles[dataset].split(",")[0])
+            for dataset, grid in grids.items()
+        ]
+    ),
+    f"Processors and versions behind this page. Profile {profile}.",
     name="ablations-machines",
+    columns=["Data", "Processor", "torch", "Runs", "Hours of training"],
     format={"Hours of training": ".1f"},
-)
+) if grids else nothing
 
 # %% [markdown]
 # ## What this allows one to conclude

@@ -16,10 +16,11 @@
 # # With less data
 #
 # A network that has learnt to order its inputs should need fewer of them. The paper {cite:p}`zha2023rnc` reports that Rank-N-Contrast loses less
-# than end-to-end training when most of the training part is taken away. Does it on molecules?
+# than end-to-end training when most of the training part is taken away. Does it on molecules, and on drawn faces?
 
 # %% tags=["parameters"]
-dataset: str = "auto"  # auto, esol, standin, synthetic (drawn faces) or agedb
+molecules: str = "auto"  # auto (ESOL if to be had), esol, standin or none
+faces: str = "synthetic"  # synthetic (drawn faces), agedb or none
 data_dir: str = None  # agedb: the folder that holds AgeDB/*.jpg
 profile: str = "paper"  # paper (published), quick (minutes), smoke
 n_seeds: int = None  # splits of molecules, seeds of faces; None: the profile's
@@ -32,7 +33,8 @@ from rnclib.report import check_parameters
 
 check_parameters(
     globals(),
-    dataset=["auto", "esol", "standin", "synthetic", "agedb"],
+    molecules=["auto", "esol", "standin", "none"],
+    faces=["synthetic", "agedb", "none"],
     data_dir=[None, str],
     profile=["paper", "quick", "smoke"],
     n_seeds=[None, (1, 100)],
@@ -43,6 +45,7 @@ check_parameters(
 
 # %% tags=["hide-input"]
 import pandas as pd
+from IPython.display import display
 
 from rnclib import plots, results
 from rnclib.experiment import resolve_dataset, run_grid
@@ -50,35 +53,54 @@ from rnclib.protocols import END_TO_END, efficiency_grid, efficiency_steps
 from rnclib.report import Figure, Notice, Table, data_notice, p_value
 
 plots.use_style()
-dataset = resolve_dataset(dataset, profile, results_dir)
-grid = run_grid(
-    efficiency_grid(
+molecules = resolve_dataset(molecules, profile, results_dir)
+configs = {
+    dataset: efficiency_grid(
         dataset=dataset, profile=profile, n_seeds=n_seeds, data_dir=data_dir
-    ),
-    results_dir=results_dir,
-    refresh=refresh,
-    device=device,
-)
-print(f"{dataset}, {profile}: {grid}")
-runs = results.frame(grid.records)
-runs["fraction"] = runs["fraction"].fillna(1.0)
-unit, kind = grid.records[0]["data"]["unit"], grid.records[0]["split"]
-baseline = END_TO_END[dataset]
-pairs = {  # each method, and what it is compared with
-    method: "L1, closed form" if method == "RnC, closed form" else baseline
-    for method in runs["method"].unique()
-    if method not in (baseline, "L1, closed form")
+    )
+    for dataset in (molecules, faces)
+    if dataset != "none"
 }
-names = {"esol": "ESOL", "agedb": "AgeDB", "synthetic": "Synthetic drawn faces"}
-source = f"{names.get(dataset, 'Synthetic stand-in')}, {kind} split, profile {profile}"
-faces = dataset in ("synthetic", "agedb")
-samples, splits = ("faces", "seeds") if faces else ("molecules", "splits")
-overlap = (
-    "Seeds differ in weights, order and subset, not in the faces tested."
-    if faces
-    else "Splits share molecules, and intervals are widened for that as if every run had used its whole training part: the subsets share less, so this errs on the wide side."
-)
-data_notice(dataset, profile)
+grids = {
+    dataset: run_grid(grid, results_dir=results_dir, refresh=refresh, device=device)
+    for dataset, grid in configs.items()
+}
+for dataset, grid in grids.items():
+    print(f"{dataset}, {profile}: {grid}")
+titles = {
+    "esol": "ESOL, random split",
+    "standin": "Synthetic stand-in, random split",
+    "agedb": "AgeDB, standard split",
+    "synthetic": "Synthetic drawn faces, standard split",
+}
+nothing = Notice("These parameters leave out this data set.")
+
+
+def described(dataset):
+    """Runs of a data set, their unit, what they are repeated over and made of, how many, and source."""
+    records = grids[dataset].records
+    runs = results.frame(records)
+    runs["fraction"] = runs["fraction"].fillna(1.0)
+    words = ("splits", "molecules")
+    if dataset in ("synthetic", "agedb"):
+        words = ("seeds", "faces")
+    source = f"{titles[dataset]}, profile {profile}"
+    return runs, records[0]["data"]["unit"], *words, runs["seed"].nunique(), source
+
+
+def pairs(dataset):
+    """Each method, and what it is compared with."""
+    baseline = END_TO_END[dataset]
+    methods = dict.fromkeys(config.method for config in configs[dataset])
+    return {
+        method: "L1, closed form" if method == "RnC, closed form" else baseline
+        for method in methods
+        if method not in (baseline, "L1, closed form")
+    }
+
+
+for dataset in grids:
+    display(data_notice(dataset, profile))
 
 # %% [markdown]
 # ## What is compared
@@ -86,150 +108,212 @@ data_notice(dataset, profile)
 # From the training part of each split, nested subsets are drawn: each holds all smaller ones. Validation and test stay the same. Every method is
 # trained on each subset from the beginning; targets are standardised anew where the method standardises them, so errors are given in the unit of the data.
 #
-# **Epochs are held fixed**, at the number that the full training part gets, so a smaller subset gets fewer steps ({numref}`efficiency-steps`). They do not shrink alike: a contrastive
+# **Epochs are held fixed**, at the number that the full training part gets, so a smaller subset gets fewer steps ({numref}`efficiency-steps`, {numref}`efficiency-steps-faces`). On molecules they do not shrink alike: a contrastive
 # encoder leaves out the incomplete last batch of 256, end-to-end training has batches of 128 and leaves out none. Worst off is the published regressor on the frozen encoder: at the
 # smallest shares it starts at the mean of the targets and has taken a few hundred small steps when its training ends.
 #
-# So on molecules each encoder, the contrastive one and that of end-to-end training, also gets a regressor in **closed form**: ridge regression on its frozen features, with the penalty that the
+# So each encoder, the contrastive one and that of end-to-end training, also gets a regressor in **closed form**: ridge regression on its frozen features, with the penalty that the
 # validation part chooses. The two compare what the encoders have learnt, and take no steps.
 #
 # End-to-end training is the one that does not get stuck: on molecules that is L1 at a tenth of the published learning rate ({doc}`esol` compares both). Its rate
 # was chosen for it on full training parts; Rank-N-Contrast has the published settings throughout.
+#
+# Drawn faces are 32 pixels wide here, half of what they are in {doc}`agedb`, which takes a quarter of the time.
+
 
 # %% tags=["hide-input"]
-steps = efficiency_steps(
-    efficiency_grid(dataset=dataset, profile=profile, n_seeds=1, data_dir=data_dir),
-    {
-        fraction: int(part["n_train"].iloc[0])
-        for fraction, part in runs.groupby("fraction")
-    },
-)
-Table(
-    steps,
-    f"Optimiser steps of each stage of training, by share of the training part. {source}.",
-    name="efficiency-steps",
-)
+def steps_table(dataset, name):
+    if dataset not in grids:
+        return nothing
+    runs, *_, source = described(dataset)
+    n_train = {f: int(part["n_train"].iloc[0]) for f, part in runs.groupby("fraction")}
+    return Table(
+        efficiency_steps([c for c in configs[dataset] if c.seed == 0], n_train),
+        f"Optimiser steps of each stage of training, by share of the training part. {source}.",
+        name=name,
+    )
+
+
+steps_table(molecules, "efficiency-steps")
+
+# %% tags=["hide-input"]
+steps_table(faces, "efficiency-steps-faces")
 
 # %% [markdown]
 # ## Errors
 
-# %% tags=["hide-input"]
-Figure(
-    plots.errors_by_size(
-        runs, "test_mae_raw", label=f"test MAE, {unit}", samples=samples
-    ),
-    f"Test error against the number of training {samples}: mean over {runs['seed'].nunique()} {splits} with its 95% interval. {source}.",
-    name="efficiency-errors",
-    alt="Lines of test error against training size on logarithmic axes, one per method, with bands.",
-)
 
 # %% tags=["hide-input"]
-table = pd.concat(
-    [
-        results.error_table(part, {"test_mae_raw": "Test MAE"}).assign(
-            Share=f"{fraction:.0%} ({int(part['n_train'].iloc[0])})"
-        )
-        for fraction, part in runs.groupby("fraction")
-    ]
-).pivot_table(
-    index="Share",
-    columns="Method",
-    values="Test MAE",
-    aggfunc="first",
-    sort=False,
-)
-Table(
-    table[[m for m in runs["method"].unique() if m in table]].reset_index(),
-    f"Test MAE in {unit} by share of the training part (number of {samples}): mean over {runs['seed'].nunique()} {splits} ± half its 95% interval. {overlap} {source}.",
-    name="efficiency-table",
-)
+def errors_figure(dataset, name):
+    if dataset not in grids:
+        return None  # the table says why
+    runs, unit, splits, samples, n, source = described(dataset)
+    return Figure(
+        plots.errors_by_size(
+            runs, "test_mae_raw", label=f"test MAE, {unit}", samples=samples
+        ),
+        f"Test error against the number of training {samples}: mean over {n} {splits} with its 95% interval. {source}.",
+        name=name,
+        alt="Lines of test error against training size on logarithmic axes, one per method, with bands.",
+    )
+
+
+overlaps = {
+    "splits": "Splits share molecules, and intervals are widened for that as if every run had used its whole training part: the subsets share less, so this errs on the wide side.",
+    "seeds": "Seeds differ in weights, order and subset, not in the faces tested.",
+}
+
+
+def errors_table(dataset, name):
+    if dataset not in grids:
+        return nothing
+    runs, unit, splits, samples, n, source = described(dataset)
+    table = pd.concat(
+        [
+            results.error_table(part, {"test_mae_raw": "Test MAE"}).assign(
+                Share=f"{fraction:.0%} ({int(part['n_train'].iloc[0])})"
+            )
+            for fraction, part in runs.groupby("fraction")
+        ]
+    ).pivot_table(
+        index="Share",
+        columns="Method",
+        values="Test MAE",
+        aggfunc="first",
+        sort=False,
+    )
+    return Table(
+        table[[m for m in runs["method"].unique() if m in table]].reset_index(),
+        f"Test MAE in {unit} by share of the training part (number of {samples}): mean over {n} {splits} ± half its 95% interval. {overlaps[splits]} {source}.",
+        name=name,
+    )
+
+
+errors_figure(molecules, "efficiency-errors")
+
+# %% tags=["hide-input"]
+errors_table(molecules, "efficiency-table")
+
+# %% tags=["hide-input"]
+errors_figure(faces, "efficiency-errors-faces")
+
+# %% tags=["hide-input"]
+errors_table(faces, "efficiency-table-faces")
 
 # %% [markdown]
 # ## On the same subset: the differences
 
+
 # %% tags=["hide-input"]
-comparison = pd.concat(
-    [
-        results.compare(part, "test_mae_raw", other, [method])
-        .reset_index()
-        .assign(Share=f"{fraction:.0%}")
-        for method, other in pairs.items()
-        for fraction, part in runs.groupby("fraction")
-    ]
-)
-comparison["corrected"] = results.holm(comparison["p"]).to_numpy()
+def differences_table(dataset, name):
+    if dataset not in grids:
+        return nothing
+    runs, unit, splits, _, _, source = described(dataset)
+    comparison = pd.concat(
+        [
+            results.compare(part, "test_mae_raw", other, [method])
+            .reset_index()
+            .assign(Share=f"{fraction:.0%}")
+            for method, other in pairs(dataset).items()
+            for fraction, part in runs.groupby("fraction")
+        ]
+    )
+    comparison["corrected"] = results.holm(comparison["p"]).to_numpy()
+    return Table(
+        comparison,
+        f"Test MAE minus that of end-to-end training on the same subset, in {unit} (closed form minus closed form, the others minus {END_TO_END[dataset]}): mean with its 95% interval, p value corrected for all comparisons of this table (Holm), "
+        f"share of {splits} on which the method is better, and their number. {source}.",
+        name=name,
+        columns={
+            "method": "Method",
+            "Share": "Share",
+            "mean": "Difference",
+            "low": "Low",
+            "high": "High",
+            "corrected": "p, corrected",
+            "better": "Better on",
+            "n": splits.capitalize(),
+        },
+        format={
+            "mean": "+.3f",
+            "low": "+.3f",
+            "high": "+.3f",
+            "corrected": p_value,
+            "better": ".0%",
+        },
+    )
 
 
-Table(
-    comparison,
-    f"Test MAE minus that of end-to-end training on the same subset, in {unit} (closed form minus closed form, the others minus {baseline}): mean with its 95% interval, p value corrected for all comparisons of this table (Holm), "
-    f"share of {splits} on which the method is better, and their number. {source}.",
-    name="efficiency-differences",
-    columns={
-        "method": "Method",
-        "Share": "Share",
-        "mean": "Difference",
-        "low": "Low",
-        "high": "High",
-        "corrected": "p, corrected",
-        "better": "Better on",
-        "n": splits.capitalize(),
-    },
-    format={
-        "mean": "+.3f",
-        "low": "+.3f",
-        "high": "+.3f",
-        "corrected": p_value,
-        "better": ".0%",
-    },
-)
+differences_table(molecules, "efficiency-differences")
+
+# %% tags=["hide-input"]
+differences_table(faces, "efficiency-differences-faces")
 
 # %% [markdown]
 # ## How much less data
 #
-# On logarithmic axes ({numref}`efficiency-errors`) a method whose error lies higher by some gap needs more samples by some factor: the gap divided by the slope of the curves. The slope is fitted on each
+# On logarithmic axes ({numref}`efficiency-errors`, {numref}`efficiency-errors-faces`) a method whose error lies higher by some gap needs more samples by some factor: the gap divided by the slope of the curves. The slope is fitted on each
 # split, one for both methods, which takes their curves for straight and parallel. They are neither quite, so the factor is given at each share; that of all shares
 # is a summary. Below 1, the method needs less data than end-to-end training.
 
+
 # %% tags=["hide-input"]
-ratios = pd.concat(
-    [
-        results.data_ratio(runs, "test_mae_raw", other, method)
-        .reset_index()
-        .assign(method=method)
-        for method, other in pairs.items()
+def ratio_table(dataset, name):
+    if dataset not in grids:
+        return nothing
+    runs, _, splits, samples, n, source = described(dataset)
+    ratios = pd.concat(
+        [
+            results.data_ratio(runs, "test_mae_raw", other, method)
+            .reset_index()
+            .assign(method=method)
+            for method, other in pairs(dataset).items()
+        ]
+    )
+    if not len(ratios):
+        return Notice(f"More data did not help on any of the {splits}.")
+    ratios["Share"] = [
+        "all shares" if fraction == "all" else f"{fraction:.0%}"
+        for fraction in ratios["fraction"]
     ]
-)
-ratios["Share"] = [
-    "all shares" if fraction == "all" else f"{fraction:.0%}"
-    for fraction in ratios["fraction"]
-]
-Table(
-    ratios,
-    f"Training {samples} that a method needs for the error of end-to-end training, as a multiple of what that needs (closed form against closed form, the others against {baseline}): geometric mean over {splits} with its 95% interval, "
-    f"from the gap at one share, and from the mean gap. Left out: {splits} of {runs['seed'].nunique()} on which a run diverged, or more data did not help. {source}.",
-    name="efficiency-ratio",
-    columns={
-        "method": "Method",
-        "Share": "Gap at",
-        "ratio": "Ratio",
-        "low": "Low",
-        "high": "High",
-        "n": splits.capitalize(),
-    },
-    format={"ratio": ".2f", "low": ".2f", "high": ".2f"},
-) if len(ratios) else Notice("More data did not help on any split.")
+    return Table(
+        ratios,
+        f"Training {samples} that a method needs for the error of end-to-end training, as a multiple of what that needs (closed form against closed form, the others against {END_TO_END[dataset]}): geometric mean over {splits} with its 95% interval, "
+        f"from the gap at one share, and from the mean gap. Left out: {splits} of {n} on which a run diverged, or more data did not help. {source}.",
+        name=name,
+        columns={
+            "method": "Method",
+            "Share": "Gap at",
+            "ratio": "Ratio",
+            "low": "Low",
+            "high": "High",
+            "n": splits.capitalize(),
+        },
+        format={"ratio": ".2f", "low": ".2f", "high": ".2f"},
+    )
+
+
+ratio_table(molecules, "efficiency-ratio")
+
+# %% tags=["hide-input"]
+ratio_table(faces, "efficiency-ratio-faces")
 
 # %% [markdown]
 # ## Where the runs were made
 
 # %% tags=["hide-input"]
 Table(
-    results.machines(grid.records),
-    f"Processors and versions behind this page. {source}.",
+    pd.concat(
+        [
+            results.machines(grid.records).assign(Data=titles[dataset].split(",")[0])
+            for dataset, grid in grids.items()
+        ]
+    ),
+    f"Processors and versions behind this page. Profile {profile}.",
     name="efficiency-machines",
+    columns=["Data", "Processor", "torch", "Runs", "Hours of training"],
     format={"Hours of training": ".1f"},
-)
+) if grids else nothing
 
 # %% [markdown]
 # ## What this allows one to conclude

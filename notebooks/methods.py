@@ -18,10 +18,11 @@
 # Rank-N-Contrast {cite:p}`zha2023rnc` is one of several ways to give a regression network an ordered representation. Here it stands beside three others, and beside plain L1, each tuned with the same effort.
 
 # %% tags=["parameters"]
-dataset: str = "auto"  # auto, esol, standin, synthetic or agedb
+molecules: str = "auto"  # auto (ESOL if to be had), esol, standin or none
+faces: str = "synthetic"  # synthetic (drawn faces), agedb or none
 data_dir: str = None  # agedb: the folder that holds AgeDB/*.jpg
 profile: str = "paper"  # paper (published), quick (minutes), smoke
-n_seeds: int = None  # splits or seeds; None: the profile's
+n_seeds: int = None  # splits of molecules, seeds of faces; None: the profile's
 device: str = "cpu"  # cpu, cuda or auto
 results_dir: str = None  # folder of the run records; None: book/results
 refresh: bool = False  # train every run anew
@@ -31,7 +32,8 @@ from rnclib.report import check_parameters
 
 check_parameters(
     globals(),
-    dataset=["auto", "esol", "standin", "synthetic", "agedb"],
+    molecules=["auto", "esol", "standin", "none"],
+    faces=["synthetic", "agedb", "none"],
     data_dir=[None, str],
     profile=["paper", "quick", "smoke"],
     n_seeds=[None, (1, 100)],
@@ -42,6 +44,7 @@ check_parameters(
 
 # %% tags=["hide-input"]
 import pandas as pd
+from IPython.display import display
 
 from rnclib import plots, results
 from rnclib.experiment import resolve_dataset, run_grid
@@ -52,34 +55,49 @@ from rnclib.protocols import (
     searched,
     tuning_grid,
 )
-from rnclib.report import Figure, Table, data_notice, p_value
+from rnclib.report import Figure, Notice, Table, data_notice, p_value
 
 plots.use_style()
-dataset = resolve_dataset(dataset, profile, results_dir)
+molecules = resolve_dataset(molecules, profile, results_dir)
 how = {"results_dir": results_dir, "refresh": refresh, "device": device}
-search = run_grid(
-    tuning_grid(dataset=dataset, profile=profile, data_dir=data_dir), **how
-)
-grid = run_grid(
-    methods_grid(
-        dataset=dataset,
-        profile=profile,
-        n_seeds=n_seeds,
-        data_dir=data_dir,
-        tuned=best_trials(search.records),
-    ),
-    **how,
-)
-for name, part in (("search", search), ("comparison", grid)):
-    print(
-        f"{dataset}, {profile}, {name}: {len(part.loaded)} runs loaded from the store, {len(part.trained)} trained now"
+searches, grids = {}, {}
+for dataset in (molecules, faces):
+    if dataset == "none":
+        continue
+    searches[dataset] = run_grid(
+        tuning_grid(dataset=dataset, profile=profile, data_dir=data_dir), **how
     )
-runs = results.frame(grid.records)
-unit, kind = grid.records[0]["data"]["unit"], grid.records[0]["split"]
-faces = dataset in ("synthetic", "agedb")
-names = {"esol": "ESOL", "agedb": "AgeDB", "synthetic": "Synthetic drawn faces"}
-source = f"{names.get(dataset, 'Synthetic stand-in')}, {kind} split, profile {profile}"
-data_notice(dataset, profile)
+    grids[dataset] = run_grid(
+        methods_grid(
+            dataset=dataset,
+            profile=profile,
+            n_seeds=n_seeds,
+            data_dir=data_dir,
+            tuned=best_trials(searches[dataset].records),
+        ),
+        **how,
+    )
+    print(f"{dataset}, {profile}, search: {searches[dataset]}")
+    print(f"{dataset}, {profile}, comparison: {grids[dataset]}")
+titles = {
+    "esol": "ESOL, random split",
+    "standin": "Synthetic stand-in, random split",
+    "agedb": "AgeDB, standard split",
+    "synthetic": "Synthetic drawn faces, standard split",
+}
+nothing = Notice("These parameters leave out this data set.")
+
+
+def described(dataset):
+    """Runs of the comparison, the unit of their errors, what they are repeated over, and source."""
+    records = grids[dataset].records
+    runs = "seeds" if dataset in ("synthetic", "agedb") else "splits"
+    source = f"{titles[dataset]}, profile {profile}"
+    return results.frame(records), records[0]["data"]["unit"], runs, source
+
+
+for dataset in grids:
+    display(data_notice(dataset, profile))
 
 # %% [markdown]
 # ## The methods
@@ -98,111 +116,163 @@ data_notice(dataset, profile)
 # **validation** error is taken; test parts have no part in it. On molecules, the validation part of that split overlaps the test parts of other splits, for all methods alike. Trials are shorter than the
 # runs that follow (of molecules 120 epochs, not 800; of faces 30, not 100, with fewer and smaller pictures), which may favour high learning rates.
 
+
 # %% tags=["hide-input"]
-chosen = best_trials(search.records)
-rows = []
-for method in TUNED_METHODS:
-    trials = {
-        int(r["method"].rpartition(" ")[2]): r
-        for r in search.records
-        if r["method"].startswith(f"{method}, ")
-    }
-    errors = pd.Series(
-        {
-            i: r["metrics"]["val"]["raw"]["mae"]
-            for i, r in trials.items()
-            if r["metrics"]
-        },
-        dtype=float,
-    )
-    config = trials[chosen.get(method, 0)]["config"]
-    for field, bounds in searched(dataset, method).items():
-        rows.append(
+def search_table(dataset, name):
+    if dataset not in searches:
+        return nothing
+    records = searches[dataset].records
+    _, unit, _, source = described(dataset)
+    chosen = best_trials(records)
+    rows = []
+    for method in TUNED_METHODS:
+        trials = {
+            int(r["method"].rpartition(" ")[2]): r
+            for r in records
+            if r["method"].startswith(f"{method}, ")
+        }
+        errors = pd.Series(
             {
-                "method": method,
-                "setting": field.replace("regulariser", "term").replace("_", " "),
-                "bounds": bounds,
-                "chosen": f"{config.get('pretrain', config.get('fit'))[field]:g}",
-                "trials": f"{len(errors)}"
-                + (f" of {len(trials)}" if len(errors) < len(trials) else ""),
-                "first": errors.get(0),
-                "best": errors.min(),
-            }
+                i: r["metrics"]["val"]["raw"]["mae"]
+                for i, r in trials.items()
+                if r["metrics"]
+            },
+            dtype=float,
         )
-Table(
-    pd.DataFrame(rows),
-    f"What is searched for each method, what the search chose, how many trials it had (those that diverged left out), and validation MAE in {unit} of the first trial and of the best one. {source}.",
-    name="methods-search",
-    columns={
-        "method": "Method",
-        "setting": "Setting",
-        "bounds": "Searched",
-        "chosen": "Chosen",
-        "trials": "Trials",
-        "first": "First trial",
-        "best": "Best trial",
-    },
-)
+        config = trials[chosen.get(method, 0)]["config"]
+        for field, bounds in searched(dataset, method).items():
+            rows.append(
+                {
+                    "method": method,
+                    "setting": field.replace("regulariser", "term").replace("_", " "),
+                    "bounds": bounds,
+                    "chosen": f"{config.get('pretrain', config.get('fit'))[field]:g}",
+                    "trials": f"{len(errors)}"
+                    + (f" of {len(trials)}" if len(errors) < len(trials) else ""),
+                    "first": errors.get(0),
+                    "best": errors.min(),
+                }
+            )
+    return Table(
+        pd.DataFrame(rows),
+        f"What is searched for each method, what the search chose, how many trials it had (those that diverged left out), and validation MAE in {unit} of the first trial and of the best one. {source}.",
+        name=name,
+        columns={
+            "method": "Method",
+            "setting": "Setting",
+            "bounds": "Searched",
+            "chosen": "Chosen",
+            "trials": "Trials",
+            "first": "First trial",
+            "best": "Best trial",
+        },
+    )
+
+
+search_table(molecules, "methods-search")
+
+# %% tags=["hide-input"]
+search_table(faces, "methods-search-faces")
 
 # %% [markdown]
 # ## Errors
 #
 # Encoders that a contrastive loss trained have a linear regressor in closed form: ridge regression, with the penalty that the validation part chooses. The other networks
 # predict with the head that they trained; “closed form” is the same network with its head replaced by such a regressor, so that representations can be compared on equal terms.
+#
+# Molecules are trained as in their own chapter; drawn faces are half as wide as there, 32 pixels, which takes a quarter of the time.
+
 
 # %% tags=["hide-input"]
-errors = results.error_table(
-    runs,
-    {
+def errors_table(dataset, name):
+    if dataset not in grids:
+        return nothing
+    frame, unit, runs, source = described(dataset)
+    measures = {
         "test_mae_raw": "MAE",
         "test_rmse_raw": "RMSE",
         "test_rank_agreement": "Rank agreement",
-    },
-)
-Table(
-    errors.rename(columns={"Splits": "Seeds" if faces else "Splits"}),
-    f"Test MAE and RMSE in {unit}, and rank agreement of feature distances with target distances on the test part: mean over {'seeds' if faces else 'splits'} ± half its 95% interval. {source}.",
-    name="methods-errors",
-    align=dict.fromkeys(["MAE", "RMSE", "Rank agreement"], "right"),
-)
+    }
+    return Table(
+        results.error_table(frame, measures).rename(
+            columns={"Splits": runs.capitalize()}
+        ),
+        f"Test MAE and RMSE in {unit}, and rank agreement of feature distances with target distances on the test part: mean over {runs} ± half its 95% interval. {source}.",
+        name=name,
+        align=dict.fromkeys(measures.values(), "right"),
+    )
+
+
+def errors_figure(dataset, name):
+    if dataset not in grids:
+        return None  # the table says why
+    frame, unit, _, source = described(dataset)
+    return Figure(
+        plots.errors(frame, "test_mae_raw", label=f"test MAE, {unit}"),
+        f"Test MAE of each run, and the mean with its 95% interval. {source}.",
+        name=name,
+        alt="Dot plot of test errors, one line for each method.",
+    )
+
+
+def differences_table(dataset, name):
+    if dataset not in grids:
+        return None  # the table says why
+    frame, unit, runs, source = described(dataset)
+    comparison = results.compare(frame, "test_mae_raw", "RnC, closed form")
+    comparison["corrected"] = results.holm(comparison["p"])
+    return Table(
+        comparison.reset_index(),
+        f"Difference of each method's test MAE from that of Rank-N-Contrast on the same {runs[:-1]}, in {unit}: mean with its 95% interval; above 0, Rank-N-Contrast has the lower error; p value corrected "
+        f"for all comparisons of this table (Holm). {source}.",
+        name=name,
+        columns={
+            "method": "Method",
+            "mean": "Difference",
+            "low": "Low",
+            "high": "High",
+            "corrected": "p, corrected",
+            "n": runs.capitalize(),
+        },
+        format={"mean": "+.3f", "low": "+.3f", "high": "+.3f", "corrected": p_value},
+    )
+
+
+errors_table(molecules, "methods-errors")
 
 # %% tags=["hide-input"]
-Figure(
-    plots.errors(runs, "test_mae_raw", label=f"test MAE, {unit}"),
-    f"Test MAE of each run, and the mean with its 95% interval. {source}.",
-    name="methods-figure",
-    alt="Dot plot of test errors, one line for each method.",
-)
+errors_figure(molecules, "methods-figure")
 
 # %% tags=["hide-input"]
-comparison = results.compare(runs, "test_mae_raw", "RnC, closed form")
-comparison["corrected"] = results.holm(comparison["p"])
-Table(
-    comparison.reset_index(),
-    f"Difference of each method's test MAE from that of Rank-N-Contrast on the same {'seed' if faces else 'split'}, in {unit}: mean with its 95% interval; above 0, Rank-N-Contrast has the lower error; p value corrected "
-    f"for all comparisons of this table (Holm). {source}.",
-    name="methods-differences",
-    columns={
-        "method": "Method",
-        "mean": "Difference",
-        "low": "Low",
-        "high": "High",
-        "corrected": "p, corrected",
-        "n": "Seeds" if faces else "Splits",
-    },
-    format={"mean": "+.3f", "low": "+.3f", "high": "+.3f", "corrected": p_value},
-)
+differences_table(molecules, "methods-differences")
+
+# %% tags=["hide-input"]
+errors_table(faces, "methods-errors-faces")
+
+# %% tags=["hide-input"]
+errors_figure(faces, "methods-figure-faces")
+
+# %% tags=["hide-input"]
+differences_table(faces, "methods-differences-faces")
 
 # %% [markdown]
 # ## Where the runs were made
 
 # %% tags=["hide-input"]
 Table(
-    results.machines(search.records + grid.records),
-    f"Processors and versions behind this page, and hours of the training that it rests on, the search included. {source}.",
+    pd.concat(
+        [
+            results.machines(searches[dataset].records + grids[dataset].records).assign(
+                Data=titles[dataset].split(",")[0]
+            )
+            for dataset in grids
+        ]
+    ),
+    f"Processors and versions behind this page, and hours of the training that it rests on, the search included. Profile {profile}.",
     name="methods-machines",
+    columns=["Data", "Processor", "torch", "Runs", "Hours of training"],
     format={"Hours of training": ".1f"},
-)
+) if grids else nothing
 
 # %% [markdown]
 # ## What this allows one to conclude

@@ -35,12 +35,13 @@ SMOKE = {
     "esol": ["-p", "profile", "smoke", "-p", "split", "random", "-p", "dataset", "standin"],
     "agedb": ["-p", "profile", "smoke"],
     "benchmark": ["-p", "profile", "smoke"],
-    "data_efficiency": ["-p", "profile", "smoke", "-p", "dataset", "standin"],
+    "data_efficiency": ["-p", "profile", "smoke", "-p", "molecules", "standin"],
     "robustness": ["-p", "profile", "smoke", "-p", "molecules", "standin"],
     "claims": ["-p", "profile", "smoke"],
-    "ablations": ["-p", "profile", "smoke", "-p", "dataset", "standin"],
-    "methods": ["-p", "profile", "smoke", "-p", "dataset", "standin"],
+    "ablations": ["-p", "profile", "smoke", "-p", "molecules", "standin"],
+    "methods": ["-p", "profile", "smoke", "-p", "molecules", "standin"],
 }
+TWO_KINDS = ("data_efficiency", "robustness", "ablations", "methods")
 
 
 def papermill(notebook: Path, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -115,10 +116,10 @@ def test_it_runs_in_seconds(notebook, tmp_path):
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("robustness", ["-p", "molecules", "none"]),
-        ("robustness", ["-p", "molecules", "standin", "-p", "faces", "none"]),
-        ("methods", ["-p", "dataset", "synthetic"]),
-        ("ablations", ["-p", "dataset", "synthetic"]),
+        *((name, ["-p", "molecules", "none"]) for name in TWO_KINDS),
+        *((name, ["-p", "molecules", "standin", "-p", "faces", "none"]) for name in TWO_KINDS),
+        ("robustness", ["-p", "molecules", "none", "-p", "faces", "none"]),
+        ("ablations", ["-p", "molecules", "standin", "-p", "choice", "views"]),
     ],
 )
 def test_it_runs_on_other_data(tmp_path, name, options):
@@ -138,6 +139,9 @@ PUBLISHED = {
     "tuning, esol": tuning_grid(dataset="esol", profile="paper"),
     "methods, esol": methods_grid(dataset="esol", profile="paper"),
     "tuning, drawn faces": tuning_grid(dataset="synthetic", profile="paper"),
+    "methods, drawn faces": methods_grid(dataset="synthetic", profile="paper"),
+    "ablations, drawn faces": ablations_grid(dataset="synthetic", profile="paper"),
+    "data_efficiency, drawn faces": efficiency_grid(dataset="synthetic", profile="paper"),
 }
 
 
@@ -175,11 +179,13 @@ def test_the_published_runs_of_one_loss_are_loaded_without_training(tmp_path, lo
 
 
 def test_the_published_runs_with_less_data_are_loaded_without_training(tmp_path):
-    test_every_published_run_has_its_record("data_efficiency, esol")
+    for data in ("esol", "drawn faces"):
+        test_every_published_run_has_its_record(f"data_efficiency, {data}")
     out = tmp_path / "out.ipynb"
     done = papermill(ROOT / "notebooks" / "data_efficiency.ipynb", out)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "esol, paper: " in printed(out) and " 0 trained now" in printed(out)
+    assert [line for line in printed(out).splitlines() if ", paper: " in line and " 0 trained now" not in line] == []
+    assert "esol, paper: " in printed(out) and "synthetic, paper: " in printed(out)
 
 
 @pytest.mark.parametrize("options", [["-p", "seed", "6"], ["-p", "n_samples", "40"], ["-p", "temperature", "0.05"]])
