@@ -436,13 +436,16 @@ def shift_table(dataset, name):
     if dataset not in grids:
         return absent(dataset)
     records = grids[dataset].records
+    shifted = [r for r in records if r["split"] in sum(SHIFTS.values(), ())]
+    if not shifted:
+        return absent(dataset)
+    disturbances = {"holes", "wrong_targets", "spurious"}
     plain = [
         r
         for r in records
-        if r["config"].get("corruptions") or r["split"] in sum(SHIFTS.values(), ())
+        if not disturbances & set(r["config"])
+        and r["config"].get("size") == shifted[0]["config"].get("size")
     ]
-    if len({r["split"] for r in plain}) == 1:
-        return absent(dataset)
     alike = {
         "random": "alike",
         "standard": "alike",

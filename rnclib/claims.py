@@ -178,6 +178,13 @@ CLAIMS: tuple[Claim, ...] = (
         for method, baseline in (("RnC, closed form", "L1, closed form"), ("RnC(L1)", _SLOWER))
     ),
     *(
+        Claim(
+            _LESS, _PAPER, "data_efficiency", "synthetic", "standard", method, baseline, "data",
+            "efficiency-ratio-faces",
+        )
+        for method, baseline in (("RnC, closed form", "L1, closed form"), ("RnC(L1)", "L1"))
+    ),
+    *(
         Claim(text, _PAPER, "robustness", "esol", "random", method, _SLOWER, effect, f"robustness-{table}-molecules")
         for text, effect, table in _CORRUPTED
         for method in ("RnC(L1)+freeze", "RnC(L1)")
@@ -209,6 +216,10 @@ CLAIMS: tuple[Claim, ...] = (
         for split in SHIFTS["molecules"]
         for method in ("RnC(L1)+freeze", "RnC(L1)")
     ),
+    Claim(
+        _SHIFTED, _PAPER, "robustness", "synthetic", "identity", "RnC(L1)", "L1", "difference",
+        "robustness-shift-faces",
+    ),
     *(
         Claim(
             _SETTINGS, source, "ablations", "esol", "random", other, "protocol", "standardised",
@@ -218,6 +229,10 @@ CLAIMS: tuple[Claim, ...] = (
             (_PAPER, "similarity: cosine, temperature 0.1"), (_PAPER, "batch size: 64"),
             (_PAPER, "projection head: 64 features"), (_COURSE, "length: 0.5 of the epochs"),
         )
+    ),
+    Claim(
+        _SETTINGS, _PAPER, "ablations", "synthetic", "standard", "views: 1", "protocol", "standardised",
+        "ablations-differences-faces",
     ),
 )  # fmt: skip
 
@@ -242,6 +257,7 @@ def planned(claim: Claim, profile: str) -> dict[str, str]:
         and (config.split, config.holes) == (claim.split, claim.holes)
         and config.spurious in (("tied", "untied") if claim.effect == "pull" else (claim.spurious,))
         and config.wrong_targets is None
+        and bool(config.corruptions) == (claim.effect in ("corruption", "growth"))
     }
 
 

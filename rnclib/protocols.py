@@ -330,11 +330,12 @@ _COMPARED = {"esol": ("L1 (lr 0.001)", "RnC(L1)+freeze", "RnC(L1)"), "agedb": ("
 #: What the methods are compared with in the chapters on the claims.
 END_TO_END = {"esol": "L1 (lr 0.001)", "standin": "L1 (lr 0.001)", "agedb": "L1", "synthetic": "L1"}
 
-# profile: fractions of the training part, splits of molecules
-_FRACTIONS: dict[str, tuple[tuple[float, ...], int]] = {
-    "paper": ((0.05, 0.1, 0.2, 0.4, 0.7, 1.0), 10),
-    "quick": ((0.1, 0.3, 1.0), 2),
-    "smoke": ((0.2, 1.0), 1),
+# profile: fractions of the training part
+_FRACTIONS = {"paper": (0.05, 0.1, 0.2, 0.4, 0.7, 1.0), "quick": (0.1, 0.3, 1.0), "smoke": (0.2, 1.0)}
+# kind of samples, profile: splits or seeds
+_EFFICIENCY_SEEDS = {
+    "molecules": {"paper": 10, "quick": 2, "smoke": 1},
+    "faces": {"paper": 3, "quick": 1, "smoke": 1},
 }
 # Side in pixels of drawn faces in chapters of many runs: half that of their own chapter, for a quarter of the work.
 _SMALL_FACES = 32
@@ -343,8 +344,9 @@ _SMALL_FACES = 32
 WRONG_TARGETS = (0.2, 0.4)
 #: Ways to divide molecules, and faces, so that the test part is unlike training.
 SHIFTS = {"molecules": ("scaffold", "size"), "faces": ("identity",)}
-# Published: splits of molecules with training disturbed, and with the test part shifted; seeds of faces with either.
-_DISTURBED_SPLITS, _SHIFTED_SPLITS, _DISTURBED_SEEDS = 5, 3, 0
+# kind of samples: splits or seeds that are published with training disturbed, and with the test part shifted
+_DISTURBED = {"molecules": 5, "faces": 5}
+_SHIFTED = {"molecules": 5, "faces": 3}
 
 
 def _kind(dataset: str) -> str:
@@ -359,7 +361,7 @@ def _compared(
     """The methods that the claims are about, as their own chapters train them, or on smaller drawings."""
     _check("profile", profile, _FRACTIONS)
     if _kind(dataset) == "molecules":
-        n_splits = n_seeds or _FRACTIONS[profile][1]
+        n_splits = n_seeds or _EFFICIENCY_SEEDS["molecules"][profile]
         grid = esol_grid(dataset=dataset, profile=profile, split="random", loss="l1", n_seeds=n_splits)
         return [config for config in grid if config.method in _COMPARED["esol"]]
     grid = agedb_grid(dataset=dataset, profile=profile, loss="l1", n_seeds=n_seeds, data_dir=data_dir)
@@ -385,7 +387,8 @@ def efficiency_grid(
     data_dir : str, optional
         Folder of AgeDB's photographs.
     """
-    grid = _compared(dataset, profile, n_seeds, data_dir, small=True)
+    _check("profile", profile, _FRACTIONS)
+    grid = _compared(dataset, profile, n_seeds or _EFFICIENCY_SEEDS[_kind(dataset)][profile], data_dir, small=True)
     grid += [
         replace(config, method="L1, closed form", refit=True)
         if config.pretrain is None
@@ -396,7 +399,7 @@ def efficiency_grid(
     return [
         replace(config, experiment="data_efficiency", fraction=None if fraction == 1 else fraction)
         for config in grid
-        for fraction in _FRACTIONS[profile][0]
+        for fraction in _FRACTIONS[profile]
     ]
 
 
@@ -439,18 +442,26 @@ def robustness_grid(
 
     Each method is tested on corrupted inputs, and trained with a spurious target (not on photographs). On molecules,
     those but fine-tuning are also trained with holes in the range of the target and with wrong targets. All are tested
-    on molecules or people unlike those of training. Without `n_seeds`, there are fewer splits of these.
+    on molecules or people unlike those of training; drawn faces are smaller there, and so is a standard split to
+    compare with. Without `n_seeds`, there are fewer splits of these.
 
     Parameters
     ----------
     dataset, profile, n_seeds, data_dir
         As in `efficiency_grid`.
     """
-    grid = [replace(config, experiment="robustness") for config in _compared(dataset, profile, n_seeds, data_dir)]
-    molecules, paper = _kind(dataset) == "molecules", profile == "paper"
+    grid, small = (
+        [
+            replace(config, experiment="robustness")
+            for config in _compared(dataset, profile, n_seeds, data_dir, small=smaller)
+        ]
+        for smaller in (False, True)
+    )
+    kind, paper = _kind(dataset), profile == "paper"
+    molecules = kind == "molecules"
 
-    def first(published: int) -> list[Config]:
-        return [config for config in grid if n_seeds or config.seed < (published if paper else 1)]
+    def first(published: int, among: list[Config] = grid) -> list[Config]:
+        return [config for config in among if n_seeds or config.seed < (published if paper else 1)]
 
     disturbances: list[dict[str, Any]] = []
     if molecules:
@@ -463,13 +474,13 @@ def robustness_grid(
         *(
             replace(config, **disturbance)
             for disturbance in disturbances
-            for config in first(_DISTURBED_SPLITS if molecules else _DISTURBED_SEEDS)
+            for config in first(_DISTURBED[kind])
             if not molecules or config.freeze or config.pretrain is None
         ),
         *(
             replace(config, split=shift)
-            for shift in SHIFTS[_kind(dataset)][-1 if profile == "smoke" else 0 :]
-            for config in first(_SHIFTED_SPLITS if molecules else _DISTURBED_SEEDS)
+            for shift in (*(["standard"] if small != grid else []), *SHIFTS[kind][-1 if profile == "smoke" else 0 :])
+            for config in first(_SHIFTED[kind], small)
         ),
     ]
 
@@ -491,7 +502,7 @@ ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
 }
 # kind of samples, profile: splits or seeds
 _ABLATION_SEEDS = {
-    "molecules": {"paper": 3, "quick": 1, "smoke": 1},
+    "molecules": {"paper": 5, "quick": 1, "smoke": 1},
     "faces": {"paper": 5, "quick": 1, "smoke": 1},
 }
 
@@ -626,7 +637,7 @@ _TRIALS: dict[str, dict[str, tuple[int, dict[str, Any], dict[str, int]]]] = {
 # kind of samples, profile: splits or seeds
 _METHODS_SEEDS = {
     "molecules": {"paper": 5, "quick": 2, "smoke": 1},
-    "faces": {"paper": 5, "quick": 1, "smoke": 1},
+    "faces": {"paper": 3, "quick": 1, "smoke": 1},
 }
 
 
