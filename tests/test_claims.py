@@ -162,6 +162,7 @@ def test_the_published_claims_name_what_is_there():
                 assert (config.split, config.holes, config.wrong_targets) == (claim.split, claim.holes, None)
                 assert (config.spurious is None) == (claim.spurious is None)
                 assert config.spurious != "untied" or claim.effect == "pull"
+                assert bool(config.corruptions) == (claim.effect in ("corruption", "growth"))
         assert methods == {claim.method, claim.baseline} or (claim.holes and not methods)  # quick has one kind of hole
         assert claim.experiment in GRIDS and claim.split in DATASETS[claim.dataset][0]
         measured = judge(ROOT / "book" / "results", claims=(claim,))["verdict"].iloc[0] != "not measured"
