@@ -268,6 +268,15 @@ def error_by_range(
     return ax
 
 
+def _two_rows(columns: int) -> tuple[Figure, np.ndarray]:
+    """Two panels for each representation, one above the other."""
+    columns = max(1, columns)
+    return plt.subplots(
+        2, columns, figsize=(3.4 * columns + 0.9, 5.6), sharex="col", sharey="col", layout="constrained",
+        squeeze=False,
+    )  # fmt: skip
+
+
 def representations(views: dict[str, pd.DataFrame], *, label: str) -> Figure:
     """Two principal components of the features, training above and test below, coloured by the target.
 
@@ -278,11 +287,7 @@ def representations(views: dict[str, pd.DataFrame], *, label: str) -> Figure:
     label : str
         Of the colour bar.
     """
-    columns = max(1, len(views))
-    figure, grid = plt.subplots(
-        2, columns, figsize=(3.4 * columns + 0.9, 5.6), sharex="col", sharey="col", layout="constrained",
-        squeeze=False,
-    )  # fmt: skip
+    figure, grid = _two_rows(len(views))
     if not views:
         return figure
     every = pd.concat(views.values())
@@ -307,11 +312,7 @@ def organisation(views: dict[str, pd.DataFrame], *, label: str, nuisance: str) -
     label, nuisance : str
         Of the two colour bars.
     """
-    columns = max(1, len(views))
-    figure, grid = plt.subplots(
-        2, columns, figsize=(3.4 * columns + 0.9, 5.6), sharex="col", sharey="col", layout="constrained",
-        squeeze=False,
-    )  # fmt: skip
+    figure, grid = _two_rows(len(views))
     for row, (column, text, colours) in enumerate((("target", label, "viridis"), ("nuisance", nuisance, "cividis"))):
         every = pd.concat(views.values())[column] if views else pd.Series([0.0, 1.0])
         for ax, (name, view) in zip(grid[row], views.items(), strict=False):
