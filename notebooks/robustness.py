@@ -290,7 +290,7 @@ def difference_table(table, caption, name, labels, baseline, runs="Splits"):
     )
 
 
-def holes_table(dataset):
+def holes_table(dataset, name):
     tests = results.seen_and_unseen(disturbed(dataset, "holes"))
     if not len(tests):
         return absent(dataset)
@@ -300,13 +300,17 @@ def holes_table(dataset):
             tests, ["holes", "targets"], "test_mae_raw", END_TO_END[dataset]
         ),
         f"{source}. Test MAE in {unit} on targets in ranges that training has seen, between them and beyond them",
-        "robustness-holes",
+        name,
         {"holes": "Training", "targets": "Tested"},
         END_TO_END[dataset],
+        "Seeds" if faced(dataset) else "Splits",
     )
 
 
-holes_table(molecules)
+holes_table(molecules, "robustness-holes")
+
+# %% tags=["hide-input"]
+holes_table(faces, "robustness-holes-faces")
 
 # %% [markdown]
 # ## Wrong targets in training
@@ -315,7 +319,7 @@ holes_table(molecules)
 
 
 # %% tags=["hide-input"]
-def wrong_targets_table(dataset):
+def wrong_targets_table(dataset, name):
     records = disturbed(dataset, "wrong_targets")
     if not records:
         return absent(dataset)
@@ -327,13 +331,17 @@ def wrong_targets_table(dataset):
             runs.assign(share=shares), ["share"], "test_mae_raw", END_TO_END[dataset]
         ),
         f"{source}. Test MAE in {unit} with wrong targets in training",
-        "robustness-wrong-targets",
+        name,
         {"share": "Wrong targets"},
         END_TO_END[dataset],
+        "Seeds" if faced(dataset) else "Splits",
     )
 
 
-wrong_targets_table(molecules)
+wrong_targets_table(molecules, "robustness-wrong-targets")
+
+# %% tags=["hide-input"]
+wrong_targets_table(faces, "robustness-wrong-targets-faces")
 
 # %% [markdown]
 # ## Spurious targets

@@ -194,9 +194,10 @@ CLAIMS: tuple[Claim, ...] = (
         for text, effect, table in _CORRUPTED
     ),
     *(
-        Claim(
-            _UNSEEN, _PAPER, "robustness", "esol", "random", "RnC(L1)+freeze", _SLOWER, "unseen",
-            "robustness-holes", holes,
+        Claim(_UNSEEN, _PAPER, "robustness", dataset, split, method, baseline, "unseen", link, holes)
+        for dataset, split, method, baseline, link in (
+            ("esol", "random", "RnC(L1)+freeze", _SLOWER, "robustness-holes"),
+            ("synthetic", "standard", "RnC(L1)", "L1", "robustness-holes-faces"),
         )
         for holes in SEEN
     ),

@@ -344,8 +344,10 @@ _SMALL_FACES = 32
 WRONG_TARGETS = (0.2, 0.4)
 #: Ways to divide molecules, and faces, so that the test part is unlike training.
 SHIFTS = {"molecules": ("scaffold", "size"), "faces": ("identity",)}
-# kind of samples: splits or seeds that are published with training disturbed, and with the test part shifted
-_DISTURBED = {"molecules": 5, "faces": 5}
+# kind of samples: splits or seeds that are published with a spurious target in training, with holes or wrong targets,
+# and with the test part shifted
+_TIED = {"molecules": 5, "faces": 5}
+_DISTURBED = {"molecules": 5, "faces": 3}
 _SHIFTED = {"molecules": 5, "faces": 3}
 
 
@@ -440,10 +442,10 @@ def robustness_grid(
 ) -> list[Config]:
     """Configurations of the chapter on robustness.
 
-    Each method is tested on corrupted inputs, and trained with a spurious target (not on photographs). On molecules,
-    those but fine-tuning are also trained with holes in the range of the target and with wrong targets. All are tested
-    on molecules or people unlike those of training; drawn faces are smaller there, and so is a standard split to
-    compare with. Without `n_seeds`, there are fewer splits of these.
+    Each method is tested on corrupted inputs, and on molecules or people unlike those of training. Those but
+    fine-tuning are also trained with holes in the range of the target, with wrong targets, and with a spurious target
+    (not on photographs). With other people, holes and wrong targets, drawn faces are smaller; so is a standard split
+    to compare with. Without `n_seeds`, there are fewer splits of all but corrupted inputs.
 
     Parameters
     ----------
@@ -458,29 +460,29 @@ def robustness_grid(
         for smaller in (False, True)
     )
     kind, paper = _kind(dataset), profile == "paper"
-    molecules = kind == "molecules"
 
-    def first(published: int, among: list[Config] = grid) -> list[Config]:
-        return [config for config in among if n_seeds or config.seed < (published if paper else 1)]
+    def first(published: dict[str, int], among: list[Config]) -> list[Config]:
+        return [config for config in among if n_seeds or config.seed < (published[kind] if paper else 1)]
 
-    disturbances: list[dict[str, Any]] = []
-    if molecules:
-        disturbances += [{"holes": kind} for kind in SEEN] + [{"wrong_targets": share} for share in WRONG_TARGETS]
-        disturbances = disturbances[:: 1 if paper else 3]
+    holes, wrong = [{"holes": seen} for seen in SEEN], [{"wrong_targets": share} for share in WRONG_TARGETS]
+    disturbances: list[tuple[dict[str, Any], list[Config]]] = [
+        (disturbance, first(_DISTURBED, small)) for disturbance in (holes + wrong)[:: 1 if paper else 3]
+    ]
     if dataset != "agedb":
-        disturbances += [{"spurious": tie} for tie in ("tied", "untied")[: 1 if profile == "smoke" else None]]
+        ties = ("tied", "untied")[: 1 if profile == "smoke" else None]
+        disturbances += [({"spurious": tie}, first(_TIED, grid)) for tie in ties]
     return [
         *(replace(config, corruptions=True) for config in grid),
         *(
             replace(config, **disturbance)
-            for disturbance in disturbances
-            for config in first(_DISTURBED[kind])
-            if not molecules or config.freeze or config.pretrain is None
+            for disturbance, configs in disturbances
+            for config in configs
+            if config.freeze or config.pretrain is None
         ),
         *(
             replace(config, split=shift)
             for shift in (*(["standard"] if small != grid else []), *SHIFTS[kind][-1 if profile == "smoke" else 0 :])
-            for config in first(_SHIFTED[kind], small)
+            for config in first(_SHIFTED, small)
         ),
     ]
 
