@@ -30,7 +30,6 @@ results_dir: str = None  # folder of the run records; None: book/results
 refresh: bool = False  # train every run anew
 
 # %% tags=["remove-cell"]
-from rnclib.protocols import ABLATIONS
 from rnclib.report import check_parameters
 
 check_parameters(
@@ -40,7 +39,17 @@ check_parameters(
     data_dir=[None, str],
     profile=["paper", "quick", "smoke"],
     n_seeds=[None, (1, 100)],
-    choice=[None, "all", *ABLATIONS, "regressor"],
+    choice=[
+        None,
+        "all",
+        "temperature",
+        "similarity",
+        "batch size",
+        "views",
+        "length",
+        "projection head",
+        "regressor",
+    ],
     device=["cpu", "cuda", "auto"],
     results_dir=[None, str],
     refresh=bool,
@@ -53,7 +62,7 @@ from IPython.display import display
 from rnclib import plots, results
 from rnclib.experiment import resolve_dataset, run_grid
 from rnclib.protocols import ablations_grid, protocol_values
-from rnclib.report import Figure, Notice, Table, data_notice, p_value
+from rnclib.report import DATA, Figure, Notice, Table, data_notice, differences_table
 
 plots.use_style()
 molecules = resolve_dataset(molecules, profile, results_dir)
@@ -76,12 +85,6 @@ grids = {
 }
 for dataset, grid in grids.items():
     print(f"{dataset}, {profile}: {grid}")
-titles = {
-    "esol": "ESOL, random split",
-    "standin": "Synthetic stand-in, random split",
-    "agedb": "AgeDB, standard split",
-    "synthetic": "Synthetic drawn faces, standard split",
-}
 nothing = Notice("These parameters leave out this data set.")
 columns = {
     "test_mae": "Test MAE",
@@ -92,10 +95,9 @@ columns = {
 
 def described(dataset):
     """Runs of a data set, what they are repeated over, and source."""
-    frame = results.frame(grids[dataset].records)
-    runs = "seeds" if dataset in ("synthetic", "agedb") else "splits"
-    source = f"{titles[dataset]}, profile {profile}, {frame['seed'].nunique()} {runs}"
-    return frame, runs, source
+    frame, data = results.frame(grids[dataset].records), DATA[dataset]
+    source = f"{data.source(profile)}, {frame['seed'].nunique()} {data.runs}"
+    return frame, data.runs, source
 
 
 for dataset in grids:
@@ -147,26 +149,19 @@ def errors_table(dataset, name):
     )
 
 
-def differences_table(dataset, name):
+def differences(dataset, name):
     if dataset not in grids:
         return None  # the table says why
     frame, runs, source = described(dataset)
     comparison = results.compare(frame, "test_mae", "protocol")
     comparison["corrected"] = results.holm(comparison["p"])
-    return Table(
+    return differences_table(
         comparison.reset_index(),
         f"Difference in test MAE from the protocol on the same {runs[:-1]}, in standard deviations of the target: mean with its 95% interval, and p value corrected for all comparisons of this table (Holm). Below 0, the "
         f"change lowers the error. {source}.",
         name=name,
-        columns={
-            "method": "Change",
-            "mean": "Difference",
-            "low": "Low",
-            "high": "High",
-            "corrected": "p, corrected",
-            "n": runs.capitalize(),
-        },
-        format={"mean": "+.3f", "low": "+.3f", "high": "+.3f", "corrected": p_value},
+        labels={"method": "Change"},
+        runs=runs,
     )
 
 
@@ -193,7 +188,7 @@ def differences_figure(dataset, name):
 errors_table(molecules, "ablations-table")
 
 # %% tags=["hide-input"]
-differences_table(molecules, "ablations-differences")
+differences(molecules, "ablations-differences")
 
 # %% tags=["hide-input"]
 differences_figure(molecules, "ablations-figure")
@@ -208,22 +203,16 @@ differences_figure(molecules, "ablations-figure")
 errors_table(faces, "ablations-table-faces")
 
 # %% tags=["hide-input"]
-differences_table(faces, "ablations-differences-faces")
+differences(faces, "ablations-differences-faces")
 
 # %% [markdown]
 # ## Where the runs were made
 
 # %% tags=["hide-input"]
 Table(
-    pd.concat(
-        [
-            results.machines(grid.records).assign(Data=titles[dataset].split(",")[0])
-            for dataset, grid in grids.items()
-        ]
-    ),
+    results.machines({DATA[name].title: grid.records for name, grid in grids.items()}),
     f"Processors and versions behind this page. Profile {profile}.",
     name="ablations-machines",
-    columns=["Data", "Processor", "torch", "Runs", "Hours of training"],
     format={"Hours of training": ".1f"},
 ) if grids else nothing
 

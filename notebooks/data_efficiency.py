@@ -50,7 +50,7 @@ from IPython.display import display
 from rnclib import plots, results
 from rnclib.experiment import resolve_dataset, run_grid
 from rnclib.protocols import END_TO_END, efficiency_grid, efficiency_steps
-from rnclib.report import Figure, Notice, Table, data_notice, p_value
+from rnclib.report import DATA, Figure, Notice, Table, data_notice, differences_table
 
 plots.use_style()
 molecules = resolve_dataset(molecules, profile, results_dir)
@@ -67,12 +67,6 @@ grids = {
 }
 for dataset, grid in grids.items():
     print(f"{dataset}, {profile}: {grid}")
-titles = {
-    "esol": "ESOL, random split",
-    "standin": "Synthetic stand-in, random split",
-    "agedb": "AgeDB, standard split",
-    "synthetic": "Synthetic drawn faces, standard split",
-}
 nothing = Notice("These parameters leave out this data set.")
 
 
@@ -81,11 +75,13 @@ def described(dataset):
     records = grids[dataset].records
     runs = results.frame(records)
     runs["fraction"] = runs["fraction"].fillna(1.0)
-    words = ("splits", "molecules")
-    if dataset in ("synthetic", "agedb"):
-        words = ("seeds", "faces")
-    source = f"{titles[dataset]}, profile {profile}"
-    return runs, records[0]["data"]["unit"], *words, runs["seed"].nunique(), source
+    data = DATA[dataset]
+    unit, n, source = (
+        records[0]["data"]["unit"],
+        runs["seed"].nunique(),
+        data.source(profile),
+    )
+    return runs, unit, data.runs, data.samples, n, source
 
 
 def pairs(dataset):
@@ -205,7 +201,7 @@ errors_table(faces, "efficiency-table-faces")
 
 
 # %% tags=["hide-input"]
-def differences_table(dataset, name):
+def differences(dataset, name):
     if dataset not in grids:
         return nothing
     runs, unit, splits, _, _, source = described(dataset)
@@ -219,35 +215,21 @@ def differences_table(dataset, name):
         ]
     )
     comparison["corrected"] = results.holm(comparison["p"]).to_numpy()
-    return Table(
+    return differences_table(
         comparison,
         f"Test MAE minus that of end-to-end training on the same subset, in {unit} (closed form minus closed form, the others minus {END_TO_END[dataset]}): mean with its 95% interval, p value corrected for all comparisons of this table (Holm), "
         f"share of {splits} on which the method is better, and their number. {source}.",
         name=name,
-        columns={
-            "method": "Method",
-            "Share": "Share",
-            "mean": "Difference",
-            "low": "Low",
-            "high": "High",
-            "corrected": "p, corrected",
-            "better": "Better on",
-            "n": splits.capitalize(),
-        },
-        format={
-            "mean": "+.3f",
-            "low": "+.3f",
-            "high": "+.3f",
-            "corrected": p_value,
-            "better": ".0%",
-        },
+        labels={"method": "Method", "Share": "Share"},
+        runs=splits,
+        better=True,
     )
 
 
-differences_table(molecules, "efficiency-differences")
+differences(molecules, "efficiency-differences")
 
 # %% tags=["hide-input"]
-differences_table(faces, "efficiency-differences-faces")
+differences(faces, "efficiency-differences-faces")
 
 # %% [markdown]
 # ## How much less data
@@ -303,15 +285,9 @@ ratio_table(faces, "efficiency-ratio-faces")
 
 # %% tags=["hide-input"]
 Table(
-    pd.concat(
-        [
-            results.machines(grid.records).assign(Data=titles[dataset].split(",")[0])
-            for dataset, grid in grids.items()
-        ]
-    ),
+    results.machines({DATA[name].title: grid.records for name, grid in grids.items()}),
     f"Processors and versions behind this page. Profile {profile}.",
     name="efficiency-machines",
-    columns=["Data", "Processor", "torch", "Runs", "Hours of training"],
     format={"Hours of training": ".1f"},
 ) if grids else nothing
 
@@ -325,7 +301,6 @@ Table(
 # - **Most of that is the regressor, not the encoder.** On molecules, with a regressor in closed form on either encoder no difference between the two is decided at any share
 #   ({numref}`efficiency-differences`). The ordered features of few molecules are about as good as those of end-to-end training; a few hundred steps of a linear regressor do not
 #   get that out of them ({numref}`efficiency-steps`).
-#
 # - **On drawn faces it needs about a quarter of the data** ({numref}`efficiency-ratio-faces`), with either regressor, and has the lower error on every seed at every share
 #   ({numref}`efficiency-differences-faces`): with a fifth of the faces it errs less than end-to-end training with all of them ({numref}`efficiency-table-faces`). Three seeds leave the factor
 #   uncertain, from an eighth to a half. A part of it is the learning rate published for end-to-end training, with which that errs more than it has to ({doc}`methods`).

@@ -55,7 +55,7 @@ from rnclib.protocols import (
     searched,
     tuning_grid,
 )
-from rnclib.report import Figure, Notice, Table, data_notice, p_value
+from rnclib.report import DATA, Figure, Notice, Table, data_notice, differences_table
 
 plots.use_style()
 molecules = resolve_dataset(molecules, profile, results_dir)
@@ -81,21 +81,14 @@ for dataset in (molecules, faces):
         print(
             f"{dataset}, {profile}, {name}: {len(grid.loaded)} runs loaded from the store, {len(grid.trained)} trained now"
         )
-titles = {
-    "esol": "ESOL, random split",
-    "standin": "Synthetic stand-in, random split",
-    "agedb": "AgeDB, standard split",
-    "synthetic": "Synthetic drawn faces, standard split",
-}
 nothing = Notice("These parameters leave out this data set.")
 
 
 def described(dataset):
     """Runs of the comparison, the unit of their errors, what they are repeated over, and source."""
     records = grids[dataset].records
-    runs = "seeds" if dataset in ("synthetic", "agedb") else "splits"
-    source = f"{titles[dataset]}, profile {profile}"
-    return results.frame(records), records[0]["data"]["unit"], runs, source
+    unit, data = records[0]["data"]["unit"], DATA[dataset]
+    return results.frame(records), unit, data.runs, data.source(profile)
 
 
 for dataset in grids:
@@ -217,26 +210,19 @@ def errors_figure(dataset, name):
     )
 
 
-def differences_table(dataset, name):
+def differences(dataset, name):
     if dataset not in grids:
         return None  # the table says why
     frame, unit, runs, source = described(dataset)
     comparison = results.compare(frame, "test_mae_raw", "RnC, closed form")
     comparison["corrected"] = results.holm(comparison["p"])
-    return Table(
+    return differences_table(
         comparison.reset_index(),
         f"Difference of each method's test MAE from that of Rank-N-Contrast on the same {runs[:-1]}, in {unit}: mean with its 95% interval; above 0, Rank-N-Contrast has the lower error; p value corrected "
         f"for all comparisons of this table (Holm). {source}.",
         name=name,
-        columns={
-            "method": "Method",
-            "mean": "Difference",
-            "low": "Low",
-            "high": "High",
-            "corrected": "p, corrected",
-            "n": runs.capitalize(),
-        },
-        format={"mean": "+.3f", "low": "+.3f", "high": "+.3f", "corrected": p_value},
+        labels={"method": "Method"},
+        runs=runs,
     )
 
 
@@ -246,7 +232,7 @@ errors_table(molecules, "methods-errors")
 errors_figure(molecules, "methods-figure")
 
 # %% tags=["hide-input"]
-differences_table(molecules, "methods-differences")
+differences(molecules, "methods-differences")
 
 # %% tags=["hide-input"]
 errors_table(faces, "methods-errors-faces")
@@ -255,24 +241,21 @@ errors_table(faces, "methods-errors-faces")
 errors_figure(faces, "methods-figure-faces")
 
 # %% tags=["hide-input"]
-differences_table(faces, "methods-differences-faces")
+differences(faces, "methods-differences-faces")
 
 # %% [markdown]
 # ## Where the runs were made
 
 # %% tags=["hide-input"]
 Table(
-    pd.concat(
-        [
-            results.machines(searches[dataset].records + grids[dataset].records).assign(
-                Data=titles[dataset].split(",")[0]
-            )
-            for dataset in grids
-        ]
+    results.machines(
+        {
+            DATA[name].title: searches[name].records + grid.records
+            for name, grid in grids.items()
+        }
     ),
     f"Processors and versions behind this page, and hours of the training that it rests on, the search included. Profile {profile}.",
     name="methods-machines",
-    columns=["Data", "Processor", "torch", "Runs", "Hours of training"],
     format={"Hours of training": ".1f"},
 ) if grids else nothing
 

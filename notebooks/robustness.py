@@ -61,7 +61,7 @@ from rnclib.data.corruptions import (
 from rnclib.data.synthetic import Person, Scene, draw_face
 from rnclib.experiment import resolve_dataset, run_grid
 from rnclib.protocols import END_TO_END, SHIFTS, robustness_grid
-from rnclib.report import Figure, Notice, Table, data_notice, p_value
+from rnclib.report import DATA, Figure, Notice, Table, data_notice, p_value
 
 plots.use_style()
 molecules = resolve_dataset(molecules, profile, results_dir)
@@ -79,12 +79,6 @@ grids = {
 }
 for dataset, grid in grids.items():
     print(f"{dataset}, {profile}: {grid}")
-titles = {
-    "esol": "ESOL, random split",
-    "standin": "Synthetic stand-in, random split",
-    "agedb": "AgeDB, standard split",
-    "synthetic": "Synthetic drawn faces, standard split",
-}
 nothing = Notice("These parameters leave out this data set.")
 
 
@@ -93,13 +87,9 @@ def absent(dataset):
     if dataset not in grids:
         return nothing
     return Notice(
-        f"Nothing of this is published yet for this data set: {titles[dataset].split(',')[0]}. `-p profile quick` trains a short version, `-p n_seeds 5` five splits or seeds in full.",
+        f"Nothing of this is published yet for this data set: {DATA[dataset].title}. `-p profile quick` trains a short version, `-p n_seeds 5` five splits or seeds in full.",
         title="Not measured",
     )
-
-
-def faced(dataset):
-    return dataset in ("synthetic", "agedb")
 
 
 def corrupted(dataset):
@@ -107,10 +97,8 @@ def corrupted(dataset):
     if dataset not in grids:
         return None
     records = [r for r in grids[dataset].records if r["config"].get("corruptions")]
-    runs = (
-        f"{len({r['seed'] for r in records})} {'seeds' if faced(dataset) else 'splits'}"
-    )
-    source = f"{titles[dataset]}, profile {profile}, {runs}"
+    runs = f"{len({r['seed'] for r in records})} {DATA[dataset].runs}"
+    source = f"{DATA[dataset].source(profile)}, {runs}"
     return records, END_TO_END[dataset], records[0]["data"]["unit"], source
 
 
@@ -261,11 +249,12 @@ def disturbed(dataset, condition):
 def described(dataset):
     """Unit of a data set, and source of a table."""
     unit = grids[dataset].records[0]["data"]["unit"]
-    return unit, f"{titles[dataset]}, profile {profile}"
+    return unit, DATA[dataset].source(profile)
 
 
-def difference_table(table, caption, name, labels, baseline, runs="Splits"):
+def difference_table(table, caption, name, labels, dataset):
     """What `side_by_side` gives, with headings for its first columns."""
+    runs = DATA[dataset].runs
     methods = table["method"].unique()
     table["difference"] = [
         f"{row.mean:+.2f}"
@@ -275,14 +264,14 @@ def difference_table(table, caption, name, labels, baseline, runs="Splits"):
     table["difference"] = table["difference"].str.replace("-", "−")
     return Table(
         table,
-        f"{caption}: mean over {runs.lower()} ± half its 95% interval, difference of Rank-N-Contrast from end-to-end training on the same {runs.lower()[:-1]} with its "
-        f"interval, p value corrected for all comparisons of this table (Holm), and number n of {runs.lower()}.",
+        f"{caption}: mean over {runs} ± half its 95% interval, difference of Rank-N-Contrast from end-to-end training on the same {runs[:-1]} with its "
+        f"interval, p value corrected for all comparisons of this table (Holm), and number n of {runs}.",
         name=name,
         columns={
             **labels,
             **({"method": "Method"} if len(methods) > 1 else {}),
             "ours": "Its value" if len(methods) > 1 else methods[0],
-            "theirs": baseline,
+            "theirs": END_TO_END[dataset],
             "difference": "Difference",
             "corrected": "p",
             "n": "n",
@@ -304,8 +293,7 @@ def holes_table(dataset, name):
         f"{source}. Test MAE in {unit} on targets in ranges that training has seen, between them and beyond them",
         name,
         {"holes": "Training", "targets": "Tested"},
-        END_TO_END[dataset],
-        "Seeds" if faced(dataset) else "Splits",
+        dataset,
     )
 
 
@@ -335,8 +323,7 @@ def wrong_targets_table(dataset, name):
         f"{source}. Test MAE in {unit} with wrong targets in training",
         name,
         {"share": "Wrong targets"},
-        END_TO_END[dataset],
-        "Seeds" if faced(dataset) else "Splits",
+        dataset,
     )
 
 
@@ -393,8 +380,7 @@ def spurious_table(dataset, name):
         f"{source}. Errors, predictions and features of the test part when a nuisance is tied to the target in training, when it is not, and what the tie adds",
         name,
         {"measure": "Measure", "spurious": "Tie"},
-        END_TO_END[dataset],
-        "Seeds" if faced(dataset) else "Splits",
+        dataset,
     )
 
 
@@ -466,11 +452,10 @@ def shift_table(dataset, name):
     runs = results.frame(plain).assign(shift=lambda frame: frame["split"].map(alike))
     return difference_table(
         results.side_by_side(runs, ["shift"], "test_mae_raw", END_TO_END[dataset]),
-        f"{titles[dataset].split(',')[0]}, profile {profile}. Test MAE in {records[0]['data']['unit']} on samples like and unlike those of training",
+        f"{DATA[dataset].title}, profile {profile}. Test MAE in {records[0]['data']['unit']} on samples like and unlike those of training",
         name,
         {"shift": "Tested"},
-        END_TO_END[dataset],
-        "Seeds" if faced(dataset) else "Splits",
+        dataset,
     )
 
 
@@ -484,15 +469,9 @@ shift_table(faces, "robustness-shift-faces")
 
 # %% tags=["hide-input"]
 Table(
-    pd.concat(
-        [
-            results.machines(grid.records).assign(Data=titles[dataset].split(",")[0])
-            for dataset, grid in grids.items()
-        ]
-    ),
+    results.machines({DATA[name].title: grid.records for name, grid in grids.items()}),
     f"Processors and versions behind this page, and hours of the training that it rests on. Profile {profile}.",
     name="robustness-machines",
-    columns=["Data", "Processor", "torch", "Runs", "Hours of training"],
     format={"Hours of training": ".1f"},
 ) if grids else nothing
 

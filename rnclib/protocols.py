@@ -358,19 +358,28 @@ def _kind(dataset: str) -> str:
     return "molecules" if dataset in ("esol", "standin") else "faces"
 
 
+def _runs(n_seeds: int | None, published: Mapping[str, Mapping[str, int]], dataset: str, profile: str) -> int:
+    """Splits or seeds: those asked for, else those of the profile."""
+    of_profile = published[_kind(dataset)]
+    _check("profile", profile, of_profile)
+    return n_seeds or of_profile[profile]
+
+
 def _compared(
-    dataset: str, profile: str, n_seeds: int | None, data_dir: str | None, *, small: bool = False
+    experiment: str, dataset: str, profile: str, n_seeds: int | None, data_dir: str | None, *, small: bool = False
 ) -> list[Config]:
     """The methods that the claims are about, as their own chapters train them, or on smaller drawings."""
     _check("profile", profile, _FRACTIONS)
     if _kind(dataset) == "molecules":
-        n_splits = n_seeds or _EFFICIENCY_SEEDS["molecules"][profile]
+        n_splits = _runs(n_seeds, _EFFICIENCY_SEEDS, dataset, profile)
         grid = esol_grid(dataset=dataset, profile=profile, split="random", loss="l1", n_seeds=n_splits)
-        return [config for config in grid if config.method in _COMPARED["esol"]]
-    grid = agedb_grid(dataset=dataset, profile=profile, loss="l1", n_seeds=n_seeds, data_dir=data_dir)
+        compared = _COMPARED["esol"]
+    else:
+        grid = agedb_grid(dataset=dataset, profile=profile, loss="l1", n_seeds=n_seeds, data_dir=data_dir)
+        compared = _COMPARED["agedb"]
     if small and dataset == "synthetic":
         grid = [replace(config, size=min(config.size or _SMALL_FACES, _SMALL_FACES)) for config in grid]
-    return [config for config in grid if config.method in _COMPARED["agedb"]]
+    return [replace(config, experiment=experiment) for config in grid if config.method in compared]
 
 
 def efficiency_grid(
@@ -390,8 +399,8 @@ def efficiency_grid(
     data_dir : str, optional
         Folder of AgeDB's photographs.
     """
-    _check("profile", profile, _FRACTIONS)
-    grid = _compared(dataset, profile, n_seeds or _EFFICIENCY_SEEDS[_kind(dataset)][profile], data_dir, small=True)
+    n_seeds = _runs(n_seeds, _EFFICIENCY_SEEDS, dataset, profile)
+    grid = _compared("data_efficiency", dataset, profile, n_seeds, data_dir, small=True)
     grid += [
         replace(config, method="L1, closed form", refit=True)
         if config.pretrain is None
@@ -400,7 +409,7 @@ def efficiency_grid(
         if config.freeze or config.pretrain is None
     ]
     return [
-        replace(config, experiment="data_efficiency", fraction=None if fraction == 1 else fraction)
+        replace(config, fraction=None if fraction == 1 else fraction)
         for config in grid
         for fraction in _FRACTIONS[profile]
     ]
@@ -453,13 +462,8 @@ def robustness_grid(
     dataset, profile, n_seeds, data_dir
         As in `efficiency_grid`.
     """
-    grid, small = (
-        [
-            replace(config, experiment="robustness")
-            for config in _compared(dataset, profile, n_seeds, data_dir, small=smaller)
-        ]
-        for smaller in (False, True)
-    )
+    grid = _compared("robustness", dataset, profile, n_seeds, data_dir)
+    small = _compared("robustness", dataset, profile, n_seeds, data_dir, small=True)
     kind, paper = _kind(dataset), profile == "paper"
 
     def first(published: dict[str, int], among: list[Config]) -> list[Config]:
@@ -532,14 +536,13 @@ def ablations_grid(
     data_dir : str, optional
         Folder of AgeDB's photographs.
     """
-    kind = _kind(dataset)
-    _check("profile", profile, _ABLATION_SEEDS[kind])
+    n_seeds = _runs(n_seeds, _ABLATION_SEEDS, dataset, profile)
     if choice is None:
-        choice = {"molecules": "all", "faces": "views"}[kind]
+        choice = {"molecules": "all", "faces": "views"}[_kind(dataset)]
     _check("choice", choice, ("all", *ABLATIONS, "regressor"))
     grid = []
-    for config in _compared(dataset, profile, n_seeds or _ABLATION_SEEDS[kind][profile], data_dir, small=True):
-        config = replace(config, experiment="ablations", precision="bf16-mixed")
+    for config in _compared("ablations", dataset, profile, n_seeds, data_dir, small=True):
+        config = replace(config, precision="bf16-mixed")
         if config.freeze:
             assert config.pretrain is not None
             protocol = replace(config, method="protocol", fit=None)
@@ -632,7 +635,7 @@ TUNED: dict[str, dict[str, int]] = {
 _TRIALS: dict[str, dict[str, tuple[int, dict[str, Any], dict[str, int]]]] = {
     "molecules": {"paper": (N_TRIALS, {}, {"epochs": 120}), "quick": (3, {}, {"epochs": 20}), "smoke": (1, {}, {})},
     "faces": {
-        "paper": (N_TRIALS, {"model": "small", "size": 32, "n_samples": 1000}, {"epochs": 30}),
+        "paper": (N_TRIALS, {"model": "small", "size": _SMALL_FACES, "n_samples": 1000}, {"epochs": 30}),
         "quick": (3, {}, {"epochs": 3}),
         "smoke": (1, {}, {}),
     },
@@ -692,9 +695,7 @@ def _to_tune(
     experiment: str, dataset: str, profile: str, n_seeds: int, data_dir: str | None
 ) -> list[tuple[Config, Config]]:
     """Of each seed its chapter's two runs to change: end to end, and contrastive."""
-    grid = [
-        replace(config, experiment=experiment) for config in _compared(dataset, profile, n_seeds, data_dir, small=True)
-    ]
+    grid = _compared(experiment, dataset, profile, n_seeds, data_dir, small=True)
     end_to_end = [config for config in grid if config.pretrain is None]
     contrastive = [config for config in grid if config.freeze]
     return list(zip(end_to_end, contrastive, strict=True))
@@ -772,8 +773,8 @@ def methods_grid(
         one gets its first.
     """
     kind = _kind(dataset)
-    _check("profile", profile, _METHODS_SEEDS[kind])
-    chapter = _to_tune("methods", dataset, profile, n_seeds or _METHODS_SEEDS[kind][profile], data_dir)
+    n_seeds = _runs(n_seeds, _METHODS_SEEDS, dataset, profile)
+    chapter = _to_tune("methods", dataset, profile, n_seeds, data_dir)
     if tuned is None:
         tuned = TUNED.get(dataset)
     if tuned is None:

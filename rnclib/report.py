@@ -24,7 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import nbformat
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as MatplotlibFigure
 
 __all__ = [
+    "DATA",
     "Figure",
     "Notice",
     "ParameterError",
@@ -39,6 +40,7 @@ __all__ = [
     "check_parameters",
     "clean",
     "data_notice",
+    "differences_table",
     "glue",
     "p_value",
     "publish",
@@ -282,6 +284,37 @@ class Table:
         return {"text/plain": repr(self), "text/html": self.html(), "text/markdown": self.markdown()}
 
 
+def differences_table(
+    comparison: pd.DataFrame, caption: str, *, name: str, labels: Mapping[str, str], runs: str, better: bool = False
+) -> Table:
+    """A table of paired differences: mean, 95% interval, corrected p value, and number of pairs.
+
+    Parameters
+    ----------
+    comparison : DataFrame
+        Columns as from `rnclib.results.compare`, and ``corrected``, the p value.
+    caption, name : str
+        See `Table`.
+    labels : mapping of str to str
+        Columns that say what is compared, and their headings.
+    runs : str
+        What the pairs are, such as ``"splits"``.
+    better : bool
+        Whether to show the share of them on which the method is better.
+    """
+    share = {"better": "Better on"} if better else {}
+    return Table(
+        comparison,
+        caption,
+        name=name,
+        columns={
+            **labels, "mean": "Difference", "low": "Low", "high": "High", "corrected": "p, corrected", **share,
+            "n": runs.capitalize(),
+        },
+        format=dict.fromkeys(["mean", "low", "high"], "+.3f") | {"corrected": p_value} | dict.fromkeys(share, ".0%"),
+    )  # fmt: skip
+
+
 class Figure:
     """A drawing with a number, a caption and a text alternative.
 
@@ -363,6 +396,28 @@ class Notice:
         box = f":::{{admonition}} {self.title}\n:class: {self.kind}\n\n{self.text}\n:::"
         plain = f"<p><strong>{_plain_html(self.title)}.</strong> {_plain_html(self.text)}</p>"
         return {"text/plain": repr(self), "text/html": plain, "text/markdown": box}
+
+
+class Data(NamedTuple):
+    """What tables and captions call a data set, its usual split, its samples, and what a run is repeated over."""
+
+    title: str
+    split: str
+    samples: str
+    runs: str
+
+    def source(self, profile: str) -> str:
+        """Where numbers come from, as captions say it."""
+        return f"{self.title}, {self.split} split, profile {profile}"
+
+
+#: By name of the data set in the records.
+DATA: dict[str, Data] = {
+    "esol": Data("ESOL", "random", "molecules", "splits"),
+    "standin": Data("Synthetic stand-in", "random", "molecules", "splits"),
+    "agedb": Data("AgeDB", "standard", "faces", "seeds"),
+    "synthetic": Data("Synthetic drawn faces", "standard", "faces", "seeds"),
+}
 
 
 def data_notice(dataset: str, profile: str, *, detail: str = "") -> Notice:

@@ -483,18 +483,23 @@ def curves(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
-def machines(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+def machines(records: Sequence[dict[str, Any]] | Mapping[str, Sequence[dict[str, Any]]]) -> pd.DataFrame:
     """Where the runs were made: processor or GPU, version of torch, number of runs, and hours of training in all.
 
     Parameters
     ----------
-    records : sequence of dict
+    records : sequence of dict, or mapping of str to such
+        A mapping has the records of several data sets by what they are called.
 
     Returns
     -------
     DataFrame
-        Columns ``Processor``, ``torch``, ``Runs`` and ``Hours of training``. What several runs share counts once.
+        Columns ``Processor``, ``torch``, ``Runs`` and ``Hours of training``, of a mapping ``Data`` before them. What
+        several runs share counts once.
     """
+    if isinstance(records, Mapping):
+        parts = {name: machines(part) for name, part in records.items()}
+        return pd.concat(parts, names=["Data", None]).reset_index("Data").reset_index(drop=True)
     rows, counted = [], set()
     for record in records:
         seconds, config = 0.0, record["config"]

@@ -18,6 +18,7 @@ from PIL import Image
 from rnclib import results
 from rnclib.experiment import key
 from rnclib.protocols import (
+    ABLATIONS,
     TUNED,
     ablations_grid,
     agedb_grid,
@@ -83,6 +84,11 @@ def test_parameters_are_literals_and_are_checked_next(notebook):
     guard = next(cell for cell in cells[position + 1 :] if cell.cell_type == "code")
     assert "check_parameters(" in guard.source
     assert all(f"{name}=" in guard.source for name in names if name != "__annotations__")
+
+
+def test_the_guard_of_the_design_choices_knows_them_all():
+    source = (ROOT / "notebooks" / "ablations.py").read_text()
+    assert all(f'"{choice}",' in source for choice in (*ABLATIONS, "regressor"))
 
 
 def test_no_training_loop_lives_in_a_notebook():

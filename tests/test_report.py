@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from rnclib.report import (
+    DATA,
     Figure,
     Notice,
     ParameterError,
@@ -20,6 +21,7 @@ from rnclib.report import (
     check_parameters,
     clean,
     data_notice,
+    differences_table,
     glue,
     main,
     publish,
@@ -208,6 +210,24 @@ def test_data_that_was_not_measured_and_short_training_are_said_out_loud(dataset
     notice = data_notice(dataset, profile, detail="Over 20 splits.")
     assert notice.kind == kind and profile in notice.text and notice.text.endswith("Over 20 splits.")
     assert ("not measured" in notice.title) == (dataset != "esol")
+
+
+def test_a_table_of_differences_shows_them_with_their_sign():
+    one = {"method": "B", "mean": -0.5, "low": -1.0, "high": 0.25, "corrected": 0.0004, "better": 0.75, "n": 4}
+    shown = differences_table(
+        pd.DataFrame([one]), "c", name="n", labels={"method": "Method"}, runs="seeds", better=True
+    )
+    text = shown._repr_mimebundle_()["text/markdown"]
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+    assert cells[0] == ["Method", "Difference", "Low", "High", "p, corrected", "Better on", "Seeds"]
+    assert cells[2] == ["B", "−0.500", "−1.000", "+0.250", "<0.001", "75%", "4"]
+    plain = differences_table(pd.DataFrame([one]), "c", name="n", labels={"method": "Method"}, runs="seeds")
+    assert "Better on" not in plain._repr_mimebundle_()["text/markdown"]
+
+
+def test_every_data_set_has_a_source_for_captions():
+    assert DATA["esol"].source("paper") == "ESOL, random split, profile paper"
+    assert DATA["synthetic"].source("quick") == "Synthetic drawn faces, standard split, profile quick"
 
 
 def test_data_notice_refuses_an_unknown_profile():

@@ -721,6 +721,9 @@ def test_hours_of_training_count_what_is_shared_once():
     table = results.machines(records).set_index("Processor")
     assert table["Runs"].to_dict() == {"a": 2, "b": 1} and set(table["torch"]) == {"2"}
     assert table["Hours of training"].to_dict() == pytest.approx({"a": 1.75, "b": 0.1})
+    both = results.machines({"ESOL": records[:2], "AgeDB": records[2:]})
+    assert both["Data"].tolist() == ["ESOL", "AgeDB"] and both.columns[0] == "Data"
+    pd.testing.assert_frame_equal(both.drop(columns="Data"), table.reset_index())
 
 
 def test_the_pull_of_a_nuisance_is_what_it_adds_to_a_prediction():
