@@ -231,9 +231,14 @@ CLAIMS: tuple[Claim, ...] = (
             (_PAPER, "projection head: 64 features"), (_COURSE, "length: 0.5 of the epochs"),
         )
     ),
-    Claim(
-        _SETTINGS, _PAPER, "ablations", "synthetic", "standard", "views: 1", "protocol", "standardised",
-        "ablations-differences-faces",
+    *(
+        Claim(
+            _SETTINGS, _PAPER, "ablations", "synthetic", "standard", other, "protocol", "standardised",
+            "ablations-differences-faces",
+        )
+        for other in (
+            "similarity: cosine, temperature 0.1", "batch size: 64", "projection head: 64 features", "views: 1"
+        )
     ),
 )  # fmt: skip
 

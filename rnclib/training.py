@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from rnclib.loss import RnCLoss
+from rnclib.loss import RnCLoss, rnc_loss
 from rnclib.other_losses import bin_edges, binned_supcon_loss, ordinal_entropy, ranksim
 
 __all__ = ["REGRESSION_LOSSES", "History", "Stage", "learning_rate", "predict", "train", "write_state"]
@@ -36,6 +37,7 @@ ENCODER_LOSSES = {"rnc": ("temperature", "label_diff", "feature_sim"), "supcon":
 REGULARISERS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "ordinal entropy": ordinal_entropy,
     "ranksim": ranksim,
+    "rnc": partial(rnc_loss, validate=False),  # with its own defaults
 }
 
 
@@ -62,8 +64,9 @@ class Stage:
         Options of `rnclib.RnCLoss`; only with ``loss='rnc'``, where they must be given.
     n_bins : int, optional
         Of the target; only with ``loss='supcon'``, where it must be given.
-    regulariser : {'ordinal entropy', 'ranksim'}, optional
-        Added to a regression loss, see `rnclib.other_losses`, on the features that the model's last module is given.
+    regulariser : {'ordinal entropy', 'ranksim', 'rnc'}, optional
+        Added to a regression loss, on the features that the model's last module is given: see `rnclib.other_losses`,
+        or `rnclib.rnc_loss` with its defaults.
     regulariser_weight : float, optional
         Given with a regulariser.
     unit_features : {True}, optional
