@@ -65,7 +65,14 @@ from rnclib.data.agedb import load_agedb
 from rnclib.data.synthetic import Person, Scene, draw_face, load_faces
 from rnclib.experiment import run_grid
 from rnclib.protocols import AGEDB_PUBLISHED, agedb_grid, of_protocol
-from rnclib.report import Figure, Notice, Table, data_notice, glue
+from rnclib.report import (
+    Figure,
+    Notice,
+    Table,
+    data_notice,
+    differences_table,
+    glue,
+)
 
 plots.use_style()
 left_out = tuple(exclude.split(",")) if exclude else ()
@@ -225,20 +232,15 @@ pairs = {
     for of in losses
 }
 comparison = pd.concat(pairs.values()).dropna(subset=["low"])
-Table(
+comparison["corrected"] = results.holm(comparison["p"])
+differences_table(
     comparison.reset_index(),
-    "Test MAE in years with Rank-N-Contrast minus that end to end with the same loss and seed: mean with its 95% interval, share of seeds on which "
-    f"Rank-N-Contrast is better. {source}.",
+    "Test MAE in years with Rank-N-Contrast minus that end to end with the same loss and seed: mean with its 95% interval, p value corrected for all comparisons of this "
+    f"table (Holm), and share of seeds on which Rank-N-Contrast is better. {source}.",
     name="agedb-differences",
-    columns={
-        "method": "Method",
-        "mean": "Difference",
-        "low": "Low",
-        "high": "High",
-        "better": "Better on",
-        "n": "Seeds",
-    },
-    format={"mean": "+.2f", "low": "+.2f", "high": "+.2f", "better": ".0%"},
+    labels={"method": "Method"},
+    runs="seeds",
+    also=["better"],
 ) if len(comparison) else Notice("One seed gives no interval.")
 
 # %% [markdown]

@@ -222,7 +222,7 @@ def differences(dataset, name):
         name=name,
         labels={"method": "Method", "Share": "Share"},
         runs=splits,
-        better=True,
+        also=["better"],
     )
 
 

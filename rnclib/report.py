@@ -22,7 +22,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -285,7 +285,13 @@ class Table:
 
 
 def differences_table(
-    comparison: pd.DataFrame, caption: str, *, name: str, labels: Mapping[str, str], runs: str, better: bool = False
+    comparison: pd.DataFrame,
+    caption: str,
+    *,
+    name: str,
+    labels: Mapping[str, str],
+    runs: str,
+    also: Collection[str] = (),
 ) -> Table:
     """A table of paired differences: mean, 95% interval, corrected p value, and number of pairs.
 
@@ -299,19 +305,19 @@ def differences_table(
         Columns that say what is compared, and their headings.
     runs : str
         What the pairs are, such as ``"splits"``.
-    better : bool
-        Whether to show the share of them on which the method is better.
+    also : collection of {'better', 'diverged'}
+        Whether to show the share of them on which the method is better, and how many runs diverged.
     """
-    share = {"better": "Better on"} if better else {}
     return Table(
         comparison,
         caption,
         name=name,
         columns={
-            **labels, "mean": "Difference", "low": "Low", "high": "High", "corrected": "p, corrected", **share,
-            "n": runs.capitalize(),
+            **labels, "mean": "Difference", "low": "Low", "high": "High", "corrected": "p, corrected",
+            **({"better": "Better on"} if "better" in also else {}), "n": runs.capitalize(),
+            **({"diverged": "Diverged"} if "diverged" in also else {}),
         },
-        format=dict.fromkeys(["mean", "low", "high"], "+.3f") | {"corrected": p_value} | dict.fromkeys(share, ".0%"),
+        format=dict.fromkeys(["mean", "low", "high"], "+.3f") | {"corrected": p_value, "better": ".0%"},
     )  # fmt: skip
 
 

@@ -906,12 +906,15 @@ def holm(p: pd.Series, family: int | None = None) -> pd.Series:
 def verdicts(comparison: pd.DataFrame) -> pd.Series:
     """What each row of `compare` allows one to say: ``'lower'``, ``'higher'`` or ``'undecided'``.
 
-    Lower or higher than the baseline only if the whole 95% interval lies on that side of zero.
+    Lower or higher than the baseline only if the p value is below 0.05 after correction for all comparisons of the
+    table (see `holm`); then the whole 95% interval lies on that side of zero.
 
     Parameters
     ----------
     comparison : DataFrame
         From `compare`.
     """
-    decided = np.select([comparison["high"] < 0, comparison["low"] > 0], ["lower", "higher"], "undecided")
+    sure = holm(comparison["p"]) < 0.05
+    mean = comparison["mean"]
+    decided = np.select([sure & (mean < 0), sure & (mean > 0)], ["lower", "higher"], "undecided")
     return pd.Series(decided, index=comparison.index, name="verdict")

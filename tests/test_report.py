@@ -214,15 +214,17 @@ def test_data_that_was_not_measured_and_short_training_are_said_out_loud(dataset
 
 def test_a_table_of_differences_shows_them_with_their_sign():
     one = {"method": "B", "mean": -0.5, "low": -1.0, "high": 0.25, "corrected": 0.0004, "better": 0.75, "n": 4}
+    one["diverged"] = 1
     shown = differences_table(
-        pd.DataFrame([one]), "c", name="n", labels={"method": "Method"}, runs="seeds", better=True
+        pd.DataFrame([one]), "c", name="n", labels={"method": "Method"}, runs="seeds", also=["better", "diverged"]
     )
     text = shown._repr_mimebundle_()["text/markdown"]
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
-    assert cells[0] == ["Method", "Difference", "Low", "High", "p, corrected", "Better on", "Seeds"]
-    assert cells[2] == ["B", "−0.500", "−1.000", "+0.250", "<0.001", "75%", "4"]
+    assert cells[0] == ["Method", "Difference", "Low", "High", "p, corrected", "Better on", "Seeds", "Diverged"]
+    assert cells[2] == ["B", "−0.500", "−1.000", "+0.250", "<0.001", "75%", "4", "1"]
     plain = differences_table(pd.DataFrame([one]), "c", name="n", labels={"method": "Method"}, runs="seeds")
-    assert "Better on" not in plain._repr_mimebundle_()["text/markdown"]
+    text = plain._repr_mimebundle_()["text/markdown"]
+    assert "Better on" not in text and "Diverged" not in text
 
 
 def test_every_data_set_has_a_source_for_captions():

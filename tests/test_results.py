@@ -691,6 +691,15 @@ def test_missing_p_values_do_not_count_in_holm():
     assert results.holm(pd.Series([0.04, math.nan, 0.01]), family=3).tolist()[::2] == [0.08, 0.03]
 
 
+def test_a_difference_is_decided_only_after_correction():
+    comparison = pd.DataFrame(
+        {"mean": [-0.5, 0.3, -0.2, 0.1], "p": [0.001, 0.002, 0.03, math.nan]}, index=["A", "B", "C", "D"]
+    )
+    assert results.verdicts(comparison).tolist() == ["lower", "higher", "lower", "undecided"]
+    more = pd.concat([comparison, comparison[2:3]])  # the same p counts for less among more comparisons
+    assert results.verdicts(more).tolist() == ["lower", "higher", "undecided", "undecided", "undecided"]
+
+
 def test_errors_inside_and_outside_of_the_ranges_seen_are_told_apart():
     one = record("L1", 0)
     one["test"] = {"index": [0, 1, 2, 3], "target": [1.0, 2.0, 3.0, 9.0], "prediction": [1.5, 2.0, 5.0, 9.5]}
