@@ -24,7 +24,7 @@ faces: str = "synthetic"  # synthetic (drawn faces), agedb or none
 data_dir: str = None  # agedb: the folder that holds AgeDB/*.jpg
 profile: str = "paper"  # paper (published), quick (minutes), smoke
 n_seeds: int = None  # splits or seeds; None: the profile's
-choice: str = None  # such as temperature, or all; None: all, and of faces the views
+choice: str = None  # such as temperature, or all; None: all, but in short profiles only the views of faces
 device: str = "cpu"  # cpu, cuda or auto
 results_dir: str = None  # folder of the run records; None: book/results
 refresh: bool = False  # train every run anew
@@ -107,7 +107,8 @@ for dataset in grids:
 # ## What is changed, and how it is judged
 #
 # Every encoder gets a linear regressor in closed form: ridge regression on its frozen features, with the penalty that the validation part chooses. That leaves nothing to
-# tune, and takes no time; the rows “regressor” have the published ones instead. Besides the test error, two measures of the representation: *rank agreement* of feature distances with target distances on the
+# tune, and takes no time; the rows “regressor” have the published ones instead, or no encoder of its own: “trained jointly” is end-to-end training whose loss is L1 plus that of Rank-N-Contrast,
+# each with weight 1, at the learning rate of end-to-end training. Besides the test error, two measures of the representation: *rank agreement* of feature distances with target distances on the
 # test part, and the *gap* of the contrastive loss to its lower bound there. Losses of different temperatures and similarities are different numbers, so gaps compare batch sizes and lengths only; with a projection
 # head, whose features the loss saw, there is none.
 #
@@ -194,16 +195,19 @@ differences(molecules, "ablations-differences")
 differences_figure(molecules, "ablations-figure")
 
 # %% [markdown]
-# ## One view or two
+# ## On drawn faces
 #
-# Molecules have no random views. Faces do: the protocol puts two views of each picture into a batch, so that it orders twice as many samples as a batch of one view. Drawn faces are
-# 32 pixels wide here, half of what they are in their own chapter. With `-p choice all` every other choice is changed on faces too.
+# Faces have random views, which molecules have not: the protocol puts two views of each picture into a batch, so that it orders twice as many samples as a batch of one view. Drawn faces are
+# 32 pixels wide here, half of what they are in their own chapter. Short profiles change the number of views only, unless told otherwise (`-p choice all`).
 
 # %% tags=["hide-input"]
 errors_table(faces, "ablations-table-faces")
 
 # %% tags=["hide-input"]
 differences(faces, "ablations-differences-faces")
+
+# %% tags=["hide-input"]
+differences_figure(faces, "ablations-figure-faces")
 
 # %% [markdown]
 # ## Where the runs were made

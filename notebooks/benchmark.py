@@ -15,8 +15,7 @@
 # %% [markdown]
 # # What the loss costs
 #
-# Written as a loop, Rank-N-Contrast {cite:p}`zha2023rnc` takes a time that grows with the cube of the batch, and
-# gigabytes of masks. That has kept its users to small batches. {doc}`loss` shows that running sums give the same numbers. This
+# Written as a loop, Rank-N-Contrast {cite:p}`zha2023rnc` takes a time and masks that grow with the cube of the batch. {doc}`loss` shows that running sums give the same numbers. This
 # chapter measures what that is worth, and compares it with losses that nobody thinks of as expensive: SupCon
 # {cite:p}`khosla2020supcon` and InfoNCE {cite:p}`chen2020simclr`.
 
@@ -58,7 +57,7 @@ print(where)
 #   matrix product of normalised embeddings, which needs no distances.
 # - **cdist**: the similarity matrix alone, nothing done with it.
 #
-# Embeddings are random normal. Labels are **ages**, two views of each sample, some hundred values in all, or **continuous**, one view, all
+# Embeddings are random normal. Labels are **ages**, two views of each sample, about a hundred values in all, or **continuous**, one view, all
 # distinct. A time is forward plus backward, the median over turns that the candidates took in one process. So the ratios hold up better
 # than the times when the machine has other things to do.
 #
@@ -132,7 +131,7 @@ Table(
 # %% [markdown]
 # With ages, ordering the groups of equal labels costs next to nothing, and what remains is the distances, one exponential for each pair and the
 # gradient, which is made along the way instead of by a second sweep over stored matrices. When all labels are distinct every anchor
-# needs an order of its own, and sorting is most of the time.
+# needs an order of its own: sorting adds most of the time where embeddings are short, and less where distances between long ones cost more.
 #
 # ## Growth
 #
@@ -206,7 +205,7 @@ Table(
 # ## Embeddings far apart
 #
 # Exponentials in float32 hold similarities of some dozens. Embeddings farther apart in units of τ, as they may get late in training, or
-# that crowd closely, are computed in float64; beyond its range too, with logarithms all the way:
+# that crowd closely, are computed in float64. Where that overflows too, sums are kept as logarithms all the way, which is slow:
 
 # %% tags=["hide-input"]
 spread = pd.DataFrame(record["spread"])
@@ -284,8 +283,8 @@ Table(
 )
 
 # %% [markdown]
-# The smaller the network, the more the pipeline around it decides. Autocast to bfloat16 pays where the processor multiplies in it, as this one does; compiling adds little
-# here, and not always. The published run on AgeDB, 400 epochs over 12 208 images and 100 more for the regressor,
+# The small network on small pictures leaves more of the time to the pipeline around it. Autocast to bfloat16 pays where the processor multiplies in it, as this one does; compiling makes the small network
+# up to a fifth faster, and the large one slower. The published run on AgeDB, 400 epochs over 12 208 images and 100 more for the regressor,
 # is work for a GPU:
 
 # %% tags=["hide-input"]
@@ -301,7 +300,7 @@ hours = pd.concat(
 )
 Table(
     hours.assign(model=hours["model"].map(settings)),
-    "Hours that the published run on AgeDB would take, projected from the measured rates of the fastest pipeline without compiling.",
+    "Hours that the published run on AgeDB would take, projected from the measured rates of the fastest pipeline without compiling, which are those of smaller batches than the published 256.",
     name="benchmark-projection",
     columns={"model": "Network", "where": "Measured on", "hours": "Hours"},
     format={"hours": ".1f"},

@@ -43,7 +43,8 @@ print(
 # %% [markdown]
 # ## The rule
 #
-# It was fixed before any verdict was given, and is the same for every row:
+# The rule was fixed before any verdict was given, and is the same for every row. The list of comparisons grew later, and so did the number of seeds
+# of drawn faces, from three to five, in all experiments alike.
 #
 # - A comparison is between two methods **on the same splits and seeds**. The effect is the mean over them, with its 95% interval: by the corrected resampled t
 #   {cite:p}`nadeau2003inference` where splits of one data set overlap, by the plain t where runs on one split differ in their seeds. The latter covers the chance of training,
@@ -57,7 +58,7 @@ print(
 #
 # ## The verdicts
 #
-# What “the paper” claims, it claims of photographs; nothing here is measured on photographs. On drawn faces all methods have the settings that were published for photographs, and a part of
+# What “the paper” claims, it claims mainly of photographs; nothing here is measured on photographs. On drawn faces all methods have the settings that were published for photographs, and a part of
 # the lead of Rank-N-Contrast there is owed to them ({doc}`methods`).
 
 # %% tags=["hide-input"]

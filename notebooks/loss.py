@@ -570,5 +570,5 @@ assert torch.isclose(
 
 # %% [markdown]
 # Samples with equal labels can share the sort, the distances are a matrix product, and the gradient can be made block by block along
-# the way: {mod}`rnclib.loss` does this, in memory linear in $M$, in about the time of a softmax loss where labels repeat and up to twice that where
-# all differ.
+# the way: {mod}`rnclib.loss` does this, in memory linear in $M$, in about the time of SupCon on the same distances where labels repeat and up to twice that where
+# all differ ({doc}`benchmark`).

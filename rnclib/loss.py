@@ -1,4 +1,4 @@
-r"""The Rank-N-Contrast loss: exact, finite for every finite batch, at the cost of a softmax or up to twice that.
+r"""The Rank-N-Contrast loss: exact, finite for every finite batch, at the cost of SupCon or up to twice that.
 
 For embeddings :math:`v_1 … v_M` with labels :math:`y_i`, similarities
 :math:`s_{ij} = -\lVert v_i - v_j\rVert_2 / τ` and label distances :math:`d_{ij} = \lVert y_i - y_j\rVert_1`,
