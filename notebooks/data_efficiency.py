@@ -302,8 +302,8 @@ Table(
 #   ({numref}`efficiency-differences`). The ordered features of few molecules are about as good as those of end-to-end training; a few hundred steps of a linear regressor do not
 #   get that out of them ({numref}`efficiency-steps`).
 # - **On drawn faces it needs about a quarter of the data** ({numref}`efficiency-ratio-faces`), with either regressor, and has the lower error on every seed at every share
-#   ({numref}`efficiency-differences-faces`): with a fifth of the faces it errs less than end-to-end training with all of them ({numref}`efficiency-table-faces`). Three seeds leave the factor
-#   uncertain, from an eighth to a half. A part of it is the learning rate published for end-to-end training, with which that errs more than it has to ({doc}`methods`).
+#   ({numref}`efficiency-differences-faces`): with a fifth of the faces it errs about as much as end-to-end training with all of them ({numref}`efficiency-table-faces`). The factor
+#   is uncertain, from a sixth to two fifths, and differs between shares. A part of it is the learning rate published for end-to-end training, with which that errs more than it has to ({doc}`methods`).
 #
 # The limits: one data set of molecules, which have no random views, so that a batch orders each molecule once; faces that are drawings, and that Rank-N-Contrast sees in two views an epoch; epochs and not steps are held fixed; and nothing was tuned
 # for the smaller shares, for any method.
