@@ -267,10 +267,10 @@ Table(
 # - **On molecules, tuned alike, the methods have about the same error** ({numref}`methods-errors`). No difference from Rank-N-Contrast is decided ({numref}`methods-differences`). Only SupCon on bins stands apart: its error is
 #   higher on every split, though after correction five splits do not decide that either.
 # - **There, order does not buy accuracy.** Rank-N-Contrast and RankSim put features into the order of the targets far better than the others, and predict no better.
-# - **On drawn faces Rank-N-Contrast comes first, by error and by order** ({numref}`methods-errors-faces`): no other method has the lower error on any seed. Corrected for the number of comparisons, the three seeds decide this
-#   against some of them, not against all ({numref}`methods-differences-faces`).
-# - **A part of the lead in other chapters is the published learning rate**: end to end, L1 errs by 5.2 years with the rate that the search chose, and by 6.9 with the published one ({numref}`efficiency-table-faces`).
-# - **Another part is the regressor.** A regressor in closed form in place of the trained head takes 0.6 to 0.8 years off the errors of the end-to-end methods on faces. Against those, the lead is
+# - **On drawn faces Rank-N-Contrast comes first, by error and by order** ({numref}`methods-errors-faces`): no other method has the lower error on any seed, and the five seeds decide
+#   this against each of them, corrected for the number of comparisons ({numref}`methods-differences-faces`).
+# - **A part of the lead in other chapters is the published learning rate**: end to end, L1 errs by 5.3 years with the rate that the search chose, and by 6.8 with the published one ({numref}`efficiency-table-faces`).
+# - **Another part is the regressor.** A regressor in closed form in place of the trained head takes 0.7 to 0.8 years off the errors of the end-to-end methods on faces. Against those, the lead is
 #   about half of what it is against the heads.
 # - **Tuning matters as much as the method** ({numref}`methods-search`, {numref}`methods-search-faces`): on molecules a higher temperature and learning rate than the published ones lower the validation error of Rank-N-Contrast by
 #   more than the methods other than SupCon differ afterwards; on faces the search lowers the error of every end-to-end method by more than a year.
