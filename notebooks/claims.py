@@ -37,7 +37,8 @@ from rnclib.report import Notice, Table, p_value
 judged = judge(results_dir, profile)
 counts = judged["verdict"].value_counts()
 print(
-    f"{len(CLAIMS)} comparisons: {', '.join(f'{n} {verdict}' for verdict, n in counts.items())}"
+    f"{len(CLAIMS)} comparisons: "
+    + ", ".join(f"{verdict}: {n}" for verdict, n in counts.items())
 )
 
 # %% [markdown]
@@ -69,6 +70,10 @@ judged["data"] = [
     for row in judged.itertuples()
 ]
 judged["pair"] = [f"{row.method} against {row.baseline}" for row in judged.itertuples()]
+judged["said"] = [
+    f"**{verdict}**" if verdict in ("holds", "does not hold") else verdict
+    for verdict in judged["verdict"]
+]
 # the tables of this book are those of the published records
 judged["table"] = [
     "–"
@@ -84,15 +89,15 @@ for number, (claim, rows) in enumerate(judged.groupby("text", sort=False), start
         Table(
             rows,
             f"Claim {number}, made by {makers}: {claim}. Effect with its 95% interval ({EFFECTS[rows['effect'].iloc[0]].favourable} speaks for the claim), p value corrected for all {len(judged)} comparisons of "
-            f"this page, number of splits or seeds, and the table that shows it. Profile {profile}.",
+            f"this page, number of splits or seeds (pairs), and the table that shows it. Profile {profile}.",
             name=f"claims-{number}",
             columns={
                 "data": "Measured on",
+                "said": "Verdict",
                 "pair": "Methods",
                 "shown": "Effect",
                 "p_holm": "p",
                 "n": "Pairs",
-                "verdict": "Verdict",
                 "table": "Shown in",
             },
             format={"p_holm": p_value},

@@ -344,12 +344,10 @@ _SMALL_FACES = 32
 WRONG_TARGETS = (0.2, 0.4)
 #: Ways to divide molecules, and faces, so that the test part is unlike training.
 SHIFTS = {"molecules": ("scaffold", "size"), "faces": ("identity",)}
-# kind of samples: splits or seeds that are published with holes in training, with wrong targets in it, with a spurious
-# target, and with the test part shifted
-_HOLED = {"molecules": 5, "faces": 3}
-_WRONG = {"molecules": 5, "faces": 5}
-_TIED = {"molecules": 5, "faces": 5}
-_SHIFTED = {"molecules": 3, "faces": 3}
+# splits or seeds that are published with holes in training, wrong targets in it, or a spurious target
+_DISTURBED = 5
+# kind of samples: splits or seeds that are published with the test part shifted
+_SHIFTED = {"molecules": 4, "faces": 5}
 
 
 def _kind(dataset: str) -> str:
@@ -466,16 +464,16 @@ def robustness_grid(
     small = _compared("robustness", dataset, profile, n_seeds, data_dir, small=True)
     kind, paper = _kind(dataset), profile == "paper"
 
-    def first(published: dict[str, int], among: list[Config]) -> list[Config]:
-        return [config for config in among if n_seeds or config.seed < (published[kind] if paper else 1)]
+    def first(published: int, among: list[Config]) -> list[Config]:
+        return [config for config in among if n_seeds or config.seed < (published if paper else 1)]
 
     disturbances: list[tuple[dict[str, Any], list[Config]]] = []
-    disturbances += [({"holes": seen}, first(_HOLED, small)) for seen in SEEN]
-    disturbances += [({"wrong_targets": share}, first(_WRONG, small)) for share in WRONG_TARGETS]
+    disturbances += [({"holes": seen}, first(_DISTURBED, small)) for seen in SEEN]
+    disturbances += [({"wrong_targets": share}, first(_DISTURBED, small)) for share in WRONG_TARGETS]
     disturbances = disturbances[:: 1 if paper else 3]
     if dataset != "agedb":
         ties = ("tied", "untied")[: 1 if profile == "smoke" else None]
-        disturbances += [({"spurious": tie}, first(_TIED, grid)) for tie in ties]
+        disturbances += [({"spurious": tie}, first(_DISTURBED, grid)) for tie in ties]
     return [
         *(replace(config, corruptions=True) for config in grid),
         *(
@@ -487,7 +485,7 @@ def robustness_grid(
         *(
             replace(config, split=shift)
             for shift in (*(["standard"] if small != grid else []), *SHIFTS[kind][-1 if profile == "smoke" else 0 :])
-            for config in first(_SHIFTED, small)
+            for config in first(_SHIFTED[kind], small)
         ),
     ]
 
