@@ -246,6 +246,8 @@ CLAIMS: tuple[Claim, ...] = (
 def planned(claim: Claim, profile: str) -> dict[str, str]:
     """Keys of the runs that a claim is judged on, with their methods; what a tie adds needs those without it too.
 
+    Empty if the profile lacks one of the two methods, as short ones may.
+
     Parameters
     ----------
     claim : Claim
@@ -256,7 +258,7 @@ def planned(claim: Claim, profile: str) -> dict[str, str]:
     dict of str to str
     """
     options = {"split": claim.split} if claim.experiment in ("esol", "agedb") else {}
-    return {
+    runs = {
         key(config): config.method
         for config in GRIDS[claim.experiment](dataset=claim.dataset, profile=profile, **options)
         if config.method in (claim.method, claim.baseline)
@@ -265,6 +267,7 @@ def planned(claim: Claim, profile: str) -> dict[str, str]:
         and config.wrong_targets is None
         and bool(config.corruptions) == (claim.effect in ("corruption", "growth"))
     }
+    return runs if {claim.method, claim.baseline} <= set(runs.values()) else {}
 
 
 def judge(
