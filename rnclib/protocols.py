@@ -510,8 +510,6 @@ _ABLATION_SEEDS = {
     "molecules": {"paper": 5, "quick": 1, "smoke": 1},
     "faces": {"paper": 5, "quick": 1, "smoke": 1},
 }
-# seeds of faces that are published of every choice but the number of views
-_FEWER_ABLATION_SEEDS = 3
 
 
 def ablations_grid(
@@ -533,12 +531,10 @@ def ablations_grid(
         A key of `ABLATIONS`, ``'regressor'`` or ``'all'``; by default all, but short profiles of faces have ``'views'``
         only, of which molecules have one in any case.
     n_seeds : int, optional
-        Splits of molecules, seeds of faces; by default as many as the profile has, which for faces are fewer of all
-        choices but ``'views'``.
+        Splits of molecules, seeds of faces; by default as many as the profile has.
     data_dir : str, optional
         Folder of AgeDB's photographs.
     """
-    fewer = math.inf if n_seeds or _kind(dataset) == "molecules" else _FEWER_ABLATION_SEEDS
     n_seeds = _runs(n_seeds, _ABLATION_SEEDS, dataset, profile)
     if choice is None:
         choice = "all" if profile == "paper" or _kind(dataset) == "molecules" else "views"
@@ -567,12 +563,7 @@ def ablations_grid(
         elif config.fit is not None:
             jointly = replace(config.fit, regulariser="rnc", regulariser_weight=1.0)
             grid.append(replace(config, method="regressor: L1, trained jointly", fit=jointly))
-    return [
-        config
-        for config in grid
-        if (choice == "all" or config.method.startswith(("protocol", f"{choice}: ")))
-        and (config.seed < fewer or config.method.startswith(("protocol", "views: ")))
-    ]
+    return [config for config in grid if choice == "all" or config.method.startswith(("protocol", f"{choice}: "))]
 
 
 def protocol_values(configs: Sequence[Config]) -> dict[str, str]:

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -662,9 +661,6 @@ def test_an_ablation_changes_one_choice_of_the_protocol(dataset, profile):
     by_default = ablations_grid(dataset=dataset, profile=profile, n_seeds=1)
     short_faces = dataset == "synthetic" and profile != "paper"
     assert [c.method for c in by_default] == (["protocol", "views: 1"] if short_faces else list(grid))
-    if dataset == "synthetic" and profile == "paper":  # most choices are published on fewer seeds
-        n = Counter(c.method for c in ablations_grid(dataset=dataset, profile=profile))
-        assert {n.pop(method) for method in ("protocol", "views: 1")} == {5} and set(n.values()) == {3}
     protocol = grid.pop("protocol")
     assert protocol.fit is None and protocol.freeze
     for method, config in grid.items():
