@@ -232,7 +232,6 @@ pairs = {
     for of in losses
 }
 comparison = pd.concat(pairs.values()).dropna(subset=["low"])
-comparison["corrected"] = results.holm(comparison["p"])
 differences_table(
     comparison.reset_index(),
     "Test MAE in years with Rank-N-Contrast minus that end to end with the same loss and seed: mean with its 95% interval, p value corrected for all comparisons of this "

@@ -214,7 +214,6 @@ def differences(dataset, name):
             for fraction, part in runs.groupby("fraction")
         ]
     )
-    comparison["corrected"] = results.holm(comparison["p"]).to_numpy()
     return differences_table(
         comparison,
         f"Test MAE minus that of end-to-end training on the same subset, in {unit} (closed form minus closed form, the others minus {END_TO_END[dataset]}): mean with its 95% interval, p value corrected for all comparisons of this table (Holm), "

@@ -213,7 +213,6 @@ comparisons = {
 
 
 def differences(comparison, baseline, name, where):
-    comparison["corrected"] = results.holm(comparison["p"])
     return differences_table(
         comparison.reset_index(),
         f"Test MAE minus that of {baseline} on the same split, in standard deviations of the target: mean with its 95% interval, p value corrected for all comparisons of this "

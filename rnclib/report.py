@@ -293,12 +293,14 @@ def differences_table(
     runs: str,
     also: Collection[str] = (),
 ) -> Table:
-    """A table of paired differences: mean, 95% interval, corrected p value, and number of pairs.
+    """A table of paired differences: mean, 95% interval, p value, and number of pairs.
+
+    P values are corrected for all comparisons of the table, see `rnclib.results.holm`.
 
     Parameters
     ----------
     comparison : DataFrame
-        Columns as from `rnclib.results.compare`, and ``corrected``, the p value.
+        Columns as from `rnclib.results.compare`.
     caption, name : str
         See `Table`.
     labels : mapping of str to str
@@ -308,8 +310,10 @@ def differences_table(
     also : collection of {'better', 'diverged'}
         Whether to show the share of them on which the method is better, and how many runs diverged.
     """
+    from rnclib.results import holm
+
     return Table(
-        comparison,
+        comparison.assign(corrected=holm(comparison["p"]).to_numpy()),
         caption,
         name=name,
         columns={

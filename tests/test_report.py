@@ -213,7 +213,7 @@ def test_data_that_was_not_measured_and_short_training_are_said_out_loud(dataset
 
 
 def test_a_table_of_differences_shows_them_with_their_sign():
-    one = {"method": "B", "mean": -0.5, "low": -1.0, "high": 0.25, "corrected": 0.0004, "better": 0.75, "n": 4}
+    one = {"method": "B", "mean": -0.5, "low": -1.0, "high": 0.25, "p": 0.0004, "better": 0.75, "n": 4}
     one["diverged"] = 1
     shown = differences_table(
         pd.DataFrame([one]), "c", name="n", labels={"method": "Method"}, runs="seeds", also=["better", "diverged"]
@@ -225,6 +225,9 @@ def test_a_table_of_differences_shows_them_with_their_sign():
     plain = differences_table(pd.DataFrame([one]), "c", name="n", labels={"method": "Method"}, runs="seeds")
     text = plain._repr_mimebundle_()["text/markdown"]
     assert "Better on" not in text and "Diverged" not in text
+    two = pd.DataFrame([one | {"p": 0.01}, one | {"method": "C", "p": 0.03}])
+    text = differences_table(two, "c", name="n", labels={"method": "Method"}, runs="seeds")._repr_mimebundle_()
+    assert "| 0.020 |" in " ".join(text["text/markdown"].split())  # twice the smaller of two
 
 
 def test_every_data_set_has_a_source_for_captions():
