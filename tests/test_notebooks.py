@@ -76,6 +76,15 @@ def test_both_forms_say_the_same_and_hold_no_outputs(notebook):
     assert sum(text.startswith("# ") for text in prose) == 1 and prose[0].startswith("# ")  # one title, first
 
 
+def test_the_published_page_has_the_words_of_its_notebook(notebook):
+    published = nbformat.read(ROOT / "book" / "chapters" / notebook.name, as_version=4)
+    words = [
+        [cell.source for cell in nb.cells if cell.cell_type == "markdown"]
+        for nb in (nbformat.read(notebook, as_version=4), published)
+    ]
+    assert words[0] == words[1]  # else: make chapters
+
+
 def test_parameters_are_literals_and_are_checked_next(notebook):
     cells = nbformat.read(notebook, as_version=4).cells
     (position,) = [i for i, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", [])]
