@@ -76,7 +76,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         },
         {"numpy", "pandas", "torch", "torchvision", "lightning_fabric", "PIL"},
     ),
-    "rnclib.report": (set(), {"pandas", "matplotlib", "IPython", "nbformat", "papermill"}),
+    "rnclib.report": ({"rnclib.results"}, {"pandas", "matplotlib", "IPython", "nbformat", "papermill"}),
 }
 
 
