@@ -597,7 +597,8 @@ N_TRIALS = 15
 # the settings of the chapter's own run, and for what the method adds those below; others are drawn.
 _RATE = (1e-4, 1e-2)
 _ENCODER_RATE = (1e-3, 1e-1)
-_FACES_RATE = (0.02, 1.0)
+_FACES_RATE = (0.002, 0.2)
+_FACES_ENCODER_RATE = (0.02, 1.0)
 _SEARCHED: dict[str, dict[str, dict[str, tuple[float, float] | list[int]]]] = {
     "molecules": {
         "L1": {"learning_rate": _RATE, "weight_decay": (1e-6, 1e-3)},
@@ -607,11 +608,11 @@ _SEARCHED: dict[str, dict[str, dict[str, tuple[float, float] | list[int]]]] = {
         "RnC": {"learning_rate": _ENCODER_RATE, "temperature": (0.3, 10.0)},
     },
     "faces": {
-        "L1": {"learning_rate": _FACES_RATE, "weight_decay": (1e-5, 1e-3)},
-        "Ordinal Entropy": {"learning_rate": _FACES_RATE, "regulariser_weight": (1e-2, 10.0)},
-        "RankSim": {"learning_rate": _FACES_RATE, "regulariser_weight": (0.1, 100.0)},
-        "SupCon": {"learning_rate": _FACES_RATE, "temperature": (0.05, 1.0), "n_bins": [5, 10, 20, 40]},
-        "RnC": {"learning_rate": _FACES_RATE, "temperature": (0.3, 10.0)},
+        "L1": {"learning_rate": _FACES_RATE, "weight_decay": (1e-6, 1e-3)},
+        "Ordinal Entropy": {"learning_rate": _FACES_RATE, "regulariser_weight": (1e-2, 100.0)},
+        "RankSim": {"learning_rate": _FACES_RATE, "regulariser_weight": (1e-2, 100.0)},
+        "SupCon": {"learning_rate": _FACES_ENCODER_RATE, "temperature": (0.05, 1.0), "n_bins": [5, 10, 20, 40]},
+        "RnC": {"learning_rate": _FACES_ENCODER_RATE, "temperature": (0.3, 10.0)},
     },
 }
 _FIRST: dict[str, dict[str, dict[str, float]]] = {
