@@ -184,6 +184,10 @@ _FACES_PROBE = Stage(
 )
 _FACES_END_TO_END = Stage("l1", epochs=400, batch_size=256, learning_rate=0.2, lr_decay_rate=0.1, weight_decay=1e-4)
 
+# End to end, the rate published for photographs is too high for drawn faces and the small trunk. So L1 stands beside a run
+# at about the rate that the search of `tuning_grid` chose.
+_FACES_SLOWER = {"L1 (lr 0.01)": 0.01}
+
 #: Published hyperparameters by name of the set, stage and loss. The paper gives those of L1 only: those of L2 and Huber
 #: are unknown, and the set ``'paper'`` takes the course project's learning rates for them. Where the course project is
 #: ambiguous about the weight decay of the encoders (0 in its table, 1e-4 in its code), its set takes the code's.
@@ -239,7 +243,8 @@ def agedb_grid(
         ``'paper'`` is the full protocol for photographs and a sized-down one for drawn faces.
     split : {'standard', 'identity'}
     loss : {'all', 'l1', 'l2', 'huber'}
-        End-to-end training with that loss, and Rank-N-Contrast with its linear regressor.
+        End-to-end training with that loss, and Rank-N-Contrast with its linear regressor. On drawn faces L1 stands
+        beside a run at a smaller learning rate.
     model : {'resnet18', 'resnet50', 'small'}, optional
         By default ResNet-18 for photographs at the paper profile, else the small trunk.
     preset : {'paper', 'course'}
@@ -284,6 +289,10 @@ def agedb_grid(
                 "fit": stages["regressor" if contrastive else "end-to-end"][of],
                 **({"pretrain": stages["encoder"]["rnc"], "freeze": True} if contrastive else {}),
             }
+    if dataset == "synthetic" and "L1" in networks:
+        for method, learning_rate in _FACES_SLOWER.items():
+            fit = replace(networks["L1"]["fit"], learning_rate=learning_rate)
+            networks[method] = {**networks["L1"], "fit": fit}
     if loss == "all":
         networks["training mean"] = {"model": "training mean"}
     return [
@@ -324,11 +333,11 @@ def of_protocol(records: Sequence[dict[str, Any]], *, preset: str = "paper") -> 
 
 # --- the claims put to the test -------------------------------------------------------------------------
 
-# End-to-end training at the rate at which it never gets stuck, and the two ways to use the contrastive encoder.
-_COMPARED = {"esol": ("L1 (lr 0.001)", "RnC(L1)+freeze", "RnC(L1)"), "agedb": ("L1", "RnC(L1)")}
-
-#: What the methods are compared with in the chapters on the claims.
-END_TO_END = {"esol": "L1 (lr 0.001)", "standin": "L1 (lr 0.001)", "agedb": "L1", "synthetic": "L1"}
+#: What the methods are compared with in the chapters on the claims: end-to-end training at a rate at which it trains
+#: well; on photographs that is the published one.
+END_TO_END = {"esol": "L1 (lr 0.001)", "standin": "L1 (lr 0.001)", "agedb": "L1", "synthetic": "L1 (lr 0.01)"}
+# kind of samples: the ways to use the contrastive encoder
+_CONTRASTIVE = {"molecules": ("RnC(L1)+freeze", "RnC(L1)"), "faces": ("RnC(L1)",)}
 
 # profile: fractions of the training part
 _FRACTIONS = {"paper": (0.05, 0.1, 0.2, 0.4, 0.7, 1.0), "quick": (0.1, 0.3, 1.0), "smoke": (0.2, 1.0)}
@@ -364,19 +373,25 @@ def _runs(n_seeds: int | None, published: Mapping[str, Mapping[str, int]], datas
 
 
 def _compared(
-    experiment: str, dataset: str, profile: str, n_seeds: int | None, data_dir: str | None, *, small: bool = False
+    experiment: str,
+    dataset: str,
+    profile: str,
+    n_seeds: int | None,
+    data_dir: str | None,
+    *,
+    small: bool = False,
+    end_to_end: str | None = None,
 ) -> list[Config]:
     """The methods that the claims are about, as their own chapters train them, or on smaller drawings."""
     _check("profile", profile, _FRACTIONS)
     if _kind(dataset) == "molecules":
         n_splits = _runs(n_seeds, _EFFICIENCY_SEEDS, dataset, profile)
         grid = esol_grid(dataset=dataset, profile=profile, split="random", loss="l1", n_seeds=n_splits)
-        compared = _COMPARED["esol"]
     else:
         grid = agedb_grid(dataset=dataset, profile=profile, loss="l1", n_seeds=n_seeds, data_dir=data_dir)
-        compared = _COMPARED["agedb"]
     if small and dataset == "synthetic":
         grid = [replace(config, size=min(config.size or _SMALL_FACES, _SMALL_FACES)) for config in grid]
+    compared = {end_to_end or END_TO_END[dataset], *_CONTRASTIVE[_kind(dataset)]}
     return [replace(config, experiment=experiment) for config in grid if config.method in compared]
 
 
@@ -699,7 +714,8 @@ def _to_tune(
     experiment: str, dataset: str, profile: str, n_seeds: int, data_dir: str | None
 ) -> list[tuple[Config, Config]]:
     """Of each seed its chapter's two runs to change: end to end, and contrastive."""
-    grid = _compared(experiment, dataset, profile, n_seeds, data_dir, small=True)
+    published = "L1" if _kind(dataset) == "faces" else None
+    grid = _compared(experiment, dataset, profile, n_seeds, data_dir, small=True, end_to_end=published)
     end_to_end = [config for config in grid if config.pretrain is None]
     contrastive = [config for config in grid if config.freeze]
     return list(zip(end_to_end, contrastive, strict=True))
