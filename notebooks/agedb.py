@@ -100,7 +100,12 @@ runs = results.frame(records)
 photographs = dataset == "agedb"
 source = f"{'AgeDB' if photographs else 'Synthetic drawn faces, not AgeDB'}, {split} split, profile {profile}"
 losses = [m for m in ("L1", "L2", "Huber") if m in set(runs["method"])]
-shown = [m for of in losses for m in (of, f"RnC({of})")]
+# as published and, with L1 on drawn faces, at a smaller rate
+end_to_end = {
+    of: [m for m in runs["method"].unique() if m.partition(" (")[0] == of]
+    for of in losses
+}
+shown = [m for of in losses for m in (*end_to_end[of], f"RnC({of})")]
 data_notice(dataset, profile)
 
 # %% [markdown]
@@ -196,6 +201,8 @@ Figure(
 # - Random crops are taken from the square in the middle of the image, resized to 8/7 of the network's side, instead of from the original; and they are
 #   resized without the smoothing that avoids aliasing. Evaluation sees exactly the published view.
 # - The paper's settings for L2 and Huber are unknown; the preset `paper` takes the course project's learning rates for them.
+# - The rates were published for a ResNet-18 on photographs. End to end with L1, 0.2 is too high for drawn faces and the small trunk, so that run stands beside one at 0.01, about what a search on validation
+#   parts chose on smaller drawings ({doc}`methods`). Rank-N-Contrast keeps the published rate.
 #
 # ## Errors
 
@@ -228,8 +235,11 @@ Figure(
 
 # %% tags=["hide-input"]
 pairs = {
-    f"RnC({of})": results.compare(runs, "test_mae_raw", of, [f"RnC({of})"])
+    other: results.compare(runs, "test_mae_raw", other, [f"RnC({of})"]).assign(
+        other=other
+    )
     for of in losses
+    for other in end_to_end[of]
 }
 comparison = pd.concat(pairs.values()).dropna(subset=["low"])
 differences_table(
@@ -237,7 +247,7 @@ differences_table(
     "Test MAE in years with Rank-N-Contrast minus that end to end with the same loss and seed: mean with its 95% interval, p value corrected for all comparisons of this "
     f"table (Holm), and share of seeds on which Rank-N-Contrast is better. {source}.",
     name="agedb-differences",
-    labels={"method": "Method"},
+    labels={"method": "Method", "other": "End to end"},
     runs="seeds",
     also=["better"],
 ) if len(comparison) else Notice("One seed gives no interval.")
@@ -268,7 +278,7 @@ curves = results.curves(records)
 Figure(
     plots.learning_curves(
         curves[curves["stage"] != "encoder"],
-        [*losses, *(f"RnC({of})" for of in losses)],
+        sorted(shown, key=lambda method: method.startswith("RnC")),
         sharey="col",
     ),
     f"Validation loss of the stage that fits the age, each with its own loss: every seed thin, their median thick. {source}.",
@@ -281,13 +291,15 @@ Figure(
 
 # %% tags=["hide-input"]
 views = {
-    m: v for m in shown[:2] if (v := results.view(records, m, results_dir)) is not None
+    m: v
+    for m in (*end_to_end[losses[0]], f"RnC({losses[0]})")
+    if (v := results.view(records, m, results_dir)) is not None
 }
 Figure(
     plots.representations(views, label="age, years"),
     f"First two principal components of the features, seed 0, in units of the first one's standard deviation. {source}.",
     name="agedb-representations",
-    alt="Scatter plots of two principal components for two encoders, training and test faces, coloured by age.",
+    alt="Scatter plots of two principal components for each encoder, training and test faces, coloured by age.",
     format="png",
 )
 
@@ -371,10 +383,12 @@ Table(
 glue(n_seeds=int(runs["seed"].nunique()))
 mae = results.summarise(runs, "test_mae_raw")
 for of in losses:
-    for method, name in ((of, of.lower()), (f"RnC({of})", f"rnc_{of.lower()}")):
+    names = {m: of.lower() + "_slower" * (m != of) for m in end_to_end[of]}
+    for method, name in {**names, f"RnC({of})": f"rnc_{of.lower()}"}.items():
         row = mae.loc[method]
         spread = "" if np.isnan(row["low"]) else f" ± {row['high'] - row['mean']:.2f}"
         glue(**{f"mae_{name}": f"{row['mean']:.2f}{spread}"})
-    for row in pairs[f"RnC({of})"].dropna(subset=["low"]).itertuples():
-        text = f"{row.mean:+.2f} ± {row.high - row.mean:.2f}".replace("-", "−")
-        glue(**{f"difference_{of.lower()}": text})
+    for method, name in names.items():
+        for row in pairs[method].dropna(subset=["low"]).itertuples():
+            text = f"{row.mean:+.2f} ± {row.high - row.mean:.2f}".replace("-", "−")
+            glue(**{f"difference_{name}": text})

@@ -34,7 +34,8 @@ __all__ = [
 _BLUE, _ORANGE, _GREEN, _RED, _PURPLE, _BROWN, _PINK, _GREY, _OLIVE, _CYAN = sns.color_palette("colorblind", 10)
 #: One colour for each method, the same in every figure.
 METHOD_COLOURS = {
-    "L1": _GREY, "L1 (lr 0.001)": "black", "L2": _BROWN, "L2 (lr 0.0001)": _BROWN, "Huber": "#555555",
+    "L1": _GREY, "L1 (lr 0.001)": "black", "L1 (lr 0.01)": "black",
+    "L2": _BROWN, "L2 (lr 0.0001)": _BROWN, "Huber": "#555555",
     "RnC(L1)+freeze": _CYAN, "RnC(L1)": _BLUE, "RnC, closed form": _ORANGE, "L1, closed form": _BROWN,
     "RnC(L2)+freeze": _PINK, "RnC(L2)": _PURPLE,
     "RnC(Huber)+freeze": _OLIVE, "RnC(Huber)": _ORANGE,

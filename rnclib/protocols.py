@@ -184,8 +184,8 @@ _FACES_PROBE = Stage(
 )
 _FACES_END_TO_END = Stage("l1", epochs=400, batch_size=256, learning_rate=0.2, lr_decay_rate=0.1, weight_decay=1e-4)
 
-# End to end, the rate published for photographs is too high for drawn faces and the small trunk. So L1 stands beside a run
-# at about the rate that the search of `tuning_grid` chose.
+# End to end, the rate published for photographs is too high for drawn faces and the small trunk. So L1 stands beside a
+# run at about the rate that the search of `tuning_grid` chose.
 _FACES_SLOWER = {"L1 (lr 0.01)": 0.01}
 
 #: Published hyperparameters by name of the set, stage and loss. The paper gives those of L1 only: those of L2 and Huber
@@ -289,10 +289,10 @@ def agedb_grid(
                 "fit": stages["regressor" if contrastive else "end-to-end"][of],
                 **({"pretrain": stages["encoder"]["rnc"], "freeze": True} if contrastive else {}),
             }
-    if dataset == "synthetic" and "L1" in networks:
-        for method, learning_rate in _FACES_SLOWER.items():
-            fit = replace(networks["L1"]["fit"], learning_rate=learning_rate)
-            networks[method] = {**networks["L1"], "fit": fit}
+            if method == "L1" and dataset == "synthetic":
+                for slower, learning_rate in _FACES_SLOWER.items():
+                    fit = replace(networks[method]["fit"], learning_rate=learning_rate)
+                    networks[slower] = {**networks[method], "fit": fit}
     if loss == "all":
         networks["training mean"] = {"model": "training mean"}
     return [

@@ -572,9 +572,10 @@ def test_the_search_has_as_many_trials_for_every_method_and_does_not_read_the_te
         for i in range(4)
     ]
     assert best_trials(records) == {"L1": 1, "RnC": 0}  # the fourth diverged
-    for config in grid:  # within the bounds that are shown
+    drawn_faces = tuning_grid(dataset="synthetic", profile="paper")
+    for config in [*grid, *drawn_faces]:  # within the bounds that are shown
         stage = config.pretrain or config.fit
-        for field, bounds in searched("esol", config.method.partition(", trial ")[0]).items():
+        for field, bounds in searched(config.dataset, config.method.partition(", trial ")[0]).items():
             value = getattr(stage, field)
             if ", " in bounds:
                 assert str(value) in bounds.split(", ")
@@ -602,6 +603,7 @@ def test_the_methods_are_compared_with_the_settings_that_the_search_chose():
         assert {(c.size, c.n_samples) for c in search} == {(32, None if dataset == "agedb" else 1000)}
         first, fourth = (next(c for c in search if c.method == f"L1, trial {i}").fit for i in (0, 3))
         assert first != fourth == replace(faces[0].fit, epochs=30)
+        assert first.learning_rate == 0.2  # as published, whatever the chapter has beside it
     with pytest.raises(ValueError, match=r"tuned: got None with dataset='agedb'; allowed: trials of a search"):
         methods_grid(dataset="agedb", profile="paper", data_dir="faces")
     for dataset, published in protocols.TUNED.items():
@@ -708,6 +710,11 @@ def test_the_face_grid_is_the_published_protocol():
     assert {c.fit.batch_size for c in course.values() if c.fit} == {128}
     assert [course[m].fit.learning_rate for m in ("L1", "L2", "Huber")] == [0.2, 0.005, 0.05]
     assert [course[m].fit.learning_rate for m in ("RnC(L1)", "RnC(L2)", "RnC(Huber)")] == [0.05, 0.01, 0.05]
+    drawn = {c.method: c for c in agedb_grid(dataset="synthetic", profile="paper", n_seeds=1)}
+    (slower,) = set(drawn) - set(grid)
+    assert slower == END_TO_END["synthetic"] == f"L1 (lr {drawn[slower].fit.learning_rate:g})"
+    assert replace(drawn[slower], method="L1", fit=replace(drawn[slower].fit, learning_rate=0.2)) == drawn["L1"]
+    assert slower not in {c.method for c in agedb_grid(dataset="synthetic", profile="paper", loss="huber")}
 
 
 @pytest.mark.parametrize(
@@ -807,9 +814,9 @@ def test_a_grid_is_trained_from_the_command_line_by_one_process_or_several(tmp_p
         env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "2 trained now (1 × L1, 1 × RnC(L1))" in done.stdout
+    assert "3 trained now (1 × L1, 1 × L1 (lr 0.01), 1 × RnC(L1))" in done.stdout
     records = results.load(tmp_path, profile="smoke", experiment="agedb")
-    assert {record["method"] for record in records} == {"L1", "RnC(L1)"}
+    assert {record["method"] for record in records} == {"L1", "L1 (lr 0.01)", "RnC(L1)"}
     assert {record["run"]["processes"] for record in records} == {processes}
     # what the cache keeps is what the record was made with, whichever process wrote it
     first = {record["method"]: record for record in records}
