@@ -353,10 +353,8 @@ _SMALL_FACES = 32
 WRONG_TARGETS = (0.2, 0.4)
 #: Ways to divide molecules, and faces, so that the test part is unlike training.
 SHIFTS = {"molecules": ("scaffold", "size"), "faces": ("identity",)}
-# splits or seeds that are published with holes in training, wrong targets in it, or a spurious target
+# splits or seeds that are published of training disturbed by holes, wrong or spurious targets, and of test parts shifted
 _DISTURBED = 5
-# kind of samples: splits or seeds that are published with the test part shifted
-_SHIFTED = {"molecules": 4, "faces": 5}
 
 
 def _kind(dataset: str) -> str:
@@ -477,18 +475,18 @@ def robustness_grid(
     """
     grid = _compared("robustness", dataset, profile, n_seeds, data_dir)
     small = _compared("robustness", dataset, profile, n_seeds, data_dir, small=True)
-    kind, paper = _kind(dataset), profile == "paper"
-
-    def first(published: int, among: list[Config]) -> list[Config]:
-        return [config for config in among if n_seeds or config.seed < (published if paper else 1)]
-
+    paper = profile == "paper"
+    few, few_small = (
+        [config for config in among if n_seeds or config.seed < (_DISTURBED if paper else 1)] for among in (grid, small)
+    )
     disturbances: list[tuple[dict[str, Any], list[Config]]] = []
-    disturbances += [({"holes": seen}, first(_DISTURBED, small)) for seen in SEEN]
-    disturbances += [({"wrong_targets": share}, first(_DISTURBED, small)) for share in WRONG_TARGETS]
+    disturbances += [({"holes": seen}, few_small) for seen in SEEN]
+    disturbances += [({"wrong_targets": share}, few_small) for share in WRONG_TARGETS]
     disturbances = disturbances[:: 1 if paper else 3]
     if dataset != "agedb":
         ties = ("tied", "untied")[: 1 if profile == "smoke" else None]
-        disturbances += [({"spurious": tie}, first(_DISTURBED, grid)) for tie in ties]
+        disturbances += [({"spurious": tie}, few) for tie in ties]
+    shifts = SHIFTS[_kind(dataset)][-1 if profile == "smoke" else 0 :]
     return [
         *(replace(config, corruptions=True) for config in grid),
         *(
@@ -499,8 +497,8 @@ def robustness_grid(
         ),
         *(
             replace(config, split=shift)
-            for shift in (*(["standard"] if small != grid else []), *SHIFTS[kind][-1 if profile == "smoke" else 0 :])
-            for config in first(_SHIFTED[kind], small)
+            for shift in (*(["standard"] if small != grid else []), *shifts)
+            for config in few_small
         ),
     ]
 
