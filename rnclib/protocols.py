@@ -353,7 +353,7 @@ _SMALL_FACES = 32
 WRONG_TARGETS = (0.2, 0.4)
 #: Ways to divide molecules, and faces, so that the test part is unlike training.
 SHIFTS = {"molecules": ("scaffold", "size"), "faces": ("identity",)}
-# splits or seeds that are published of training disturbed by holes, wrong or spurious targets, and of test parts shifted
+# splits or seeds that are published of training with holes, wrong or spurious targets, and of test parts shifted
 _DISTURBED = 5
 
 
