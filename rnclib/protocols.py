@@ -336,8 +336,6 @@ def of_protocol(records: Sequence[dict[str, Any]], *, preset: str = "paper") -> 
 #: What the methods are compared with in the chapters on the claims: end-to-end training at a rate at which it trains
 #: well; on photographs that is the published one.
 END_TO_END = {"esol": "L1 (lr 0.001)", "standin": "L1 (lr 0.001)", "agedb": "L1", "synthetic": "L1 (lr 0.01)"}
-# kind of samples: the ways to use the contrastive encoder
-_CONTRASTIVE = {"molecules": ("RnC(L1)+freeze", "RnC(L1)"), "faces": ("RnC(L1)",)}
 
 # profile: fractions of the training part
 _FRACTIONS = {"paper": (0.05, 0.1, 0.2, 0.4, 0.7, 1.0), "quick": (0.1, 0.3, 1.0), "smoke": (0.2, 1.0)}
@@ -379,17 +377,22 @@ def _compared(
     *,
     small: bool = False,
     end_to_end: str | None = None,
+    fine_tuned: bool = False,
 ) -> list[Config]:
-    """The methods that the claims are about, as their own chapters train them, or on smaller drawings."""
-    _check("profile", profile, _FRACTIONS)
+    """The methods that the claims are about, as their own chapters train them, or on smaller drawings.
+
+    The chapter on faces has no fine-tuned encoder; it is added if asked for.
+    """
+    n_runs = _runs(n_seeds, _EFFICIENCY_SEEDS, dataset, profile)
     if _kind(dataset) == "molecules":
-        n_splits = _runs(n_seeds, _EFFICIENCY_SEEDS, dataset, profile)
-        grid = esol_grid(dataset=dataset, profile=profile, split="random", loss="l1", n_seeds=n_splits)
+        grid = esol_grid(dataset=dataset, profile=profile, split="random", loss="l1", n_seeds=n_runs)
     else:
-        grid = agedb_grid(dataset=dataset, profile=profile, loss="l1", n_seeds=n_seeds, data_dir=data_dir)
+        grid = agedb_grid(dataset=dataset, profile=profile, loss="l1", n_seeds=n_runs, data_dir=data_dir)
+        if fine_tuned:
+            grid += [replace(one, method=f"{one.method}, fine-tuned", freeze=False) for one in grid if one.freeze]
     if small and dataset == "synthetic":
         grid = [replace(config, size=min(config.size or _SMALL_FACES, _SMALL_FACES)) for config in grid]
-    compared = {end_to_end or END_TO_END[dataset], *_CONTRASTIVE[_kind(dataset)]}
+    compared = {end_to_end or END_TO_END[dataset], "RnC(L1)+freeze", "RnC(L1)", "RnC(L1), fine-tuned"}
     return [replace(config, experiment=experiment) for config in grid if config.method in compared]
 
 
@@ -411,7 +414,7 @@ def efficiency_grid(
         Folder of AgeDB's photographs.
     """
     n_seeds = _runs(n_seeds, _EFFICIENCY_SEEDS, dataset, profile)
-    grid = _compared("data_efficiency", dataset, profile, n_seeds, data_dir, small=True)
+    grid = _compared("data_efficiency", dataset, profile, n_seeds, data_dir, small=True, fine_tuned=True)
     grid += [
         replace(config, method="L1, closed form", refit=True)
         if config.pretrain is None
@@ -466,7 +469,7 @@ def robustness_grid(
     Each method is tested on corrupted inputs, and on molecules or people unlike those of training. Those but
     fine-tuning are also trained with holes in the range of the target, with wrong targets, and with a spurious target
     (not on photographs). With other people, holes and wrong targets, drawn faces are smaller; so is a standard split
-    to compare with. Without `n_seeds`, there are fewer splits of all but corrupted inputs.
+    to compare with. Without `n_seeds`, molecules have fewer splits of all but corrupted inputs.
 
     Parameters
     ----------
@@ -553,7 +556,7 @@ def ablations_grid(
         choice = "all" if profile == "paper" or _kind(dataset) == "molecules" else "views"
     _check("choice", choice, ("all", *ABLATIONS, "regressor"))
     grid = []
-    compared = _compared("ablations", dataset, profile, n_seeds, data_dir, small=True)
+    compared = _compared("ablations", dataset, profile, n_seeds, data_dir, small=True, fine_tuned=True)
     for config in sorted(compared, key=lambda config: config.pretrain is None):
         config = replace(config, precision="bf16-mixed")
         if config.freeze:
