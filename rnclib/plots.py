@@ -37,7 +37,7 @@ METHOD_COLOURS = {
     "L1": _GREY, "L1 (lr 0.001)": "black", "L1 (lr 0.01)": "black",
     "L2": _BROWN, "L2 (lr 0.0001)": _BROWN, "Huber": "#555555",
     "RnC(L1)+freeze": _CYAN, "RnC(L1)": _BLUE, "RnC(L1), fine-tuned": _CYAN,
-    "RnC, closed form": _ORANGE, "L1, closed form": _BROWN,
+    "RnC, closed form": _ORANGE, "RnC, tuned, closed form": _RED, "L1, closed form": _BROWN,
     "RnC(L2)+freeze": _PINK, "RnC(L2)": _PURPLE,
     "RnC(Huber)+freeze": _OLIVE, "RnC(Huber)": _ORANGE,
     "Ordinal Entropy": _GREEN, "Ordinal Entropy, closed form": _GREEN, "RankSim": _RED, "RankSim, closed form": _RED,

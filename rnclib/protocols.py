@@ -402,7 +402,8 @@ def efficiency_grid(
     """Configurations of the chapter on data efficiency: each method on nested parts of the training samples.
 
     Epochs are those of the full training part, so that fewer samples make fewer steps. The encoders get regressors
-    in closed form too, which take no steps: ``'RnC, closed form'`` and ``'L1, closed form'``.
+    in closed form too, which take no steps: ``'RnC, closed form'`` and ``'L1, closed form'``. Drawn faces have two more
+    methods: end-to-end training as published, and ``'RnC, tuned, closed form'``, with the settings of `TUNED`.
 
     Parameters
     ----------
@@ -414,7 +415,8 @@ def efficiency_grid(
         Folder of AgeDB's photographs.
     """
     n_seeds = _runs(n_seeds, _EFFICIENCY_SEEDS, dataset, profile)
-    grid = _compared("data_efficiency", dataset, profile, n_seeds, data_dir, small=True, fine_tuned=True)
+    common = ("data_efficiency", dataset, profile, n_seeds, data_dir)
+    grid = _compared(*common, small=True, fine_tuned=True)
     grid += [
         replace(config, method="L1, closed form", refit=True)
         if config.pretrain is None
@@ -422,6 +424,10 @@ def efficiency_grid(
         for config in grid
         if config.freeze or config.pretrain is None
     ]
+    if dataset == "synthetic":
+        for published, contrastive in _to_tune(*common):
+            tuned = _with_trial("RnC", TUNED[dataset]["RnC"], published, contrastive)
+            grid += [published, replace(tuned, method="RnC, tuned, closed form")]
     return [
         replace(config, fraction=None if fraction == 1 else fraction)
         for config in grid
@@ -711,6 +717,12 @@ def _tuned(method: str, settings: Mapping[str, Any], end_to_end: Config, contras
     return replace(end_to_end, fit=replace(end_to_end.fit, regulariser=term, **settings))
 
 
+def _with_trial(method: str, trial: int, end_to_end: Config, contrastive: Config) -> Config:
+    """A chapter's run with another method and the settings of one of its trials."""
+    settings = _drawn(_kind(end_to_end.dataset), method, trial + 1)[trial]
+    return _tuned(method, settings, end_to_end, contrastive)
+
+
 def _to_tune(
     experiment: str, dataset: str, profile: str, n_seeds: int, data_dir: str | None
 ) -> list[tuple[Config, Config]]:
@@ -793,7 +805,6 @@ def methods_grid(
         A trial of each method, see `best_trials`; by default those of the published search, `TUNED`. A method without
         one gets its first.
     """
-    kind = _kind(dataset)
     n_seeds = _runs(n_seeds, _METHODS_SEEDS, dataset, profile)
     chapter = _to_tune("methods", dataset, profile, n_seeds, data_dir)
     if tuned is None:
@@ -802,10 +813,8 @@ def methods_grid(
         raise ValueError(f"tuned: got None with dataset={dataset!r}; allowed: trials of a search, see best_trials")
     grid = []
     for method in TUNED_METHODS:
-        trial = tuned.get(method, 0)
-        settings = _drawn(kind, method, trial + 1)[trial]
         for end_to_end, contrastive in chapter:
-            config = _tuned(method, settings, end_to_end, contrastive)
+            config = _with_trial(method, tuned.get(method, 0), end_to_end, contrastive)
             if config.fit is not None:
                 grid.append(replace(config, method=method))
             closed = replace(config, method=f"{method}, closed form", refit=True if config.fit else None)
