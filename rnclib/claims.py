@@ -82,9 +82,8 @@ def _agreement(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:
 
 
 def _data(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:
-    runs = results.frame(records)
-    runs["fraction"] = runs["fraction"].fillna(1.0)
-    return _row(results.data_ratio(runs, "test_mae_raw", claim.baseline, claim.method), "all")
+    ratios = results.data_ratio(results.frame(records), "test_mae_raw", claim.baseline, claim.method)
+    return _row(ratios, "all")
 
 
 def _corruption(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:

@@ -35,7 +35,7 @@ from rnclib.data.images import Images
 from rnclib.loss import rnc_loss, rnc_lower_bound
 from rnclib.training import ENCODER_LOSSES, History, Stage, predict, train, write_state
 
-__all__ = ["PROTOCOL", "Config", "described", "key", "resolve_dataset", "run", "run_grid", "work"]
+__all__ = ["PROTOCOL", "Config", "check_device", "described", "key", "resolve_dataset", "run", "run_grid", "work"]
 
 #: Raised when a change of code makes new runs differ from old ones of the same configuration.
 PROTOCOL = 1
@@ -163,7 +163,11 @@ class Config:
             raise ValueError(f"wrong_targets: got {self.wrong_targets!r}; allowed: between 0 and 1, or None for none")
         if self.exclude is not None and (self.dataset != "agedb" or not self.exclude):
             raise ValueError(f"exclude: got {self.exclude!r}; allowed: names of images, with dataset='agedb'")
-        if not isinstance(self.seed, int) or self.seed < 0:
+        for name, least in (("size", 8), ("n_samples", synthetic.FEWEST)):
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or value < least):
+                raise ValueError(f"{name}: got {value!r}; allowed: an integer of at least {least}")
+        if type(self.seed) is not int or self.seed < 0:
             raise ValueError(f"seed: got {self.seed!r}; allowed: a non-negative integer")
         closed_form = self.fit is None and self.pretrain is not None
         if (self.fit is None and not closed_form) != (self.model in BASELINES):
@@ -319,6 +323,8 @@ def run(
         nearest, as CSV; for the latter also what the nuisance suggests.
     """
     began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    check_device(device)
+    results.commit()  # that of the code which is running, not of what is checked out after hours of training
     dataset = _dataset_of(config)
     split = dataset.splits[config.split](config.seed)
     n_pool, n_test_pool = len(split.train), len(split.test)
@@ -435,9 +441,23 @@ def _torchrun(variable: str, otherwise: int) -> int:
     return int(os.environ[variable]) if "TORCHELASTIC_RUN_ID" in os.environ else otherwise
 
 
-def _fabric(config: Config, device: str) -> Fabric:
+def check_device(device: str) -> None:
+    """Refuse a GPU where there is none.
+
+    Parameters
+    ----------
+    device : str
+        See `run`.
+
+    Raises
+    ------
+    ValueError
+    """
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device: got 'cuda', but torch finds no GPU; allowed here: 'cpu', 'auto'")
+
+
+def _fabric(config: Config, device: str) -> Fabric:
     here = _torchrun("LOCAL_WORLD_SIZE", 1)
     fabric = Fabric(
         accelerator=device,
@@ -543,6 +563,8 @@ def _network(
         state = {"encoder": encoder.state_dict(), "head": head.state_dict(), "stages": outcome.stages}
         _write_weights(weights, state, fabric)
     features = predict(encoder, inputs, everything)
+    if not features.isfinite().all():
+        raise FloatingPointError("features are not finite")
     if config.refit:
         _fit_in_closed_form(head, features[split.train], features[split.val], target, split)
     outcome.prediction = predict(head, features, everything).reshape(-1).double().cpu().numpy() * std + mean
@@ -579,16 +601,14 @@ def _errors_on_corrupted(
     """Errors on the samples `test`, for each kind of corruption and severity."""
     kinds = corruptions.MOLECULE_CORRUPTIONS
     if isinstance(inputs, Images):
-        kinds, size = corruptions.IMAGE_CORRUPTIONS, inputs.size
-        start = round((inputs.pixels.shape[1] - size) / 2)
-        seen = inputs.pixels[test][:, start : start + size, start : start + size].numpy()
+        kinds, seen = corruptions.IMAGE_CORRUPTIONS, inputs.cropped(test).cpu().numpy()
     errors: dict[str, list[float | None]] = {}
     for kind in kinds:
         errors[kind] = []
         for severity in corruptions.SEVERITIES:
             if isinstance(inputs, Images):
                 pixels = torch.from_numpy(corruptions.corrupt_images(seen, kind, severity, seed))
-                errors[kind].append(error(Images(pixels, size), np.arange(len(test))))
+                errors[kind].append(error(Images(pixels, inputs.size), np.arange(len(test))))
             else:
                 errors[kind].append(error(corruptions.corrupt_graphs(inputs, kind, severity, seed), test))
     return errors
@@ -651,8 +671,15 @@ def _train_network(
 
 
 _ENCODER_DEPENDS_ON = (
-    "dataset", "split", "seed", "model", "pretrain", "size", "exclude", "projection", *results.CONDITIONS, "precision",
+    "dataset", "split", "seed", "model", "pretrain", "target", "size", "exclude", "projection", *results.CONDITIONS,
+    "precision",
 )  # fmt: skip
+
+
+def _encoder(config: Config) -> list[Any]:
+    """What the contrastively trained weights of a run depend on, but for where they are trained."""
+    fields = _trained(config)
+    return [{part: fields[part] for part in _ENCODER_DEPENDS_ON if part in fields}, _checksum(config), PROTOCOL]
 
 
 def _fit_in_closed_form(
@@ -664,6 +691,8 @@ def _fit_in_closed_form(
     from sklearn.preprocessing import StandardScaler
 
     x, x_val = (features.double().cpu().numpy() for features in (train_features, val_features))
+    if not (np.isfinite(x).all() and np.isfinite(x_val).all()):
+        raise FloatingPointError("features are not finite")
     y, y_val = (target[index].double().cpu().numpy() for index in (split.train, split.val))
     fits = [make_pipeline(StandardScaler(), Ridge(alpha)).fit(x, y) for alpha in np.logspace(-3, 4, 15)]
     best = min(fits, key=lambda fit: np.abs(fit.predict(x_val) - y_val).mean())
@@ -763,9 +792,7 @@ def _pretrained(
     Returns what the record says of the stage.
     """
     assert config.pretrain is not None
-    fields = _trained(config)
-    shared = {part: fields[part] for part in _ENCODER_DEPENDS_ON if part in fields}
-    name = _digest([shared, _checksum(config), PROTOCOL, *way.environment])
+    name = _digest([*_encoder(config), *way.environment])
     stage, on_epoch = _fitting(config.pretrain, split), way.epochs_at(_costs(config)[0])
     cached = data.cache_dir() / "encoders" / f"{name}.pt"
     checkpoint = data.cache_dir() / "checkpoints" / f"encoder-{name}.pt"
@@ -933,6 +960,7 @@ def run_grid(
     missing = [c for c, k in zip(configs, keys, strict=True) if refresh or k not in stored]
 
     if missing:
+        check_device(device)
         # runs that share what is trained go to one process, the first of them trains it
         bundles: dict[Any, list[Config]] = {}
         for config in missing:
@@ -1042,15 +1070,15 @@ def _run_bundle(
 ) -> list[dict[str, Any]]:
     records, encoders, networks = [], set(), set()
     for config in bundle:  # what one of its runs has trained anew is for the others too
-        network = _digest(_trained(config))
+        network, encoder = _digest([_trained(config), _checksum(config)]), _digest(_encoder(config))
         record, view = run(
             config,
             device=device,
             refresh=refresh and network not in networks,
-            keep_encoder=config.pretrain in encoders,
+            keep_encoder=encoder in encoders,
             on_progress=on_progress,
         )
-        encoders.add(config.pretrain)
+        encoders.add(encoder)
         networks.add(network)
         if _torchrun("RANK", 0) == 0:
             path = results.write(record, root)

@@ -53,7 +53,15 @@ def binned_supcon_loss(features: Tensor, labels: Tensor, edges: Tensor, temperat
     edges : Tensor
         From `bin_edges`.
     temperature : float
+        Above 0.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
     """
+    if not temperature > 0:
+        raise ValueError(f"temperature: got {temperature!r}; allowed: a number above 0")
     n_views = 1 if features.dim() == 2 else features.shape[1]
     z = F.normalize(features.reshape(-1, features.shape[-1]).float(), dim=1)
     bins = torch.bucketize(labels, edges).repeat_interleave(n_views)
@@ -81,7 +89,7 @@ def ordinal_entropy(features: Tensor, labels: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        Sum of the two terms; 0 for a single label.
+        Sum of the two terms; the tightness alone for a single label.
     """
     z = F.normalize(features.float(), dim=1)
     values, group, count = labels.unique(return_inverse=True, return_counts=True)

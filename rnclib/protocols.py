@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from rnclib.data import SEEN
-from rnclib.experiment import BASELINES, Config, described, key, run_grid
+from rnclib.experiment import BASELINES, Config, check_device, described, key, run_grid
 from rnclib.training import Stage
 
 __all__ = [
@@ -97,6 +97,11 @@ def _check(name: str, value: str, allowed: Collection[str]) -> None:
         raise ValueError(f"{name}: got {value!r}; allowed: {', '.join(map(repr, allowed))}")
 
 
+def _check_n_seeds(n_seeds: int | None) -> None:
+    if n_seeds is not None and n_seeds < 1:
+        raise ValueError(f"n_seeds: got {n_seeds!r}; allowed: an integer of at least 1, or None for the profile's")
+
+
 def _esol_splits(profile: str, split: str, method: str) -> int:
     if profile == "paper":
         return _FEWER_SPLITS[split].get(method, _PUBLISHED_SPLITS[split])
@@ -128,8 +133,10 @@ def esol_grid(
         Add the training mean, Delaney's equation (ESOL only) and extra trees on RDKit's descriptors; by
         default with ``loss='all'``.
     """
+    _check("profile", profile, _ESOL_EPOCHS)
     _check("split", split, _PUBLISHED_SPLITS)
     _check("loss", loss, ("all", *_LOSS_NAMES))
+    _check_n_seeds(n_seeds)
     encoder_epochs, end_to_end_epochs, regressor_epochs = _ESOL_EPOCHS[profile]
     methods = [method for method, of in ESOL_METHODS.items() if loss in ("all", of)]
     if baselines or (baselines is None and loss == "all"):
@@ -262,6 +269,7 @@ def agedb_grid(
     _check("loss", loss, ("all", *_LOSS_NAMES))
     _check("preset", preset, AGEDB_PRESETS)
     _check("profile", profile, _FACES_PROFILES)
+    _check_n_seeds(n_seeds)
     default_model, size, n_faces, epochs, batch_size, seeds = _FACES_PROFILES[profile]
     stages = AGEDB_PRESETS[preset]
     if dataset == "agedb" and profile == "paper":
@@ -365,6 +373,7 @@ def _runs(n_seeds: int | None, published: Mapping[str, Mapping[str, int]], datas
     """Splits or seeds: those asked for, else those of the profile."""
     of_profile = published[_kind(dataset)]
     _check("profile", profile, of_profile)
+    _check_n_seeds(n_seeds)
     return n_seeds or of_profile[profile]
 
 
@@ -698,6 +707,7 @@ def searched(dataset: str, method: str) -> dict[str, str]:
     method : str
         One of `TUNED_METHODS`.
     """
+    _check("method", method, TUNED_METHODS)
     return {
         field: ", ".join(map(str, among)) if isinstance(among, list) else f"{among[0]:g} to {among[1]:g}"
         for field, among in _SEARCHED[_kind(dataset)][method].items()
@@ -811,6 +821,8 @@ def methods_grid(
         tuned = TUNED.get(dataset)
     if tuned is None:
         raise ValueError(f"tuned: got None with dataset={dataset!r}; allowed: trials of a search, see best_trials")
+    if not (set(tuned) <= set(TUNED_METHODS) and all(trial >= 0 for trial in tuned.values())):
+        raise ValueError(f"tuned: got {dict(tuned)}; allowed: trials, from 0, of {', '.join(map(repr, TUNED_METHODS))}")
     grid = []
     for method in TUNED_METHODS:
         for end_to_end, contrastive in chapter:
@@ -860,10 +872,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     name, device, results_dir, refresh = (options.pop(one) for one in ("chapter", "device", "results_dir", "refresh"))
     try:
         configs = GRIDS[name](**options)
+        check_device(device)
         key(configs[0])  # finds the data, or says how to get them
-        grid = run_grid(configs, results_dir=results_dir, refresh=refresh, device=device)
-    except (FileNotFoundError, KeyError, ValueError) as error:
+    except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
+    grid = run_grid(configs, results_dir=results_dir, refresh=refresh, device=device)
     if os.environ.get("RANK", "0") == "0":
         print(grid)
 

@@ -54,8 +54,9 @@ __all__ = [
 
 SCHEMA = 1
 PROFILES = ("smoke", "quick", "paper")
-# Splits whose test part is the same for every seed: their runs are independent.
-FIXED_SPLITS = ("standard", "identity", "size")
+# Splits that are the same for every seed. Seeds differ in weights, order, and what is drawn from the training part:
+# given the data, their runs are independent.
+FIXED_SPLITS = ("standard", "identity")
 IDENTITY = ("experiment", "dataset", "profile", "split", "method", "seed")
 # Fields of a configuration, beside those of its identity, that set runs of one method apart.
 CONDITIONS = ("fraction", "holes", "wrong_targets", "spurious")
@@ -375,6 +376,11 @@ def corruption_ratio(
     DataFrame
         Indexed by method and kind, with ``'mean'`` for the mean over all kinds: the geometric mean of the ratios over
         seeds with its 95% interval, columns ``ratio``, ``low``, ``high``, ``p`` and ``n`` as in `data_ratio`.
+
+    Raises
+    ------
+    ValueError
+        If the baseline has no errors on corrupted inputs.
     """
     errors = corruption_errors(corrupted(records), baseline)
     families = errors.assign(kind=errors["kind"].map(by or {})).dropna(subset=["kind"])
@@ -411,7 +417,13 @@ def corruption_errors(errors: pd.DataFrame, baseline: str) -> pd.DataFrame:
     DataFrame
         Columns ``method``, ``seed``, ``kind`` and ``ratio``; kind ``'mean'`` is the mean over kinds. A kind with a
         prediction that is not finite has no ratio, nor has a mean over it.
+
+    Raises
+    ------
+    ValueError
+        If the baseline has none.
     """
+    _check_methods(errors, baseline=baseline)
     groups = ["method", "seed", "kind"]
     corrupt = errors[errors["severity"] > 0].groupby(groups, sort=False)["mae"]
     sums = corrupt.sum().where(corrupt.count() == corrupt.size())  # with a severity that failed there is no sum
@@ -445,9 +457,15 @@ def corruption_growth(records: Sequence[dict[str, Any]], baseline: str) -> pd.Da
         Indexed by method, the baseline first: ``clean``, ``corrupted`` and ``growth`` (means over runs; the growth is a
         geometric one), and the geometric mean of the growth divided by the baseline's of the same seed with its 95%
         interval, ``ratio``, ``low``, ``high``, ``p``, ``n`` as in `data_ratio`.
+
+    Raises
+    ------
+    ValueError
+        If the baseline has no errors on corrupted inputs.
     """
     errors, runs = corrupted(records), frame(records)
     _one_kind_of_split(runs)
+    _check_methods(errors, baseline=baseline)
     by_run = errors.groupby([errors["severity"] > 0, "method", "seed"], sort=False)["mae"].agg(
         lambda mae: mae.mean(skipna=False)
     )
@@ -502,22 +520,20 @@ def machines(records: Sequence[dict[str, Any]] | Mapping[str, Sequence[dict[str,
         return pd.concat(parts, names=["Data", None]).reset_index("Data").reset_index(drop=True)
     rows, counted = [], set()
     for record in records:
-        seconds, config = 0.0, record["config"]
-        for stage in record["stages"]:
-            last = None if stage["name"] == "encoder" else [config.get("fit"), config.get("freeze")]
-            what = [record["dataset"], record["split"], record["seed"], config.get("pretrain"), last]
-            shared = json.dumps([stage["name"], *what, stage["wall_time"]])
+        seconds = 0.0
+        for stage in record["stages"]:  # runs that share what is trained have the same time and curve of it
+            shared = json.dumps([record["dataset"], record["split"], record["seed"], stage], sort_keys=True)
             seconds += stage["wall_time"] if shared not in counted else 0.0
             counted.add(shared)
         versions = record["run"]["versions"]
         where = record["run"].get("gpu", record["run"]["cpu"])
         rows.append({"Processor": where, "torch": versions.get("torch", "–"), "hours": seconds / 3600})
-    hours = pd.DataFrame(rows).groupby(["Processor", "torch"])["hours"]
+    hours = pd.DataFrame(rows, columns=["Processor", "torch", "hours"]).groupby(["Processor", "torch"])["hours"]
     return hours.agg(["size", "sum"]).set_axis(["Runs", "Hours of training"], axis=1).reset_index()
 
 
 def view(records: Sequence[dict[str, Any]], method: str, root: str | os.PathLike | None = None) -> pd.DataFrame | None:
-    """Two principal components of every sample's features, from the file beside the record of seed 0.
+    """Two principal components of the features of every sample in a part, from the file beside the record of seed 0.
 
     Parameters
     ----------
@@ -529,8 +545,9 @@ def view(records: Sequence[dict[str, Any]], method: str, root: str | os.PathLike
     Returns
     -------
     DataFrame or None
-        Columns ``index``, ``part``, ``target``, ``pc1`` and ``pc2``, and in newer files ``nearest``, the index of the
-        training sample with the nearest features; None if there is no such file.
+        Columns ``index``, ``part``, ``target``, ``pc1`` and ``pc2``; in newer files ``nearest``, the index of the
+        training sample with the nearest features; and ``nuisance``, the target that a spurious one suggests, where the
+        record has one. None if there is no such file.
     """
     root = results_dir() if root is None else root
     for record in records:
@@ -581,7 +598,7 @@ def interval(values: ArrayLike, test_train_ratio: float, confidence: float = 0.9
 
 
 def _ratio(runs: pd.DataFrame) -> float:
-    if runs["split"].isin(FIXED_SPLITS).all():  # the seed chooses weights and order only
+    if runs["split"].isin(FIXED_SPLITS).all():
         return 0.0
     n_train = runs["n_pool"] if "n_pool" in runs else runs["n_train"]  # what subsets are drawn from
     n_test = runs["n_test_pool"] if "n_test_pool" in runs else runs["n_test"]
@@ -726,6 +743,13 @@ def _against_spread(value: float, row: Any) -> str:
     return f"{value:.3f} {where}"
 
 
+def _check_methods(runs: pd.DataFrame, **arguments: str | Sequence[str]) -> None:
+    known = sorted(runs["method"].unique())
+    for name, given in arguments.items():
+        if unknown := [method for method in ([given] if isinstance(given, str) else given) if method not in known]:
+            raise ValueError(f"{name}: got {unknown}; allowed: {known}")
+
+
 def _paired(differences: np.ndarray, test_train_ratio: float) -> dict[str, float]:
     """Mean and interval (see `interval`) of differences, two-sided p value of the same t, and their number."""
     mean, low, high = interval(differences, test_train_ratio)
@@ -766,9 +790,7 @@ def compare(runs: pd.DataFrame, metric: str, baseline: str, methods: Iterable[st
         raise ValueError("runs: got two of one method and seed; allowed: one each")
     values = runs.pivot(index="seed", columns="method", values=metric)
     wanted = [m for m in runs["method"].unique() if m != baseline] if methods is None else list(methods)
-    for name, given in (("baseline", [baseline]), ("methods", wanted)):
-        if unknown := [method for method in given if method not in values]:
-            raise ValueError(f"{name}: got {unknown}; allowed: {sorted(values)}")
+    _check_methods(runs, baseline=baseline, methods=wanted)
     rows = {}
     for method in wanted:
         difference = (values[method] - values[baseline]).dropna().to_numpy()
@@ -803,7 +825,7 @@ def side_by_side(runs: pd.DataFrame, groups: Sequence[str], metric: str, baselin
     """
     rows = []
     columns = ["mean", "low", "high", "p", "better", "n", "diverged"]
-    for value, part in runs.groupby(list(groups), sort=False):
+    for value, part in runs.groupby(list(groups), sort=False, dropna=False):
         errors = error_table(part, {metric: "error"}).set_index("Method")["error"]
         for row in compare(part, metric, baseline).reset_index().to_dict("records"):
             texts = {"theirs": errors[baseline], "ours": errors[row["method"]]}
@@ -824,7 +846,7 @@ def data_ratio(runs: pd.DataFrame, metric: str, baseline: str, method: str) -> p
     Parameters
     ----------
     runs : DataFrame
-        From `frame`, with a column ``fraction``.
+        From `frame`, with a column ``fraction``; missing means all samples.
     metric : str
         A positive error.
     baseline, method : str
@@ -839,9 +861,11 @@ def data_ratio(runs: pd.DataFrame, metric: str, baseline: str, method: str) -> p
     Raises
     ------
     ValueError
-        If there are fewer than two fractions.
+        If there are fewer than two fractions, or a method has no runs.
     """
     _one_kind_of_split(runs)
+    _check_methods(runs, baseline=baseline, method=method)
+    runs = runs.assign(fraction=runs["fraction"].fillna(1.0))
     if runs["fraction"].nunique() < 2:
         raise ValueError(f"runs: got fractions {sorted(runs['fraction'].unique().tolist())}; allowed: at least two")
     both = runs[runs["method"].isin([baseline, method])].dropna(subset=[metric])
@@ -889,6 +913,11 @@ def holm(p: pd.Series, family: int | None = None) -> pd.Series:
     family : int, optional
         How many comparisons there are, if some are still to come; by default as many as are not missing.
 
+    Raises
+    ------
+    ValueError
+        If there are more than that.
+
     Examples
     --------
     >>> holm(pd.Series([0.01, 0.04, 0.03])).tolist()
@@ -896,6 +925,8 @@ def holm(p: pd.Series, family: int | None = None) -> pd.Series:
     """
     values = p.to_numpy(float)
     known = np.flatnonzero(~np.isnan(values))
+    if family is not None and family < len(known):
+        raise ValueError(f"family: got {family} with {len(known)} p values; allowed: at least as many")
     order = known[np.argsort(values[known], kind="stable")]
     corrected = np.full(len(values), math.nan)
     factors = (len(order) if family is None else family) - np.arange(len(order))

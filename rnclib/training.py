@@ -102,8 +102,11 @@ class Stage:
         for name in ("epochs", "batch_size"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 refuse(name, "an integer of at least 1")
-        for name in ("learning_rate", "lr_decay_rate", "weight_decay", "momentum"):
-            if not 0 <= getattr(self, name) < math.inf:
+        for name in ("learning_rate", "lr_decay_rate", "weight_decay", "momentum", "regulariser_weight"):
+            value = getattr(self, name)
+            if name == "regulariser_weight" and value is None:
+                continue
+            if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
                 refuse(name, "a finite number of at least 0")
         if self.batch_norm not in ("train", "eval"):
             refuse("batch_norm", "'train', 'eval'")
@@ -111,6 +114,14 @@ class Stage:
             losses = [loss for loss, options in ENCODER_LOSSES.items() if name in options]
             if (getattr(self, name) is None) == (self.loss in losses):
                 refuse(name, f"a value with loss={' or '.join(map(repr, losses))}, None with the others")
+        if self.temperature is not None and not 0 < self.temperature < math.inf:
+            refuse("temperature", "a finite number above 0")
+        if self.label_diff not in (None, "l1", "l2"):
+            refuse("label_diff", "'l1', 'l2'")
+        if self.feature_sim not in (None, "l1", "l2", "cosine"):
+            refuse("feature_sim", "'l1', 'l2', 'cosine'")
+        if self.n_bins is not None and (not isinstance(self.n_bins, int) or self.n_bins < 2):
+            refuse("n_bins", "an integer of at least 2")
         if self.regulariser is not None and (self.regulariser not in REGULARISERS or self.loss in ENCODER_LOSSES):
             refuse("regulariser", ", ".join(map(repr, REGULARISERS)) + " with a regression loss, or None")
         if (self.regulariser is None) != (self.regulariser_weight is None):

@@ -147,11 +147,11 @@ def test_the_effect_is_shown_with_its_interval_and_unit(tmp_path):
 
 def test_the_published_claims_name_what_is_there():
     from rnclib.experiment import DATASETS, key
-    from rnclib.protocols import ABLATIONS, AGEDB_METHODS, ESOL_METHODS, GRIDS
+    from rnclib.protocols import ABLATIONS, AGEDB_METHODS, END_TO_END, ESOL_METHODS, GRIDS
 
     pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "book" / "chapters").glob("*.ipynb"))
     for claim in CLAIMS:
-        others = {"RnC, closed form", "L1, closed form", "protocol"}
+        others = {"RnC, closed form", "L1, closed form", "protocol", *END_TO_END.values()}
         others |= {f"{choice}: {value}" for choice, values in ABLATIONS.items() for value in values}
         assert {claim.method, claim.baseline} <= {*AGEDB_METHODS, *ESOL_METHODS} | others
         keys = planned(claim, "quick")

@@ -56,6 +56,18 @@ def test_pictures_get_worse_with_severity(faces, kind):
     assert np.array_equal(faces, before)
 
 
+@pytest.mark.parametrize("kind", IMAGE_CORRUPTIONS)
+def test_many_pictures_are_corrupted_in_blocks(faces, kind, monkeypatch):
+    whole = corrupt_images(faces, kind, 3, seed=1)
+    monkeypatch.setattr(corruptions, "_AT_ONCE", 3 * faces[0].size)
+    parts = corrupt_images(faces, kind, 3, seed=1)
+    changes = [np.abs(worse.astype(float) - faces).mean(axis=(1, 2, 3)) for worse in (whole, parts)]
+    assert parts.shape == whole.shape and (changes[1] > 0).all()
+    assert changes[1].mean() == pytest.approx(changes[0].mean(), rel=0.25)
+    if kind in ("Gaussian noise", "shot noise", "motion blur", "brightness", "JPEG"):  # drawn in order, or not at all
+        assert np.array_equal(parts, whole)
+
+
 def test_there_are_a_dozen_kinds_in_four_families():
     assert len(IMAGE_CORRUPTIONS) >= 12
     assert set(IMAGE_CORRUPTIONS.values()) == {"noise", "blur", "weather", "digital"}
@@ -135,4 +147,3 @@ def test_an_unknown_kind_or_severity_is_named(faces, molecules):
         corrupt_images(faces, "rain", 1, 0)
     with pytest.raises(ValueError, match=r"severity: got 6; allowed: 1, 2, 3, 4, 5"):
         corrupt_graphs(molecules, "masked atoms", 6, 0)
-    assert set(corruptions._IMAGES) == set(IMAGE_CORRUPTIONS)

@@ -42,6 +42,8 @@ from rnclib.protocols import (
 )
 from rnclib.training import predict
 
+THE_DATASETS = experiment._dataset
+
 
 @pytest.fixture(autouse=True)
 def small_world(tmp_path, monkeypatch):
@@ -81,7 +83,15 @@ def without_circumstances(record: dict) -> dict:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("dataset", "ESOL"), ("profile", "full"), ("split", "time"), ("seed", -1), ("model", "gcn"), ("freeze", True)],
+    [
+        ("dataset", "ESOL"),
+        ("profile", "full"),
+        ("split", "time"),
+        ("seed", -1),
+        ("seed", True),
+        ("model", "gcn"),
+        ("freeze", True),
+    ],
 )
 def test_a_bad_configuration_names_the_argument(name, value):
     (config,) = configs("L1")
@@ -277,6 +287,28 @@ def test_refresh_trains_the_encoder_again_and_once(monkeypatch, tmp_path):
     assert trained == ["rnc", "l1", "l2"]
 
 
+def test_refresh_trains_the_encoder_of_each_size(monkeypatch, tmp_path):
+    drawn = {size: synthetic.load_faces(120, size, progress=False) for size in (16, 20)}
+    monkeypatch.setattr(experiment, "_dataset", lambda name, size, *_: drawn[size])
+    (one,) = [c for c in face_configs() if c.method == "RnC(L1)"]
+    two_sizes = [replace(one, size=size) for size in drawn]
+    run_grid(two_sizes, results_dir=tmp_path, progress=False)
+    trained, inner = [], experiment.train
+    monkeypatch.setattr(
+        experiment,
+        "train",
+        lambda model, stage, *rest, **kw: trained.append(stage.loss) or inner(model, stage, *rest, **kw),
+    )
+    run_grid(two_sizes, results_dir=tmp_path, progress=False, refresh=True)
+    assert trained == ["rnc", "l1"] * 2
+
+
+def test_an_encoder_that_predicts_another_unit_is_another_encoder():
+    (config,) = configs("RnC(L1)+freeze")
+    assert experiment._encoder(config) != experiment._encoder(replace(config, target="raw"))
+    assert experiment._encoder(config) == experiment._encoder(replace(config, fit=replace(config.fit, epochs=9)))
+
+
 def test_an_encoder_in_the_cache_that_cannot_be_read_is_trained_again(tmp_path):
     (config,) = configs("RnC(L1)+freeze")
     expected, _ = run(config)
@@ -319,12 +351,30 @@ def test_a_contrastive_encoder_that_diverges_is_a_result_like_any_other(tmp_path
     assert other["diverged"] is None and len(list(tmp_path.rglob("*.json"))) == 2
 
 
+@pytest.mark.parametrize("fit", ["closed form", "trained"])
+def test_features_that_are_not_finite_are_a_run_that_diverged(monkeypatch, tmp_path, fit):
+    other, config = configs("L1", "RnC(L1)+freeze")
+    config = replace(config, fit=None) if fit == "closed form" else config
+    inner = experiment.train
+
+    def breaks_at_the_end(model, stage, *rest, **options):
+        history = inner(model, stage, *rest, **options)
+        if stage.loss == "rnc":
+            with torch.no_grad():
+                next(model.parameters()).fill_(torch.nan)
+        return history
+
+    monkeypatch.setattr(experiment, "train", breaks_at_the_end)
+    diverged, kept = run_grid([config, other], results_dir=tmp_path, progress=False).records
+    assert diverged["diverged"] and diverged["metrics"] == {} and kept["diverged"] is None
+
+
 def test_infinite_validation_losses_are_no_reason_to_lose_a_run(tmp_path):
     (config,) = configs("L2")
     config = replace(config, fit=replace(config.fit, learning_rate=1e4, epochs=2))
     (record,) = run_grid([config], results_dir=tmp_path, progress=False).records
-    assert record["diverged"] or record["stages"]
-    results.curves([record])
+    losses = results.curves([record])["val_loss"]
+    assert record["diverged"] or not losses.max() < 1e6
     results.frame([record])
 
 
@@ -604,6 +654,11 @@ def test_the_methods_are_compared_with_the_settings_that_the_search_chose():
         first, fourth = (next(c for c in search if c.method == f"L1, trial {i}").fit for i in (0, 3))
         assert first != fourth == replace(faces[0].fit, epochs=30)
         assert first.learning_rate == 0.2  # as published, whatever the chapter has beside it
+    for wrong in ({"Huber": 1}, {"L1": -1}):
+        with pytest.raises(ValueError, match=r"tuned: got .*; allowed: trials, from 0, of 'L1', "):
+            methods_grid(dataset="esol", profile="paper", tuned=wrong)
+    with pytest.raises(ValueError, match=r"method: got 'Huber'; allowed: 'L1', "):
+        searched("esol", "Huber")
     with pytest.raises(ValueError, match=r"tuned: got None with dataset='agedb'; allowed: trials of a search"):
         methods_grid(dataset="agedb", profile="paper", data_dir="faces")
     for dataset, published in protocols.TUNED.items():
@@ -637,6 +692,8 @@ def test_the_claims_are_tested_with_the_methods_of_the_chapters():
         assert len(grid) == 6 * len(methods) * runs_of_a_fraction and END_TO_END[dataset] in methods
         corrupted = robustness_grid(dataset=dataset, profile="paper")
         chapter = [c for c in grid if c.fraction is None and not c.method.endswith("closed form")]
+        if dataset == "synthetic":
+            chapter = [c for c in chapter if c.method in (END_TO_END[dataset], "RnC(L1)")]
         size = 64 if dataset == "synthetic" else None  # half of it where many runs are made
         assert {c.size for c in chapter} == {32 if size else None}
         whole = [replace(c, experiment="robustness", corruptions=True, size=size) for c in chapter]
@@ -720,7 +777,7 @@ def test_the_face_grid_is_the_published_protocol():
 @pytest.mark.parametrize(
     ("name", "value"),
     [("split", "scaffold"), ("model", "gin"), ("size", None), ("n_samples", None), ("target", "log"),
-     ("exclude", ("x.jpg",))],
+     ("exclude", ("x.jpg",)), ("size", 3), ("size", 16.0), ("n_samples", 99)],
 )  # fmt: skip
 def test_a_bad_configuration_of_faces_names_the_argument(name, value):
     with pytest.raises(ValueError, match=rf"{name}: got "):
@@ -830,6 +887,17 @@ def test_a_grid_is_trained_from_the_command_line_by_one_process_or_several(tmp_p
     assert done.stdout.count("trained now") == 1
 
 
+@pytest.mark.parametrize("grid_of", protocols.GRIDS.values())
+def test_every_grid_names_a_bad_profile_and_number_of_runs(grid_of):
+    options = {"dataset": "synthetic" if grid_of is agedb_grid else "esol"}
+    options |= {"split": "random"} if grid_of is esol_grid else {}
+    with pytest.raises(ValueError, match=r"profile: got 'papr'; allowed: 'paper', 'quick', 'smoke'"):
+        grid_of(profile="papr", **options)
+    if grid_of is not tuning_grid:
+        with pytest.raises(ValueError, match=r"n_seeds: got 0; allowed: an integer of at least 1"):
+            grid_of(profile="smoke", n_seeds=0, **options)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [(["--profile", "long"], "profile: got 'long'; allowed: 'paper', 'quick', 'smoke'"),
@@ -845,11 +913,12 @@ def test_the_command_line_refuses_what_the_grid_refuses(capsys, options, message
 
 def test_the_command_line_says_what_photographs_and_a_gpu_it_lacks(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(experiment, "_dataset", THE_DATASETS)
+    monkeypatch.setattr(synthetic, "make_faces", lambda *_, **__: pytest.fail("it drew faces"))
     for options, message in (
         (["--dataset", "agedb", "--device", "cpu"], "data_dir: got None with dataset='agedb'"),
         (["--dataset", "synthetic", "--device", "cuda"], "device: got 'cuda', but torch finds no GPU"),
     ):
-        monkeypatch.undo() if "agedb" in options else monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
         with pytest.raises(SystemExit):
             protocols.main(["agedb", "--profile", "smoke", "--results-dir", str(tmp_path), *options])
         assert message in capsys.readouterr().err

@@ -332,6 +332,14 @@ def test_a_folder_that_holds_a_table_is_left_alone(drawn):
             make_faces("unused", **({"n": 300, "size": 24} | {name: value}))
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_few_faces_can_be_divided_whatever_their_ages(seed):
+    ages = synthetic.draw_ages(synthetic.FEWEST, np.random.default_rng(seed))
+    parts = synthetic._balanced_parts(ages, np.random.default_rng(seed))
+    counts = dict(zip(*np.unique(parts.astype(str), return_counts=True), strict=True))
+    assert counts["val"] == counts["test"] > 0 and counts["train"] >= counts["test"]
+
+
 def test_faces_are_marked_as_synthetic_and_made_once(cache, monkeypatch):
     faces = synthetic.load_faces(120, 16, progress=False)
     assert (faces.name, faces.synthetic, len(faces)) == ("synthetic", True, 120)

@@ -117,7 +117,8 @@ def test_features_in_the_order_of_the_labels_agree_wholly(seed, n):
     target = rng.normal(size=n)
     line = np.outer(target, rng.normal(size=4))  # along a line, in the labels' own spacing
     assert rank_agreement(line, target) == pytest.approx(1.0, abs=1e-9)
-    assert abs(rank_agreement(line, rng.permutation(target))) <= 1
+    if n > 20:  # by chance so many samples do not come near it
+        assert rank_agreement(line, rng.permutation(target)) < 0.8
 
 
 def test_features_against_the_order_disagree():

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnclib.other_losses import _DifferentiableRanks, _ranks, bin_edges, binned_supcon_loss, ordinal_entropy, ranksim
+from rnclib.other_losses import _DifferentiableRanks, bin_edges, binned_supcon_loss, ordinal_entropy, ranksim
 
 
 def batch(n: int, d: int = 5, labels: int = 6, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -102,6 +102,13 @@ def test_ordinal_entropy_has_the_gradient_of_its_value(labels):
         assert features.grad[i, j].item() == pytest.approx(slope.item(), abs=2e-3)
 
 
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
+def test_supcon_refuses_a_temperature_that_is_none(temperature):
+    features, labels = batch(5)
+    with pytest.raises(ValueError, match=r"temperature: got .*; allowed: a number above 0"):
+        binned_supcon_loss(features, labels, bin_edges(labels, 2), temperature)
+
+
 def test_following_ordinal_entropy_spreads_centres():
     features, labels = batch(20)
     v = features.clone().requires_grad_()
@@ -147,8 +154,12 @@ def test_the_gradient_of_ranksim_is_that_of_a_loop_over_samples():
     y = labels[order]
     total = torch.zeros(())
     for i in range(9):
-        wanted = torch.tensor([literal_ranks(-(y[i] - y).abs().numpy())])
-        total = total + torch.nn.functional.mse_loss(_DifferentiableRanks.apply((z @ z[i])[None], 2.0), wanted)
+        similarity = z @ z[i]
+        row = similarity.detach().numpy()
+        found, wanted = np.array(literal_ranks(row)), np.array(literal_ranks(-(y[i] - y).abs().numpy()))
+        pull = 2 * (found - wanted) / 9  # of the mean squared difference by the ranks
+        through = (np.array(literal_ranks(row + 2.0 * pull)) - found) / 2.0  # Vlastelica et al., λ = 2
+        total = total + (similarity * torch.from_numpy(through)).sum()
     total.backward()
     torch.testing.assert_close(whole.grad, by_sample.grad)
     assert whole.grad.abs().sum() > 0
@@ -160,9 +171,8 @@ def test_ranks_pass_the_gradient_of_the_interpolation():
     assert ranks[0].tolist() == pytest.approx([1 / 3, 1.0, 2 / 3])
     weight = torch.tensor([[0.0, 0.06, 0.0]])
     (ranks * weight).sum().backward()
-    moved = _ranks(rows.detach() + 2.0 * weight)  # the second overtakes the third
-    torch.testing.assert_close(rows.grad, (moved - ranks.detach()) / 2.0)
-    assert rows.grad.abs().sum() > 0
+    # moved to 0.3, 0.22, 0.2, the second overtakes the third: ranks 1/3, 2/3, 1
+    torch.testing.assert_close(rows.grad, torch.tensor([[0.0, -1 / 6, 1 / 6]]))
 
 
 def test_following_ranksim_puts_features_in_order():

@@ -672,6 +672,18 @@ def test_splits_on_which_more_data_did_not_help_are_left_out_of_the_data_ratio()
     assert set(results.data_ratio(runs, "test_mae", "A", "B")["n"]) == {5}
     with pytest.raises(ValueError, match=r"runs: got fractions \[1\.0\]; allowed: at least two"):
         results.data_ratio(runs[runs["fraction"] == 1], "test_mae", "A", "B")
+    for baseline, method in (("A", "C"), ("C", "B")):
+        with pytest.raises(ValueError, match=r"(baseline|method): got \['C'\]; allowed: \['A', 'B'\]"):
+            results.data_ratio(runs, "test_mae", baseline, method)
+
+
+def test_all_samples_may_be_a_missing_fraction_in_the_data_ratio():
+    runs = efficiency(2.0)
+    missing = runs.assign(fraction=runs["fraction"].where(runs["fraction"] < 1))
+    expected = results.data_ratio(runs, "test_mae", "A", "B")
+    pd.testing.assert_frame_equal(results.data_ratio(missing, "test_mae", "A", "B"), expected)
+    lacking = missing.drop(missing.index[missing["fraction"].isna()][0])  # one run on all samples is not there
+    assert set(results.data_ratio(lacking, "test_mae", "A", "B")["n"]) == {5}
 
 
 @given(p=st.lists(st.floats(0, 1), min_size=1, max_size=8))
@@ -689,6 +701,8 @@ def test_missing_p_values_do_not_count_in_holm():
     repeated = results.holm(pd.Series([0.04, 0.01], index=["RnC(L1)", "RnC(L1)"]))
     assert repeated.tolist() == [0.04, 0.02]
     assert results.holm(pd.Series([0.04, math.nan, 0.01]), family=3).tolist()[::2] == [0.08, 0.03]
+    with pytest.raises(ValueError, match=r"family: got 1 with 2 p values; allowed: at least as many"):
+        results.holm(pd.Series([0.04, 0.01]), family=1)
 
 
 def test_a_difference_is_decided_only_after_correction():
@@ -733,6 +747,10 @@ def test_hours_of_training_count_what_is_shared_once():
     both = results.machines({"ESOL": records[:2], "AgeDB": records[2:]})
     assert both["Data"].tolist() == ["ESOL", "AgeDB"] and both.columns[0] == "Data"
     pd.testing.assert_frame_equal(both.drop(columns="Data"), table.reset_index())
+    alike = trained("L1", 360.0, "b")  # as long by chance, and another training
+    alike["stages"] = [alike["stages"][0] | {"curve": {"epoch": [1], "train_loss": [0.5]}}]
+    assert results.machines([records[2], alike])["Hours of training"].tolist() == pytest.approx([0.2])
+    assert results.machines([]).empty
 
 
 def test_the_pull_of_a_nuisance_is_what_it_adds_to_a_prediction():
@@ -778,7 +796,13 @@ def test_methods_stand_beside_the_baseline_in_every_group():
     assert table["mean"].tolist() == pytest.approx([0.505, -1.01])
     assert [text.split(" ± ")[0] for text in table["theirs"]] == ["1.010", "2.020"]
     assert [text.split(" ± ")[0] for text in table["ours"]] == ["1.515", "1.010"]
-    assert table["corrected"].tolist() == results.holm(table["p"]).tolist()
+    assert table["p"].tolist() == sorted(table["p"], reverse=True)
+    smaller, larger = table["p"].iloc[1], table["p"].iloc[0]
+    assert table["corrected"].tolist() == pytest.approx([max(2 * smaller, larger), 2 * smaller])  # Holm, by hand
+    whole = results.side_by_side(
+        runs.assign(group=runs["group"].where(runs["group"] == "a")), ["group"], "test_mae", "L1"
+    )
+    assert whole["group"].isna().tolist() == [False, True]  # a group without a name is one too
 
 
 def test_corruption_errors_are_relative_to_the_baseline_of_the_same_seed():
@@ -807,6 +831,9 @@ def test_corruption_errors_are_relative_to_the_baseline_of_the_same_seed():
     table = results.corruption_ratio(records[:-1], "L1", {"fog": "weather", "snow": "weather"}).xs("RnC(L1)")
     assert table.loc["fog", "ratio"] == pytest.approx(1.0) and table.loc["fog", "n"] == 2
     assert table.loc["mean", "n"] == 1 and table.loc["weather", "ratio"] == pytest.approx(math.sqrt(0.5 * 1.5))
+    for summary in (results.corruption_ratio, results.corruption_growth):
+        with pytest.raises(ValueError, match=r"baseline: got \['Huber'\]; allowed: \['L1', 'RnC\(L1\)'\]"):
+            summary(records, "Huber")
     growth = results.corruption_growth(records[:-1], "L1")
     assert growth.index.tolist() == ["L1", "RnC(L1)"]
     # clean 0.2 and 0.4; corrupted 2 and 20, and 20 where nothing failed

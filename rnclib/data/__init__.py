@@ -76,7 +76,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Split:
-    """Sample numbers of the three parts, each sorted, together every sample once.
+    """Sample numbers of the three parts, each sorted, no sample in two of them; some may be in none.
 
     Attributes
     ----------

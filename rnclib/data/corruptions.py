@@ -19,6 +19,7 @@ from rnclib.data.molecules import Graphs
 __all__ = ["IMAGE_CORRUPTIONS", "MOLECULE_CORRUPTIONS", "SEVERITIES", "corrupt_graphs", "corrupt_images"]
 
 SEVERITIES = (1, 2, 3, 4, 5)
+_AT_ONCE = 2**25  # values of pictures that are corrupted together: each takes eight bytes in every array made of them
 
 # --- images: each takes values from 0 to 1, shape (n, side, side, 3), a strength and a generator --------------------
 
@@ -193,8 +194,12 @@ def corrupt_images(pixels: np.ndarray, kind: str, severity: int, seed: int) -> n
     _check(kind, severity, IMAGE_CORRUPTIONS)
     _, change, strengths = _IMAGES[kind]
     rng = np.random.default_rng([seed, list(_IMAGES).index(kind)])
-    changed = change(pixels / 255, strengths[severity - 1], rng)
-    return (np.clip(changed, 0, 1) * 255).round().astype(np.uint8)
+    block = max(1, _AT_ONCE // max(1, pixels[:1].size))
+    corrupted = np.empty_like(pixels)
+    for start in range(0, len(pixels), block):
+        changed = change(pixels[start : start + block] / 255, strengths[severity - 1], rng)
+        corrupted[start : start + block] = (np.clip(changed, 0, 1) * 255).round()
+    return corrupted
 
 
 # --- molecules ------------------------------------------------------------------------------------------------------

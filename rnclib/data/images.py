@@ -46,13 +46,16 @@ class Images:
         rows = self.pixels[torch.as_tensor(np.asarray(index), dtype=torch.int64, device=self.pixels.device)]
         return rows if self.device is None else rows.to(self.device)
 
-    def __getitem__(self, index: np.ndarray | Sequence[int]) -> torch.Tensor:
-        """Centre crops of the images `index`, shape (len(index), 3, size, size), scaled to [−1, 1], channels last."""
+    def cropped(self, index: np.ndarray | Sequence[int]) -> torch.Tensor:
+        """Pixels of the centre crops of the images `index`, shape (len(index), size, size, 3), on `device`."""
         # a half is rounded to even, as torchvision's CenterCrop does
         start = round((self.pixels.shape[1] - self.size) / 2)
         inside = slice(start, start + self.size)
-        crops = self.stored(index)[:, inside, inside].permute(0, 3, 1, 2)
-        return crops.float().div_(127.5).sub_(1)
+        return self.stored(index)[:, inside, inside]
+
+    def __getitem__(self, index: np.ndarray | Sequence[int]) -> torch.Tensor:
+        """Centre crops of the images `index`, shape (len(index), 3, size, size), scaled to [−1, 1], channels last."""
+        return self.cropped(index).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
     def to(self, device: torch.device | str, room: int | None = None) -> Images:
         """The same images with batches on `device`.

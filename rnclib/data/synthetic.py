@@ -37,6 +37,7 @@ QUANTILES = (0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0
 AGES = (1, 15, 21, 25, 30, 35, 39, 44, 50, 56, 63, 71, 77, 86, 101)
 IMAGES_A_PERSON = 29
 HELD_OUT = 0.13  # share of validation, and of test
+FEWEST = 100  # images in a folder
 
 
 @dataclass(frozen=True)
@@ -365,7 +366,7 @@ def make_faces(
     ValueError
         If a number is out of range, or `root` holds a table already.
     """
-    for name, value, least in (("n", n, 100), ("size", size, 16), ("seed", seed, 0)):
+    for name, value, least in (("n", n, FEWEST), ("size", size, 16), ("seed", seed, 0)):
         if not isinstance(value, int) or value < least:
             raise ValueError(f"{name}: got {value!r}; allowed: an integer of at least {least}")
     root = Path(root)
@@ -399,8 +400,8 @@ def make_faces(
 
 def _balanced_parts(ages: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Validation and test with equally many images of each age, as far as a third of that age's images reaches."""
-    wanted = HELD_OUT * len(ages)
     counts = np.bincount(ages)
+    wanted = min(HELD_OUT * len(ages), (counts // 3).sum())  # few images may not reach it
     quota = next(k for k in range(1, len(ages)) if np.minimum(k, counts // 3).sum() >= wanted)
     parts = np.full(len(ages), "train", dtype=object)
     for age in np.flatnonzero(counts):
