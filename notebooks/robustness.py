@@ -60,7 +60,7 @@ from rnclib.data.corruptions import (
 )
 from rnclib.data.synthetic import Person, Scene, draw_face
 from rnclib.experiment import resolve_dataset, run_grid
-from rnclib.protocols import END_TO_END, SHIFTS, robustness_grid
+from rnclib.protocols import END_TO_END, END_TO_END_TIED, SHIFTS, robustness_grid
 from rnclib.report import DATA, Figure, Notice, Table, data_notice, p_value
 
 plots.use_style()
@@ -253,7 +253,7 @@ def described(dataset):
     return unit, DATA[dataset].source(profile)
 
 
-def difference_table(table, caption, name, labels, dataset):
+def difference_table(table, caption, name, labels, dataset, baselines=END_TO_END):
     """What `side_by_side` gives, with headings for its first columns."""
     runs = DATA[dataset].runs
     methods = table["method"].unique()
@@ -272,7 +272,7 @@ def difference_table(table, caption, name, labels, dataset):
             **labels,
             **({"method": "Method"} if len(methods) > 1 else {}),
             "ours": "Its value" if len(methods) > 1 else methods[0],
-            "theirs": END_TO_END[dataset],
+            "theirs": baselines[dataset],
             "difference": "Difference",
             "corrected": "p",
             "n": "n",
@@ -369,7 +369,7 @@ def spurious_table(dataset, name):
     table = pd.concat(
         [
             results.side_by_side(
-                effects, ["spurious"], measure, END_TO_END[dataset]
+                effects, ["spurious"], measure, END_TO_END_TIED[dataset]
             ).assign(measure=text)
             for measure, text in words.items()
         ],
@@ -382,6 +382,7 @@ def spurious_table(dataset, name):
         name,
         {"measure": "Measure", "spurious": "Tie"},
         dataset,
+        END_TO_END_TIED,
     )
 
 

@@ -19,7 +19,7 @@ import pandas as pd
 from rnclib import results
 from rnclib.data import SEEN
 from rnclib.experiment import key
-from rnclib.protocols import END_TO_END, GRIDS, SHIFTS
+from rnclib.protocols import END_TO_END, END_TO_END_TIED, GRIDS, SHIFTS
 
 __all__ = ["CLAIMS", "EFFECTS", "Claim", "judge", "planned"]
 
@@ -40,11 +40,13 @@ class Claim:
         Of the records.
     method, baseline : str
         The methods compared.
-    effect : {'difference', 'agreement', 'data', 'corruption', 'growth', 'unseen', 'pull', 'standardised'}
+    effect : {'difference', 'agreement', 'data', 'corruption', 'growth', 'unseen', 'pull', 'organisation', \
+'standardised'}
         Difference of test MAE (raw units), or of rank agreement; ratio of training samples needed, of errors on
         corrupted inputs, or of their growth over clean ones; difference of test MAE between the ranges of the target
-        that training has seen; difference of what a tie adds to the pull of a nuisance, see
-        `rnclib.results.tie_effects`; difference of test MAE in standard deviations, in favour of the baseline.
+        that training has seen; difference of what a tie adds to the pull of a nuisance, or to the agreement of
+        features with it, see `rnclib.results.tie_effects`; difference of test MAE in standard deviations, in favour of
+        the baseline.
     link : str
         Name of the table that shows it.
     holes, spurious : str, optional
@@ -62,6 +64,25 @@ class Claim:
     link: str
     holes: str | None = None
     spurious: str | None = None
+
+    @property
+    def figure(self) -> str | None:
+        """Name of the figure that shows it, where there is one."""
+        return _FIGURES.get(self.link)
+
+
+_FIGURES = {
+    "esol-differences": "esol-differences-figure", "esol-differences-slower": "esol-differences-figure",
+    "agedb-differences": "agedb-errors-figure",
+    "methods-differences": "methods-figure", "methods-differences-faces": "methods-figure-faces",
+    "esol-rank-agreement": "esol-representations", "agedb-rank-agreement": "agedb-representations",
+    "efficiency-ratio": "efficiency-errors", "efficiency-ratio-faces": "efficiency-errors-faces",
+    "robustness-ratio-molecules": "robustness-errors-molecules", "robustness-ratio-faces": "robustness-errors-faces",
+    "robustness-growth-molecules": "robustness-errors-molecules", "robustness-growth-faces": "robustness-errors-faces",
+    "robustness-spurious-molecules": "robustness-organisation-molecules",
+    "robustness-spurious-faces": "robustness-organisation-faces",
+    "ablations-differences": "ablations-figure", "ablations-differences-faces": "ablations-figure-faces",
+}  # fmt: skip
 
 
 def _compared(records: list[dict[str, Any]], claim: Claim, metric: str) -> dict[str, float]:
@@ -100,10 +121,18 @@ def _unseen(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:
     return _row(results.compare(between, "test_mae_raw", claim.baseline, [claim.method]), claim.method)
 
 
-def _pull(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:
+def _added(records: list[dict[str, Any]], claim: Claim, measure: str) -> dict[str, float]:
     effects = results.tie_effects(records)
     added = effects[effects["spurious"] == "added"]
-    return _row(results.compare(added, "pull", claim.baseline, [claim.method]), claim.method) if len(added) else {}
+    return _row(results.compare(added, measure, claim.baseline, [claim.method]), claim.method) if len(added) else {}
+
+
+def _pull(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:
+    return _added(records, claim, "pull")
+
+
+def _organisation(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:
+    return _added(records, claim, "test_nuisance_agreement")
 
 
 def _standardised(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:
@@ -133,6 +162,7 @@ EFFECTS = {
     "corruption": _Effect(_corruption, 1.0, -1, "ratio", "{:.2f} × the error"),
     "growth": _Effect(_growth, 1.0, -1, "ratio", "{:.2f} × the growth"),
     "pull": _Effect(_pull, 0.0, -1, "mean", "pull {:+.2f}"),
+    "organisation": _Effect(_organisation, 0.0, -1, "mean", "agreement {:+.2f}"),
     "standardised": _Effect(_standardised, 0.0, +1, "mean", "test MAE {:+.3f} standard deviations"),
 }
 
@@ -146,8 +176,10 @@ _CORRUPTED = (
 _UNSEEN = "lower error between the targets that training has seen"
 _SPURIOUS = (
     ("predictions that follow a spurious target less", "pull"),
+    ("features that a spurious target organises less", "organisation"),
     ("lower error where a spurious target no longer holds", "difference"),
 )
+_SCHEME = "lower error with a linear regressor on the frozen encoder than with other training schemes"
 _SETTINGS = "lower error with the settings that the method comes with than with others"
 _SHIFTED = "lower error on samples unlike those of training"
 _PAPER, _COURSE = "paper", "course project"
@@ -168,6 +200,14 @@ CLAIMS: tuple[Claim, ...] = (
         Claim(_BEATS, _PAPER, "agedb", "synthetic", "standard", method, baseline, "difference", "agedb-differences")
         for method, baseline in (("RnC(L1)", "L1"), ("RnC(L1)", _FACES), ("RnC(L2)", "L2"), ("RnC(Huber)", "Huber"))
     ),
+    *(
+        Claim(_BEATS, source, "methods", dataset, split, "RnC, closed form", baseline, "difference", link)
+        for source, dataset, split, link in (
+            (_COURSE, "esol", "random", "methods-differences"),
+            (_PAPER, "synthetic", "standard", "methods-differences-faces"),
+        )
+        for baseline in ("L1", "L1, closed form")
+    ),
     Claim(
         _ORDER, _PAPER, "esol", "esol", "random", "RnC(L1)+freeze", _SLOWER, "agreement", "esol-rank-agreement"
     ),
@@ -181,7 +221,9 @@ CLAIMS: tuple[Claim, ...] = (
             _LESS, _PAPER, "data_efficiency", "synthetic", "standard", method, baseline, "data",
             "efficiency-ratio-faces",
         )
-        for method, baseline in (("RnC, closed form", "L1, closed form"), ("RnC(L1)", _FACES))
+        for method, baseline in (
+            ("RnC, closed form", "L1, closed form"), ("RnC, tuned, closed form", "L1, closed form"), ("RnC(L1)", _FACES)
+        )
     ),
     *(
         Claim(text, _PAPER, "robustness", "esol", "random", method, _SLOWER, effect, f"robustness-{table}-molecules")
@@ -210,7 +252,7 @@ CLAIMS: tuple[Claim, ...] = (
         for text, effect in _SPURIOUS
         for kind, dataset, split, method, baseline in (
             ("molecules", "esol", "random", "RnC(L1)+freeze", _SLOWER),
-            ("faces", "synthetic", "standard", "RnC(L1)", _FACES),
+            ("faces", "synthetic", "standard", "RnC(L1)", END_TO_END_TIED["synthetic"]),
         )
     ),
     *(
@@ -228,6 +270,7 @@ CLAIMS: tuple[Claim, ...] = (
             "ablations-differences",
         )
         for source, other in (
+            (_PAPER, "temperature: 1"), (_PAPER, "temperature: 5"),
             (_PAPER, "similarity: cosine, temperature 0.1"), (_PAPER, "batch size: 64"),
             (_PAPER, "projection head: 64 features"), (_COURSE, "length: 0.5 of the epochs"),
         )
@@ -238,8 +281,19 @@ CLAIMS: tuple[Claim, ...] = (
             "ablations-differences-faces",
         )
         for other in (
-            "similarity: cosine, temperature 0.1", "batch size: 64", "projection head: 64 features", "views: 1"
+            "temperature: 1", "temperature: 5", "similarity: cosine, temperature 0.1", "batch size: 64",
+            "projection head: 64 features", "length: 0.5 of the epochs", "views: 1",
         )
+    ),
+    *(
+        Claim(
+            _SCHEME, _PAPER, "ablations", dataset, split, f"regressor: L1, {other}",
+            "regressor: L1, by gradient descent", "standardised", link,
+        )
+        for dataset, split, link in (
+            ("esol", "random", "ablations-table"), ("synthetic", "standard", "ablations-table-faces")
+        )
+        for other in ("with fine-tuning", "trained jointly")
     ),
 )  # fmt: skip
 
@@ -264,7 +318,7 @@ def planned(claim: Claim, profile: str) -> dict[str, str]:
         for config in GRIDS[claim.experiment](dataset=claim.dataset, profile=profile, **options)
         if config.method in (claim.method, claim.baseline)
         and (config.split, config.holes) == (claim.split, claim.holes)
-        and config.spurious in (("tied", "untied") if claim.effect == "pull" else (claim.spurious,))
+        and config.spurious in (("tied", "untied") if claim.effect in ("pull", "organisation") else (claim.spurious,))
         and config.wrong_targets is None
         and bool(config.corruptions) == (claim.effect in ("corruption", "growth"))
     }
@@ -310,7 +364,8 @@ def judge(
         row["complete"] = 0 < len(records) == len(wanted)
         if row["complete"]:
             effect = EFFECTS[claim.effect]
-            found = effect.measure(records, claim)
+            trained = {record["method"] for record in records if record["metrics"]}  # the others diverged
+            found = effect.measure(records, claim) if {claim.method, claim.baseline} <= trained else {}
             row |= {name: found[name] for name in ("low", "high", "p", "n") if found}
             row |= {"value": found.get(effect.column, np.nan), "unit": records[0]["data"]["unit"]}
         rows.append(row)

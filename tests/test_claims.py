@@ -22,6 +22,9 @@ KINDS = {
     "corruption": Claim("robust", "paper", "esol", "esol", "random", "B", "A", "corruption", "x"),
     "unseen": Claim("unseen", "paper", "esol", "esol", "random", "B", "A", "unseen", "x", "cut-out"),
     "pull": Claim("pull", "paper", "esol", "esol", "random", "B", "A", "pull", "x", spurious="tied"),
+    "organisation": Claim(
+        "organised", "paper", "esol", "esol", "random", "B", "A", "organisation", "x", spurious="tied"
+    ),
     "standardised": Claim("settings", "paper", "esol", "esol", "random", "A", "B", "standardised", "x"),
 }
 
@@ -38,7 +41,9 @@ def write(root: Path, effect: float, *, n_seeds: int = 10, split: str = "random"
                 mae = factor * (1 + 0.1 * seed) * size**-0.5
                 scores = {"mae": mae, "rmse": mae, "mse": mae**2}
                 agreement = 0.5 + (effect if method == "B" else 0) / 2 + 0.02 * rng.standard_normal()
-                scales = {"raw": scores, "standardised": scores | {"rank_agreement": agreement}}
+                nuisance = 0.0 if tie == "untied" else factor
+                agreements = {"rank_agreement": agreement, "nuisance_agreement": nuisance}
+                scales = {"raw": scores, "standardised": scores | agreements}
                 config = {"fit": {"loss": "l1"}} | ({} if fraction is None else {"fraction": fraction})
                 config |= ({} if holes is None else {"holes": holes}) | ({} if tie is None else {"spurious": tie})
                 name = f"{method} {seed} {split} {fraction} {holes} {tie}"
@@ -63,7 +68,7 @@ def write(root: Path, effect: float, *, n_seeds: int = 10, split: str = "random"
 def plan(claim: Claim, profile: str, n_seeds: int = 10) -> dict[str, str]:
     """All made-up runs that a claim is about; only data efficiency wants several fractions of one method and seed."""
     fractions = (0.25, None) if claim.effect == "data" else (None,)
-    ties = ("tied", "untied") if claim.effect == "pull" else (None,)
+    ties = ("tied", "untied") if claim.effect in ("pull", "organisation") else (None,)
     names = {
         f"{method} {seed} {claim.split} {fraction} {claim.holes} {tie}": method
         for method in "AB"
@@ -120,12 +125,14 @@ def test_runs_that_are_not_planned_have_no_part(tmp_path):
 
 def test_where_no_pair_is_left_nothing_is_decided(tmp_path):
     write(tmp_path, -0.3)
-    for path in tmp_path.rglob("*-b-*.json"):  # every run of B diverged
-        one = json.loads(path.read_text())
-        results.write(one | {"metrics": {}, "diverged": "it did", "corrupted": {}}, tmp_path)
-    for kind in ("difference", "agreement", "data"):
-        table = judged(tmp_path, kind)
-        assert (table["verdict"].iloc[0], table["shown"].iloc[0]) == ("undecided", "–"), kind
+    for method in "ba":
+        for path in tmp_path.rglob(f"*-{method}-*.json"):  # every run of B diverged, and then every run
+            one = json.loads(path.read_text())
+            test = {name: [] if name == "prediction" else values for name, values in one["test"].items()}
+            results.write(one | {"metrics": {}, "diverged": "it did", "corrupted": {}, "test": test}, tmp_path)
+        for kind in KINDS:
+            table = judged(tmp_path, kind)
+            assert (table["verdict"].iloc[0], table["shown"].iloc[0]) == ("undecided", "–"), kind
 
 
 def test_more_comparisons_ask_for_more_evidence(tmp_path):
@@ -151,7 +158,8 @@ def test_the_published_claims_name_what_is_there():
 
     pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "book" / "chapters").glob("*.ipynb"))
     for claim in CLAIMS:
-        others = {"RnC, closed form", "L1, closed form", "protocol", *END_TO_END.values()}
+        others = {"RnC, closed form", "RnC, tuned, closed form", "L1, closed form", "protocol", *END_TO_END.values()}
+        others |= {f"regressor: L1, {how}" for how in ("by gradient descent", "with fine-tuning", "trained jointly")}
         others |= {f"{choice}: {value}" for choice, values in ABLATIONS.items() for value in values}
         assert {claim.method, claim.baseline} <= {*AGEDB_METHODS, *ESOL_METHODS} | others
         keys = planned(claim, "quick")
@@ -161,12 +169,14 @@ def test_the_published_claims_name_what_is_there():
             if key(config) in keys:
                 assert (config.split, config.holes, config.wrong_targets) == (claim.split, claim.holes, None)
                 assert (config.spurious is None) == (claim.spurious is None)
-                assert config.spurious != "untied" or claim.effect == "pull"
+                assert config.spurious != "untied" or claim.effect in ("pull", "organisation")
                 assert bool(config.corruptions) == (claim.effect in ("corruption", "growth"))
         short = claim.holes or (claim.experiment, claim.dataset) == ("ablations", "synthetic")  # one hole, one choice
         assert methods == {claim.method, claim.baseline} or (short and not methods)
         assert set(planned(claim, "paper").values()) == {claim.method, claim.baseline}
         assert claim.experiment in GRIDS and claim.split in DATASETS[claim.dataset][0]
         measured = judge(ROOT / "book" / "results", claims=(claim,))["verdict"].iloc[0] != "not measured"
-        assert claim.effect in EFFECTS and (f":name: {claim.link}\\n" in pages or not measured), claim.link
+        assert claim.effect in EFFECTS
+        assert f":name: {claim.link}\\n" in pages or not measured, claim.link
+        assert claim.figure is None or f'"name": "{claim.figure}"' in pages or not measured, claim.figure
     assert len(set(CLAIMS)) == len(CLAIMS)
