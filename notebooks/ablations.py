@@ -109,8 +109,8 @@ for dataset in grids:
 # Every encoder gets a linear regressor in closed form: ridge regression on its frozen features, with the penalty that the validation part chooses. That leaves nothing to
 # tune, and takes no time; the rows “regressor” have the published ones instead, or no encoder of its own: “trained jointly” is end-to-end training whose loss is L1 plus that of Rank-N-Contrast,
 # each with weight 1, at the learning rate of end-to-end training. Besides the test error, two measures of the representation: *rank agreement* of feature distances with target distances on the
-# test part, and the *gap* of the contrastive loss to its lower bound there. Losses of different temperatures and similarities are different numbers, so gaps compare batch sizes and lengths only; with a projection
-# head, whose features the loss saw, there is none.
+# test part, and the *gap* of the contrastive loss to its lower bound there. Losses of different temperatures and similarities are different numbers, so gaps compare batch sizes and lengths only. There is none with a projection
+# head, whose features are what the loss saw; nor in the rows “regressor”: there the encoder is the protocol's, or one that another loss has changed.
 #
 # Epochs are held fixed: a smaller batch takes more steps at the same learning rate, on ESOL one of 16 takes almost 19 times those of 256. “Cosine, temperature 0.1” changes two settings at once, since cosines at the
 # protocol's temperature hardly tell samples apart ({doc}`../engineers`).
@@ -238,4 +238,4 @@ Table(
 #   the pairs that are in the wrong order cost more. On drawn faces it shrinks as order grows.
 # - **Five seeds do not decide whether drawn faces need their second view** ({numref}`ablations-differences-faces`): without it the error is higher on four seeds, and the rank agreement lower, in half the time.
 #
-# The limits: one data set of molecules and drawings of faces, one learning rate each, five splits or seeds.
+# The limits: one data set of molecules and drawings of faces, one learning rate each, five splits or seeds. How many positives an anchor has is another choice of the method's; it was not varied.

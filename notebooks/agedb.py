@@ -186,7 +186,7 @@ for row, line in enumerate(axes):
             ax.set_title(f"{age}", loc="center")
 Figure(
     figure,
-    "Drawn faces: three people, each at eight ages in years, in changing poses, light and surroundings.",
+    "Synthetic drawn faces: three people, each at eight ages in years, in changing poses, light and surroundings.",
     name="agedb-faces",
     alt="Three rows of cartoon faces growing older from left to right.",
     format="jpeg",

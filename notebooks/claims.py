@@ -29,6 +29,7 @@ check_parameters(
 )
 
 # %% tags=["hide-input"]
+import pandas as pd
 from IPython.display import display
 
 from rnclib.claims import CLAIMS, EFFECTS, judge
@@ -68,6 +69,7 @@ data = {"esol": "ESOL", "synthetic": "drawn faces (synthetic)", "agedb": "AgeDB"
 judged["data"] = [
     f"{data[row.dataset]}, {row.split}"
     + "".join(f", {one}" for one in (row.holes, row.spurious) if isinstance(one, str))
+    + ", tuned alike" * (row.experiment == "methods" or "tuned, " in row.method)
     for row in judged.itertuples()
 ]
 judged["pair"] = [f"{row.method} against {row.baseline}" for row in judged.itertuples()]
@@ -75,15 +77,31 @@ judged["said"] = [
     f"**{verdict}**" if verdict in ("holds", "does not hold") else verdict
     for verdict in judged["verdict"]
 ]
-# the tables of this book are those of the published records
+# the tables and figures of this book are those of the published records
 judged["table"] = [
     "–"
-    if row.verdict == "not measured"
-    else f"{{numref}}`{row.link}`"
+    if verdict == "not measured"
+    else ", ".join(f"{{numref}}`{name}`" for name in (claim.link, claim.figure) if name)
     if profile == "paper"
-    else row.experiment.replace("_", " ")
-    for row in judged.itertuples()
+    else claim.experiment.replace("_", " ")
+    for claim, verdict in zip(CLAIMS, judged["verdict"], strict=True)
 ]
+judged["claim"] = judged.groupby("text", sort=False).ngroup() + 1
+outcomes = ["holds", "does not hold", "undecided", "not measured"]
+counted = pd.crosstab([judged["claim"], judged["text"]], judged["verdict"])
+counted = counted.reindex(columns=outcomes, fill_value=0).loc[:, lambda n: n.any()]
+Table(
+    counted.reset_index(),
+    f"The claims, and how many of the comparisons that each rests on hold, do not hold or are undecided. Profile {profile}.",
+    name="claims",
+    columns={
+        "claim": "Claim",
+        "text": "What is claimed",
+        **{outcome: outcome.capitalize() for outcome in counted.columns},
+    },
+)
+
+# %% tags=["hide-input"]
 for number, (claim, rows) in enumerate(judged.groupby("text", sort=False), start=1):
     makers = " and ".join(f"the {source}" for source in dict.fromkeys(rows["source"]))
     display(

@@ -159,6 +159,7 @@ def growth_table(records, baseline, unit, source, name):
             "ratio": "Relative growth",
             "low": "Low",
             "high": "High",
+            "n": "Runs",
         },
         format=dict.fromkeys(["clean", "corrupted"], ".3f")
         | dict.fromkeys(["growth", "ratio", "low", "high"], ".2f"),
@@ -198,7 +199,8 @@ growth_table(*of_molecules, "molecules") if of_molecules else nothing
 # %% [markdown]
 # ## Corrupted faces
 #
-# Fourteen corruptions in the four families of ImageNet-C, made anew for small pictures: their kinds are the same, their strengths are not.
+# Fourteen corruptions in the four families of ImageNet-C {cite:p}`hendrycks2019corruptions`, made anew for small pictures: their kinds are the same, their strengths are not. Those of the published code are in pixels of
+# photographs of 224.
 
 # %% tags=["hide-input"]
 rng = np.random.default_rng(3)
@@ -215,7 +217,7 @@ axes.flat[2 * len(IMAGE_CORRUPTIONS)].imshow(face[0])
 axes.flat[2 * len(IMAGE_CORRUPTIONS)].set_title("clean", fontsize=7, loc="center")
 Figure(
     figure,
-    "One drawn face under each corruption, at severities 2 and 5.",
+    "One synthetic drawn face under each corruption, at severities 2 and 5.",
     name="robustness-examples",
     alt="A grid of small pictures of one drawn face, each corrupted in another way.",
     format="jpeg",
@@ -426,7 +428,7 @@ spurious_figure(faces, "robustness-organisation-faces", "suggested by the backgr
 # ## Test samples unlike those of training
 #
 # The test part is drawn from molecules alike, has other molecular *scaffolds* than training, or is the tenth of all molecules that is *larger*: each has more heavy atoms than any in training. Of the largest molecules the test
-# part is the same for every seed, and the interval covers the chance of training only. Of faces, it has other *people*.
+# part is the same for every seed; training and validation are drawn anew from the others, and intervals are widened for what they share. Of faces, it has other *people*.
 
 
 # %% tags=["hide-input"]

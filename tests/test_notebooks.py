@@ -114,10 +114,15 @@ def test_a_misspelt_parameter_ends_with_one_clear_line(notebook, tmp_path):
     assert "n_seedz" in last and "allowed" in last
 
 
-def test_a_bad_value_ends_with_one_clear_line(tmp_path):
-    done = papermill(ROOT / "notebooks" / "esol.ipynb", tmp_path / "out.ipynb", "-p", "loss", "hubber")
+@pytest.mark.parametrize(
+    ("name", "parameter", "value", "meant"),
+    [("esol", "loss", "hubber", "huber"), ("agedb", "loss", "hubber", "huber"), ("claims", "profile", "papre", "paper"),
+     *((name, "profile", "papre", "paper") for name in TWO_KINDS)],
+)  # fmt: skip
+def test_a_bad_value_ends_with_one_clear_line(tmp_path, name, parameter, value, meant):
+    done = papermill(ROOT / "notebooks" / f"{name}.ipynb", tmp_path / "out.ipynb", "-p", parameter, value)
     assert done.returncode == 1
-    assert "loss: got 'hubber' (did you mean 'huber'?)" in done.stderr.strip().splitlines()[-1]
+    assert f"{parameter}: got '{value}' (did you mean '{meant}'?)" in done.stderr.strip().splitlines()[-1]
 
 
 def test_it_runs_in_seconds(notebook, tmp_path):
@@ -245,6 +250,16 @@ def test_the_face_chapter_runs_on_a_folder_of_photographs(photographs, tmp_path,
     assert done.returncode == 0, done.stderr[-2000:]
     records = results.load(tmp_path / "results", profile="smoke", experiment="agedb", dataset="agedb", split=split)
     assert len(records) == 7 and not any(record["data"]["synthetic"] for record in records)
+
+
+@pytest.mark.parametrize("name", TWO_KINDS)
+def test_the_chapters_on_the_claims_run_on_a_folder_of_photographs(photographs, tmp_path, name):
+    options = ["-p", "molecules", "none", "-p", "faces", "agedb", "-p", "data_dir", str(photographs)]
+    store = ["-p", "profile", "smoke", "-p", "results_dir", str(tmp_path / "results")]
+    done = papermill(ROOT / "notebooks" / f"{name}.ipynb", tmp_path / "out.ipynb", *options, *store)
+    assert done.returncode == 0, done.stderr[-2000:]
+    records = results.load(tmp_path / "results", profile="smoke", experiment=name)
+    assert records and {record["dataset"] for record in records} == {"agedb"}
 
 
 def test_the_face_chapter_stops_at_a_photograph_that_cannot_be_read(photographs, tmp_path):

@@ -1,7 +1,9 @@
 """Inputs made worse in graded steps, to see what a trained model still gets right.
 
 For images the families of ImageNet-C (Hendrycks and Dietterich 2019): noise, blur, weather and digital artefacts, with
-strengths set for small images. For molecules: hidden, wrong and exchanged atoms, and missing bonds.
+strengths set for small images, in shares of a picture's side. The packages of the published code have theirs in pixels
+of large photographs (`imagenet-c` takes 224 only; `imagecorruptions` needs OpenCV and scikit-image too). For molecules:
+hidden, wrong and exchanged atoms, and missing bonds.
 """
 
 from __future__ import annotations
