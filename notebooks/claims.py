@@ -49,7 +49,7 @@ print(
 #
 # - The number of seeds of drawn faces grew from three to five, in all experiments alike.
 # - End-to-end L1 on drawn faces got a lower learning rate than the published one, about the rate that a search on validation parts chose ({doc}`methods`). That was decided before a test error with it was seen.
-#   The published rate keeps a row of its own under claim 1, as on molecules, and still stands for end-to-end training where a spurious target is tied.
+#   The published rate keeps rows of its own under claims 1 and 3, and still stands for end-to-end training where a spurious target is tied.
 # - The list of comparisons grew. Those on settings tuned alike, temperatures, training schemes on molecules, and the organisation of features came when some of their numbers were known.
 #
 # The rule:
