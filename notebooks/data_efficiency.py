@@ -219,11 +219,10 @@ def differences(dataset, name):
     return differences_table(
         comparison,
         f"Test MAE minus that of end-to-end training on the same subset, in {unit}: mean with its 95% interval, p value corrected for all comparisons of this table (Holm), "
-        f"share of {splits} on which the method is better, and their number. {source}.",
+        f"and number of {splits}. {source}.",
         name=name,
         labels={"method": "Method", "other": "End to end", "Share": "Share"},
         runs=splits,
-        also=["better"],
     )
 
 
