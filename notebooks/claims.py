@@ -113,7 +113,7 @@ for number, (claim, rows) in enumerate(judged.groupby("text", sort=False), start
         Table(
             rows,
             f"Claim {number}, made by {makers}: {claim}. Effect with its 95% interval ({EFFECTS[rows['effect'].iloc[0]].favourable} speaks for the claim), p value corrected for all {len(judged)} comparisons of "
-            f"this page, number of splits or seeds (pairs), and the table that shows it. Profile {profile}.",
+            f"this page, number of splits or seeds (pairs), and the table and figure that show it. Profile {profile}.",
             name=f"claims-{number}",
             columns={
                 "data": "Measured on",
