@@ -1,4 +1,4 @@
-r"""The Rank-N-Contrast loss: exact, finite for every finite batch, at the cost of SupCon or up to twice that.
+r"""The Rank-N-Contrast loss: exact, finite for every finite batch, at one to two times the cost of SupCon.
 
 For embeddings :math:`v_1 … v_M` with labels :math:`y_i`, similarities
 :math:`s_{ij} = -\lVert v_i - v_j\rVert_2 / τ` and label distances :math:`d_{ij} = \lVert y_i - y_j\rVert_1`,
@@ -14,9 +14,9 @@ the loss of Zha et al. (2023) is
 denominators of the anchor, where the definition asks for M − 1 sums of up to M − 1 terms.
 
 **Ties.** The condition is "greater *or equal*", so the running sum is read at the end of the run of equal
-distances. Distances are compared as numbers computed in float64 (or exact int64), never by looking up
-:math:`y_i ± d`, which rounding makes wrong. Samples of equal label are equally far from every anchor: they form one
-group, and everything above happens over the U groups, once for all anchors of a group.
+distances. Distances are computed in float64 (or exactly, in int64) and then compared; looking up :math:`y_i ± d`
+among the labels would miss ties by rounding. Samples of equal label are equally far from every anchor and form one
+group: sums run over U groups instead of M samples, and the anchors of a group share one sort.
 
 **Gradient.** :math:`e^{s_{ik}}` is a term of :math:`D_{ij}` for all j that are as near or nearer than k, so
 
@@ -26,7 +26,7 @@ group, and everything above happens over the U groups, once for all anchors of a
     W_{ik} = \sum_{j≠i,\; d_{ij} ≤ d_{ik}} \frac{1}{D_{ij}} ,
 
 another running sum, from the nearest outwards. The chain rule through the distances is a matrix product. So loss and
-gradient come from one pass over blocks of anchors, in O(M² d) time and memory linear in M; the backward
+gradient come from one pass over blocks of anchors, in O(M² feat_dim) time and memory linear in M; the backward
 pass only scales the stored gradient.
 """
 
@@ -46,15 +46,14 @@ LABEL_DIFFS = ("l1", "l2")
 FEATURE_SIMS = ("l2", "cosine", "l1")
 REDUCTIONS = ("mean", "none")
 
-# Anchors are taken in blocks: so many that a block of the M × M matrix has BLOCK entries and stays in the cache, but
-# at least ANCHORS, for the matrix products' sake, unless their tables of U groups would have more than TABLE entries.
-BLOCK = 2**18
-ANCHORS = 64
-TABLE = 2**20
+# Anchors are taken in blocks.
+BLOCK = 2**18  # entries of the M × M matrix in a block: they fit the cache
+ANCHORS = 64  # but at least so many anchors, since thin matrix products are slow
+TABLE = 2**20  # and fewer again where a table of ANCHORS × U groups would be larger than this
 
-# What each precision is used for. The reach of a batch is its largest |s_ij|, halved: within these bounds exp(s)
-# keeps its accuracy and its range. Embeddings closer than `share` (or `slope` × reach) of the radius of the batch
-# lose too many digits in the product form of the distance, and are subtracted directly instead.
+# `reach` is the radius of the batch over τ, so |s_ij| ≤ 2 reach. Up to REACH, exp(s) keeps its accuracy and range.
+# CLOSE holds (share, slope): pairs closer than max(share, slope × reach) × radius are subtracted directly, because
+# |a|² + |b|² − 2ab has lost too many digits there.
 FLOAT32_FROM = 128  # smaller batches cost next to nothing in float64
 REACH = {torch.float32: 16.0, torch.float64: 300.0}
 CLOSE = {torch.float32: (0.05, 6e-3), torch.float64: (3e-3, 2.5e-5)}
@@ -75,17 +74,17 @@ def rnc_loss(
 ) -> Tensor:
     r"""Rank-N-Contrast loss of a batch.
 
-    For every pair of an anchor i and another sample j, j must be more similar to i than all the samples k
-    whose labels are at least as far from i's label as j's is.
+    For each anchor i and each other sample j, it asks that j be more similar to i than every sample k
+    whose label is as far from i's label as j's, or farther.
 
     Parameters
     ----------
     features : Tensor
-        Embeddings v, shape (bs, n_views, feat_dim), with any number of views of each sample, or
-        (n, feat_dim) for one view. Every view is an embedding of its own: M = bs · n_views. Any floating type; half
+        Embeddings v, shape (n, n_views, feat_dim), with any number of views of each sample, or
+        (n, feat_dim) for one view. Every view is an embedding of its own: M = n · n_views. Any floating type; half
         precision is computed in float32 or better.
     labels : Tensor
-        Targets y, shape (bs,) or (bs, label_dim): one row a sample, which its views share. Integer or float.
+        Targets y, shape (n,) or (n, label_dim): one row a sample, which its views share. Integer or float.
     temperature : float
         τ > 0.
     label_diff : {'l1', 'l2'} or callable
@@ -94,7 +93,7 @@ def rnc_loss(
         Similarity of two embeddings before the division by τ: negative distance, or cosine. A callable takes
         embeddings (M, feat_dim) and returns similarities (M, M).
     reduction : {'mean', 'none'}
-        'none' gives each anchor's mean over its pairs, shape (bs, n_views) or (n,); their mean is the loss.
+        'none' gives each anchor's mean over its pairs, shape (n, n_views) or (n,); their mean is the loss.
     gather : bool
         Take the samples of all processes of `torch.distributed` as one batch. Every process returns the loss of
         the whole batch (with reduction='none', its own anchors'), and averaging parameter gradients over the
@@ -120,10 +119,10 @@ def rnc_loss(
     and can be differentiated twice. feature_sim='l1' is the plain path in blocks.
 
     The loss is exact to 1e-10 for float64 features; for float32 to 1e-5·max(1, L), its gradient to 1e-4 of the
-    largest entry. Where float32 arithmetic cannot hold that, as with embeddings far apart in units of τ,
-    float64 is used inside, and logarithms beyond its range; only distances beyond 1e10 τ reach the limits of float64
-    itself. Two equal embeddings exert no force on each other, and
-    an embedding of length below 1e-12 has cosine 0 to all others.
+    largest entry. Where float32 cannot hold that, as with embeddings many τ apart, float64 is used inside, and
+    logarithms where its exp leaves its range. Only distances beyond 1e10 τ reach the limits of float64 itself.
+    Two equal embeddings exert no force on each other, and an embedding of length below 1e-12 has cosine 0 to all
+    others.
 
     Examples
     --------
@@ -160,7 +159,7 @@ def rnc_loss(
         return losses.reshape(features.shape[:-1])
     if not shared:
         return losses.mean()
-    # This process's share of the loss; its sum over the processes, seen by all of them, is the loss.
+    # The own anchors' part of the loss; every process adds up the parts of all.
     return _AllGather.apply(losses.mean()[None] * (len(rows) / len(v)), [1] * torch.distributed.get_world_size()).sum()
 
 
@@ -201,7 +200,7 @@ class RnCLoss(nn.Module):
         self.validate = validate
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Loss of features (bs, n_views, feat_dim) or (n, feat_dim) with labels (bs,) or (bs, label_dim)."""
+        """Loss of features (n, n_views, feat_dim) or (n, feat_dim) with labels (n,) or (n, label_dim)."""
         return rnc_loss(
             features,
             labels,
@@ -231,11 +230,11 @@ def rnc_lower_bound(labels: Tensor, *, label_diff: str | Matrix = "l1", n_views:
     Parameters
     ----------
     labels : Tensor
-        Shape (bs,) or (bs, label_dim).
+        Shape (n,) or (n, label_dim).
     label_diff : {'l1', 'l2'} or callable
         As in `rnc_loss`.
     n_views : int
-        Views of each sample; M = bs · n_views.
+        Views of each sample; M = n · n_views.
 
     Returns
     -------
@@ -243,13 +242,13 @@ def rnc_lower_bound(labels: Tensor, *, label_diff: str | Matrix = "l1", n_views:
 
     Examples
     --------
-    >>> round(rnc_lower_bound(torch.tensor([20, 30, 40, 70])), 4)  # one tie: 20 and 40, seen from 30: 2 log 2 / 12
+    >>> round(rnc_lower_bound(torch.tensor([20, 30, 40, 70])), 4)  # seen from 30, 20 and 40 tie: 2 log 2 / 12
     0.1155
     >>> rnc_lower_bound(torch.tensor([20, 31, 40, 70]))
     0.0
     """
     if n_views < 1:
-        raise ValueError(f"n_views must be at least 1, got {n_views}")
+        raise ValueError(f"n_views: got {n_views!r}; allowed: an integer of at least 1")
     _check_options(1.0, label_diff, "l2", "mean")
     _check_labels(labels)
     _check_values(labels=labels)
@@ -278,7 +277,7 @@ def _others_farthest_first(y, rows, label_diff):
     """Label distances of the anchors `rows` to all others in descending order, and that order."""
     itself = rows[:, None] == torch.arange(len(y), device=y.device)
     d, order = _label_distances(y, rows, label_diff).masked_fill(itself, -1).sort(dim=1, descending=True)
-    return d[:, :-1], order[:, :-1]  # the anchor itself came last
+    return d[:, :-1], order[:, :-1]  # the anchor itself, at -1, came last
 
 
 def _similarities(v, rows, feature_sim):
@@ -313,7 +312,7 @@ def _comparable(y, label_diff):
 
 
 def _label_distances(y, rows, label_diff):
-    """Distances from the labels `rows` to all, added up over label_dim from the left as a literal loop does."""
+    """Distances from the labels `rows` to all, added up column by column: equal where a plain loop has them equal."""
     if callable(label_diff):
         return _square(label_diff(y), len(y), "label_diff")[rows]
     if y.shape[1] == 1:
@@ -340,7 +339,7 @@ def _runs(sorted_rows):
 
 
 class _MeanLoss(torch.autograd.Function):
-    """Sum of the losses of the anchors `rows`, over M; its gradient is made along with it."""
+    """Sum of the losses of the anchors `rows`, divided by M. The forward pass makes the gradient as well."""
 
     @staticmethod
     def forward(ctx, v, y, rows, temperature, label_diff, feature_sim, need_grad):
@@ -351,7 +350,7 @@ class _MeanLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_output):
-        if torch.is_grad_enabled():  # create_graph=True: the gradient would pass for a constant
+        if torch.is_grad_enabled():  # create_graph=True would take the gradient for a constant
             raise RuntimeError(
                 "this path of rnc_loss has no second derivatives; rnc_loss(..., reduction='none').mean() has them"
             )
@@ -360,9 +359,9 @@ class _MeanLoss(torch.autograd.Function):
 
 
 def _sums(v, y, rows, temperature, label_diff, feature_sim, need_grad):
-    """Sum of the loss over all pairs (i in `rows`, j), and its gradient by v times τ, in the precision it takes."""
+    """Loss summed over pairs (i in `rows`, j), and τ times its gradient by v, in the least precision that suffices."""
     largest = float(v.abs().max())
-    if not math.isfinite(largest):  # validate=False: not for us to judge
+    if not math.isfinite(largest):  # only with validate=False: pass it on
         return torch.full((), torch.nan, device=v.device), torch.full_like(v, torch.nan)
     # The loss of (v, τ) is that of (v/u, τ/u). With u a power of two this is exact, and no square can overflow.
     u = 1.0 if feature_sim == "cosine" else 2.0 ** max(-120, math.frexp(largest)[1] - 1)
@@ -385,7 +384,7 @@ def _products_keep_float32():
 
 
 def _sums_by_logarithms(x, y, rows, temperature, label_diff, feature_sim, need_grad):
-    """The plain path, block by block: slower, and at home with any range."""
+    """The plain path, block by block: slower, but for any range."""
     total, grad = x.new_zeros(()), torch.zeros_like(x)
     x = x.detach().requires_grad_(need_grad)
     for block in rows.split(max(BLOCK // len(x), ANCHORS)):
@@ -400,13 +399,13 @@ def _sums_by_logarithms(x, y, rows, temperature, label_diff, feature_sim, need_g
 def _sums_by_exponentials(x, y, rows, temperature, label_diff, feature_sim, need_grad):
     """The cumulative sums of the module's docstring; None where x's precision does not suffice.
 
-    Index k runs over samples, i over the anchors of a block, g over groups of equal labels. Similarities are
-    shifted by a constant (so that cosine's, like -distance, is at most 0), which cancels in the loss.
+    Index k runs over samples, i over the anchors of a block, g over groups of equal labels. Cosines are lowered
+    by 1, so that they are at most 0 as -distance is; this cancels in the loss.
     """
     M = len(x)
     v = x
     if feature_sim == "l2":
-        x = x - x[:1]  # makes equal embeddings exactly zero
+        x = x - x[:1]  # if all are equal, exactly 0, where the mean may round
         x = x - x.mean(dim=0)
     square = (x * x).sum(dim=1)
     radius = float(square.max().sqrt()) if feature_sim == "l2" else 1.0
@@ -451,7 +450,7 @@ def _sums_by_exponentials(x, y, rows, temperature, label_diff, feature_sim, need
         exp_s[itself] = 0
 
         tables = _group_order(values, count, range(first, last + 1), label_diff)
-        if len(block) > last - first + 1 or len(rows) < M:  # else each group of the block has its one anchor
+        if len(block) > last - first + 1 or len(rows) < M:  # else: one anchor for each group
             tables = [table.index_select(0, group[block] - first) for table in tables]
         farthest_first, D_at, W_at, n = tables
         n = n.to(x.dtype)
@@ -464,7 +463,7 @@ def _sums_by_exponentials(x, y, rows, temperature, label_diff, feature_sim, need
             continue
 
         W = (n / D).cumsum(1).gather(1, W_at).T.contiguous()
-        force = torch.addcmul(one, exp_s, W.index_select(0, group), value=-1)  # -∂L/∂s_ik, up to 1/M(M-1)
+        force = torch.addcmul(one, exp_s, W.index_select(0, group), value=-1)  # -∂L/∂s_ik, times M(M-1)
         force[itself] = 0
         if feature_sim == "l2":  # ∂distance/∂anchor = (anchor - x_k)/distance
             force /= distance
@@ -474,7 +473,7 @@ def _sums_by_exponentials(x, y, rows, temperature, label_diff, feature_sim, need
                 force[k, i] = 0
                 grad.index_add_(0, k, pull)
                 grad.index_add_(0, block[i], pull, alpha=-1)
-        if whole:  # x and anchors are the same: one product with the symmetric part will do
+        if whole:  # anchors is x: one product serves both sides of every pair
             force = force + force.T
             if feature_sim == "l2":
                 grad += force.sum(1)[:, None] * x
@@ -498,14 +497,17 @@ def _groups(y):
 
 
 def _group_order(values, count, anchors, label_diff):
-    """Tables with one row for each anchor group, one column for each group.
+    """Four tables, one row for each anchor group, one column for each group.
 
-    The groups in order, farthest first; where, in that order, to read D for the groups nearest first; where, nearest
-    first, to read W for the groups as they are; the number of samples, nearest first, without the anchor itself.
+    - the groups, farthest first
+    - D_at: where to read D in the sums farthest first, for the groups nearest first
+    - W_at: where to read W in the sums nearest first, for the groups as numbered
+    - n: the size of each group, nearest first, without the anchor itself
     """
     anchors = torch.arange(anchors.start, anchors.stop, device=values.device)
     d = _label_distances(values, anchors, label_diff)
-    if d.device.type == "cpu":  # NumPy sorts rows several times faster; on a line a row is two runs to be merged
+    if d.device.type == "cpu":  # NumPy sorts rows several times faster
+        # With one label a row falls, then rises: a stable sort only merges the two runs.
         kind = "stable" if values.shape[1] == 1 else None
         near = torch.from_numpy(d.numpy().argsort(axis=1, kind=kind))
     else:
@@ -520,7 +522,7 @@ def _group_order(values, count, anchors, label_diff):
 
 
 class _AllGather(torch.autograd.Function):
-    """Rows of all processes, in the order of their ranks, with the gradient that every process has for them."""
+    """Rows of all processes, in the order of their ranks; backward adds up the gradients of all processes."""
 
     @staticmethod
     def forward(ctx, rows, sizes):
@@ -547,10 +549,8 @@ def _gather_batch(v, y):
     torch.distributed.all_gather(shapes, shape)
     shapes = torch.stack(shapes).tolist()
     if len({(feat_dim, label_dim) for _, feat_dim, label_dim in shapes}) > 1:
-        raise ValueError(
-            "features and labels must have the same feat_dim and label_dim in every process, got "
-            + ", ".join(f"({feat_dim}, {label_dim})" for _, feat_dim, label_dim in shapes)
-        )
+        got = ", ".join(f"({feat_dim}, {label_dim})" for _, feat_dim, label_dim in shapes)
+        raise ValueError(f"features, labels: got (feat_dim, label_dim) {got}; allowed: the same in every process")
     sizes = [n for n, _, _ in shapes]
     wide = torch.float64 if y.is_floating_point() else torch.int64
     everyone = _AllGather.apply(y.to(wide), sizes).to(y.dtype)
@@ -564,15 +564,15 @@ def _gather_batch(v, y):
 def _check_options(temperature, label_diff, feature_sim, reduction):
     number = isinstance(temperature, numbers.Real) and not isinstance(temperature, bool)
     if not number or not 0 < temperature < math.inf:
-        raise ValueError(f"temperature must be a positive finite number, got {temperature!r}")
+        raise ValueError(f"temperature: got {temperature!r}; allowed: a finite number above 0")
     for name, value, allowed in (
         ("label_diff", label_diff, LABEL_DIFFS),
         ("feature_sim", feature_sim, FEATURE_SIMS),
     ):
         if not callable(value) and value not in allowed:
-            raise ValueError(f"{name} must be one of {_listed(allowed)} or a callable, got {value!r}")
+            raise ValueError(f"{name}: got {value!r}; allowed: {_listed(allowed)} or a callable")
     if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction must be one of {_listed(REDUCTIONS)}, got {reduction!r}")
+        raise ValueError(f"reduction: got {reduction!r}; allowed: {_listed(REDUCTIONS)}")
 
 
 def _listed(allowed):
@@ -581,41 +581,41 @@ def _listed(allowed):
 
 def _check_labels(labels):
     if not isinstance(labels, Tensor):
-        raise ValueError(f"labels must be a torch.Tensor, got {type(labels).__name__}")
+        raise ValueError(f"labels: got {type(labels).__name__}; allowed: a torch.Tensor")
     if labels.ndim not in (1, 2) or 0 in labels.shape or labels.is_complex():
         raise ValueError(
-            "labels must be a real, non-empty tensor of shape (bs,) or (bs, label_dim), "
-            f"got {labels.dtype} of shape {tuple(labels.shape)}"
+            f"labels: got shape {tuple(labels.shape)}, {labels.dtype}; "
+            "allowed: (n,) or (n, label_dim), non-empty, of real numbers"
         )
 
 
 def _check_shapes(features, labels):
     if not isinstance(features, Tensor):
-        raise ValueError(f"features must be a torch.Tensor, got {type(features).__name__}")
+        raise ValueError(f"features: got {type(features).__name__}; allowed: a torch.Tensor")
     if features.ndim not in (2, 3) or 0 in features.shape or not features.is_floating_point():
         raise ValueError(
-            "features must be a non-empty floating-point tensor of shape (bs, n_views, feat_dim) or (n, feat_dim), "
-            f"got {features.dtype} of shape {tuple(features.shape)}"
+            f"features: got shape {tuple(features.shape)}, {features.dtype}; "
+            "allowed: (n, feat_dim) or (n, n_views, feat_dim), non-empty, of floating-point numbers"
         )
     _check_labels(labels)
     if len(labels) != len(features):
         raise ValueError(
-            f"labels must have one row for each of the {len(features)} rows of features (the views of a sample "
-            f"share its label), got shape {tuple(labels.shape)}"
+            f"labels: got shape {tuple(labels.shape)}; allowed: one row for each of the {len(features)} rows of "
+            "features (one label per sample, not per view)"
         )
     if labels.device != features.device:
-        raise ValueError(f"labels must be on the device of features, {features.device}, got {labels.device}")
+        raise ValueError(f"labels: got device {labels.device}; allowed: {features.device}, where features is")
 
 
 def _check_values(features=None, labels=None):
     for name, value in (("features", features), ("labels", labels)):
         if value is not None and not torch.isfinite(value).all():
             bad = int((~torch.isfinite(value)).sum())
-            raise ValueError(f"{name} must be finite, got {bad} NaN or infinite among {value.numel()} values")
+            raise ValueError(f"{name}: got {bad} NaN or infinite among {value.numel()} values; allowed: finite numbers")
 
 
 def _square(matrix, M, name):
     if not isinstance(matrix, Tensor) or matrix.shape != (M, M):
-        got = tuple(matrix.shape) if isinstance(matrix, Tensor) else type(matrix).__name__
-        raise ValueError(f"{name} must return a tensor of shape ({M}, {M}), got {got}")
+        got = f"shape {tuple(matrix.shape)}" if isinstance(matrix, Tensor) else type(matrix).__name__
+        raise ValueError(f"{name}: got a callable that returns {got}; allowed: a tensor of shape ({M}, {M})")
     return matrix

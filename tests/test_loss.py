@@ -481,9 +481,9 @@ def test_callables_replace_the_named_options(batch):
     assert value.item() == pytest.approx(rnc_loss(features, labels).item(), abs=1e-10)
     asymmetric = rnc_loss(features, labels, label_diff=lambda y: (y - y.T).clamp(min=0).double())
     assert math.isfinite(asymmetric.item())
-    with pytest.raises(ValueError, match=r"label_diff must return a tensor of shape \(20, 20\), got \(20, 1\)"):
+    with pytest.raises(ValueError, match=r"label_diff: got .* returns shape \(20, 1\); allowed: .* \(20, 20\)"):
         rnc_loss(features, labels, label_diff=lambda y: y)
-    with pytest.raises(ValueError, match=r"feature_sim must return a tensor of shape \(20, 20\), got float"):
+    with pytest.raises(ValueError, match=r"feature_sim: got .* returns float; allowed: .* \(20, 20\)"):
         rnc_loss(features, labels, feature_sim=lambda v: 1.0)
 
 
@@ -656,23 +656,23 @@ good, ages = torch.zeros(4, 2, 3), torch.arange(4)
 @pytest.mark.parametrize(
     ("features", "labels", "message"),
     [
-        ([[0.0]], ages, r"features must be a torch.Tensor, got list"),
-        (good[0, 0], ages, r"features .*\(bs, n_views, feat_dim\) or \(n, feat_dim\), got .* of shape \(3,\)"),
-        (torch.zeros(4, 1, 2, 3), ages, r"features must .*got torch.float32 of shape \(4, 1, 2, 3\)"),
-        (torch.zeros(0, 3), ages[:0], r"features must be a non-empty .*\(0, 3\)"),
-        (torch.zeros(4, 0), ages, r"features must be a non-empty .*\(4, 0\)"),
-        (torch.zeros(4, 3, dtype=torch.int64), ages, r"features must .*floating-point.*got torch.int64"),
-        (torch.zeros(4, 3, dtype=torch.complex64), ages, r"features must .*got torch.complex64"),
-        (good, [1, 2, 3, 4], r"labels must be a torch.Tensor, got list"),
-        (good, torch.tensor(1), r"labels must .*\(bs,\) or \(bs, label_dim\), got torch.int64 of shape \(\)"),
-        (good, torch.zeros(4, 1, 1), r"labels must .*got torch.float32 of shape \(4, 1, 1\)"),
-        (good, torch.zeros(4, 0), r"labels must be a real, non-empty"),
-        (good, torch.zeros(4, dtype=torch.complex64), r"labels must be a real"),
-        (good, torch.arange(8), r"labels must have one row for each of the 4 rows of features .*got shape \(8,\)"),
-        (good, torch.empty(4, device="meta"), r"labels must be on the device of features, cpu, got meta"),
-        (good + torch.nan, ages, r"features must be finite, got 24 NaN or infinite among 24 values"),
-        (good, torch.tensor([0, 1, math.inf, 2]), r"labels must be finite, got 1 NaN or infinite among 4 values"),
-        (good, torch.tensor([0, 1, math.nan, 2]), r"labels must be finite, got 1"),
+        ([[0.0]], ages, r"features: got list; allowed: a torch.Tensor"),
+        (good[0, 0], ages, r"features: got shape \(3,\), .*; allowed: \(n, feat_dim\) or \(n, n_views, feat_dim\)"),
+        (torch.zeros(4, 1, 2, 3), ages, r"features: got shape \(4, 1, 2, 3\), torch.float32; allowed"),
+        (torch.zeros(0, 3), ages[:0], r"features: got shape \(0, 3\), .*; allowed: .*non-empty"),
+        (torch.zeros(4, 0), ages, r"features: got shape \(4, 0\), .*; allowed: .*non-empty"),
+        (torch.zeros(4, 3, dtype=torch.int64), ages, r"features: got .* torch.int64; allowed: .*floating-point"),
+        (torch.zeros(4, 3, dtype=torch.complex64), ages, r"features: got .* torch.complex64; allowed"),
+        (good, [1, 2, 3, 4], r"labels: got list; allowed: a torch.Tensor"),
+        (good, torch.tensor(1), r"labels: got shape \(\), torch.int64; allowed: \(n,\) or \(n, label_dim\)"),
+        (good, torch.zeros(4, 1, 1), r"labels: got shape \(4, 1, 1\), torch.float32; allowed"),
+        (good, torch.zeros(4, 0), r"labels: got shape \(4, 0\), .*; allowed: .*non-empty"),
+        (good, torch.zeros(4, dtype=torch.complex64), r"labels: got .* torch.complex64; allowed: .*real"),
+        (good, torch.arange(8), r"labels: got shape \(8,\); allowed: one row for each of the 4 rows .*not per view"),
+        (good, torch.empty(4, device="meta"), r"labels: got device meta; allowed: cpu"),
+        (good + torch.nan, ages, r"features: got 24 NaN or infinite among 24 values; allowed: finite"),
+        (good, torch.tensor([0, 1, math.inf, 2]), r"labels: got 1 NaN or infinite among 4 values; allowed: finite"),
+        (good, torch.tensor([0, 1, math.nan, 2]), r"labels: got 1 NaN"),
     ],
 )  # fmt: skip
 def test_bad_input_is_named(features, labels, message):
@@ -683,16 +683,16 @@ def test_bad_input_is_named(features, labels, message):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"temperature": 0}, "temperature must be a positive finite number, got 0"),
-        ({"temperature": -1.0}, "temperature must .*got -1.0"),
-        ({"temperature": math.nan}, "temperature must .*got nan"),
-        ({"temperature": math.inf}, "temperature must .*got inf"),
-        ({"temperature": "2"}, "temperature must .*got '2'"),
-        ({"temperature": True}, "temperature must .*got True"),
-        ({"label_diff": "cosine"}, "label_diff must be one of 'l1', 'l2' or a callable, got 'cosine'"),
-        ({"label_diff": None}, "label_diff must .*got None"),
-        ({"feature_sim": "dot"}, "feature_sim must be one of 'l2', 'cosine', 'l1' or a callable, got 'dot'"),
-        ({"reduction": "sum"}, "reduction must be one of 'mean', 'none', got 'sum'"),
+        ({"temperature": 0}, "temperature: got 0; allowed: a finite number above 0"),
+        ({"temperature": -1.0}, "temperature: got -1.0; allowed"),
+        ({"temperature": math.nan}, "temperature: got nan; allowed"),
+        ({"temperature": math.inf}, "temperature: got inf; allowed"),
+        ({"temperature": "2"}, "temperature: got '2'; allowed"),
+        ({"temperature": True}, "temperature: got True; allowed"),
+        ({"label_diff": "cosine"}, "label_diff: got 'cosine'; allowed: 'l1', 'l2' or a callable"),
+        ({"label_diff": None}, "label_diff: got None; allowed"),
+        ({"feature_sim": "dot"}, "feature_sim: got 'dot'; allowed: 'l2', 'cosine', 'l1' or a callable"),
+        ({"reduction": "sum"}, "reduction: got 'sum'; allowed: 'mean', 'none'"),
     ],
 )
 def test_bad_options_are_named(option, message):
@@ -703,13 +703,13 @@ def test_bad_options_are_named(option, message):
 
 
 def test_lower_bound_checks_its_arguments():
-    with pytest.raises(ValueError, match="labels must be finite"):
+    with pytest.raises(ValueError, match="labels: got 1 NaN or infinite"):
         rnc_lower_bound(torch.tensor([0.0, math.nan]))
-    with pytest.raises(ValueError, match=r"labels must be a torch.Tensor, got int"):
+    with pytest.raises(ValueError, match=r"labels: got int; allowed: a torch.Tensor"):
         rnc_lower_bound(3)
-    with pytest.raises(ValueError, match="label_diff must be one of"):
+    with pytest.raises(ValueError, match="label_diff: got 'l3'; allowed"):
         rnc_lower_bound(ages, label_diff="l3")
-    with pytest.raises(ValueError, match="n_views must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="n_views: got 0; allowed: an integer of at least 1"):
         rnc_lower_bound(ages, n_views=0)
 
 

@@ -143,7 +143,7 @@ def test_data_parallel_training_reaches_the_weights_of_one_process(results):
 def test_processes_that_disagree_on_the_shape_all_say_so(results):
     widths = ", ".join(f"({3 + rank}, 1)" for rank in range(len(results)))
     for rank in results:
-        assert rank["error"].endswith(f"in every process, got {widths}")
+        assert rank["error"].endswith(f"got (feat_dim, label_dim) {widths}; allowed: the same in every process")
 
 
 def test_one_process_is_unaffected(tmp_path):
