@@ -1,9 +1,10 @@
-"""What the paper claims, and what the records say to it: one row for each claim and comparison.
+"""Effects and verdicts: what the records say to a claim that compares two methods.
 
-A claim is about two methods on the same splits or seeds. It holds if the whole 95% interval of the paired effect lies
-on the claimed side and the p value, corrected by Holm's method for all comparisons of the page, measured or not, is
-below 0.05; it does not hold if the same is true of the other side; otherwise it is undecided. Nothing is said before
-all planned runs of both methods are there.
+A comparison is between two methods on the same splits or seeds. The claim holds if the whole 95% interval of the paired
+effect lies on the claimed side and the p value, corrected by Holm's method for all comparisons that are judged
+together, measured or not, is below 0.05; it does not hold if the same is true of the other side; otherwise it is
+undecided. Nothing is said before all planned runs of both methods are there. Which claims there are is for the chapters
+to say.
 """
 
 from __future__ import annotations
@@ -17,13 +18,17 @@ import numpy as np
 import pandas as pd
 
 from rnclib import results
-from rnclib.data import SEEN
-from rnclib.experiment import key
-from rnclib.protocols import END_TO_END, END_TO_END_TIED, GRIDS, SHIFTS
 
-__all__ = ["CLAIMS", "EFFECTS", "Claim", "judge", "planned"]
+__all__ = ["BEATS", "COURSE", "EFFECTS", "LESS", "ORDER", "PAPER", "Claim", "judge"]
 
 LEVEL = 0.05
+
+#: Who claims it.
+PAPER, COURSE = "paper", "course project"
+#: Claims on which several chapters have comparisons.
+BEATS = "lower error than end-to-end training"
+ORDER = "features in the order of the targets"
+LESS = "fewer training samples for the same error"
 
 
 @dataclass(frozen=True)
@@ -35,22 +40,19 @@ class Claim:
     text : str
         What is claimed.
     source : str
-        Where.
+        Who claims it.
     experiment, dataset, split : str
         Of the records.
     method, baseline : str
-        The methods compared.
-    effect : {'difference', 'agreement', 'data', 'corruption', 'growth', 'unseen', 'pull', 'organisation', \
-'standardised'}
-        Difference of test MAE (raw units), or of rank agreement; ratio of training samples needed, of errors on
-        corrupted inputs, or of their growth over clean ones; difference of test MAE between the ranges of the target
-        that training has seen; difference of what a tie adds to the pull of a nuisance, or to the agreement of
-        features with it, see `rnclib.results.tie_effects`; difference of test MAE in standard deviations, in favour of
-        the baseline.
+        Labels of the methods compared, see `rnclib.recipe.Recipe.label`.
+    effect : str
+        A key of `EFFECTS`.
     link : str
         Name of the table that shows it.
     holes, spurious : str, optional
-        Of the runs compared, see `rnclib.experiment.Config`.
+        Of the runs compared, see `rnclib.experiment.Selection`.
+    figure : str, optional
+        Name of the figure that shows it.
     """
 
     text: str
@@ -64,25 +66,7 @@ class Claim:
     link: str
     holes: str | None = None
     spurious: str | None = None
-
-    @property
-    def figure(self) -> str | None:
-        """Name of the figure that shows it, where there is one."""
-        return _FIGURES.get(self.link)
-
-
-_FIGURES = {
-    "esol-differences": "esol-differences-figure", "esol-differences-slower": "esol-differences-figure",
-    "agedb-differences": "agedb-errors-figure",
-    "methods-differences": "methods-figure", "methods-differences-faces": "methods-figure-faces",
-    "esol-rank-agreement": "esol-representations", "agedb-rank-agreement": "agedb-representations",
-    "efficiency-ratio": "efficiency-errors", "efficiency-ratio-faces": "efficiency-errors-faces",
-    "robustness-ratio-molecules": "robustness-errors-molecules", "robustness-ratio-faces": "robustness-errors-faces",
-    "robustness-growth-molecules": "robustness-errors-molecules", "robustness-growth-faces": "robustness-errors-faces",
-    "robustness-spurious-molecules": "robustness-organisation-molecules",
-    "robustness-spurious-faces": "robustness-organisation-faces",
-    "ablations-differences": "ablations-figure", "ablations-differences-faces": "ablations-figure-faces",
-}  # fmt: skip
+    figure: str | None = None
 
 
 def _compared(records: list[dict[str, Any]], claim: Claim, metric: str) -> dict[str, float]:
@@ -122,13 +106,13 @@ def _unseen(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:
 
 
 def _added(records: list[dict[str, Any]], claim: Claim, measure: str) -> dict[str, float]:
-    effects = results.tie_effects(records)
+    effects = results.correlation_effects(records)
     added = effects[effects["spurious"] == "added"]
     return _row(results.compare(added, measure, claim.baseline, [claim.method]), claim.method) if len(added) else {}
 
 
-def _pull(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:
-    return _added(records, claim, "pull")
+def _coefficient(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:
+    return _added(records, claim, "nuisance_coefficient")
 
 
 def _organisation(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:
@@ -153,7 +137,11 @@ class _Effect:
         return f"{'above' if self.better > 0 else 'below'} {self.neutral:g}"
 
 
-#: How each kind of effect is measured, and what it says.
+#: How each kind of effect is measured, and what it says: difference of test MAE (raw units), or of rank agreement; ratio
+#: of training samples needed, of errors on corrupted inputs, or of their growth over clean ones; difference of test MAE
+#: between the ranges of the target that training has seen; difference of what a spurious correlation adds to the
+#: nuisance coefficient, or to the agreement of features with the nuisance, see `rnclib.results.correlation_effects`;
+#: difference of test MAE in standard deviations, in favour of the baseline.
 EFFECTS = {
     "difference": _Effect(_difference, 0.0, -1, "mean", "test MAE {:+.3f} {unit}"),
     "agreement": _Effect(_agreement, 0.0, +1, "mean", "rank agreement {:+.3f}"),
@@ -161,187 +149,29 @@ EFFECTS = {
     "unseen": _Effect(_unseen, 0.0, -1, "mean", "test MAE {:+.3f} {unit}"),
     "corruption": _Effect(_corruption, 1.0, -1, "ratio", "{:.2f} × the error"),
     "growth": _Effect(_growth, 1.0, -1, "ratio", "{:.2f} × the growth"),
-    "pull": _Effect(_pull, 0.0, -1, "mean", "pull {:+.2f}"),
+    "nuisance coefficient": _Effect(_coefficient, 0.0, -1, "mean", "nuisance coefficient {:+.2f}"),
     "organisation": _Effect(_organisation, 0.0, -1, "mean", "agreement {:+.2f}"),
     "standardised": _Effect(_standardised, 0.0, +1, "mean", "test MAE {:+.3f} standard deviations"),
 }
 
-_BEATS = "lower error than end-to-end training"
-_ORDER = "features in the order of the targets"
-_LESS = "fewer training samples for the same error"
-_CORRUPTED = (
-    ("lower error on corrupted inputs", "corruption", "ratio"),
-    ("error that grows less with corruption", "growth", "growth"),
-)
-_UNSEEN = "lower error between the targets that training has seen"
-_SPURIOUS = (
-    ("predictions that follow a spurious target less", "pull"),
-    ("features that a spurious target organises less", "organisation"),
-    ("lower error where a spurious target no longer holds", "difference"),
-)
-_SCHEME = "lower error with a linear regressor on the frozen encoder than with other training schemes"
-_SETTINGS = "lower error with the settings that the method comes with than with others"
-_SHIFTED = "lower error on samples unlike those of training"
-_PAPER, _COURSE = "paper", "course project"
-_SLOWER, _FACES = END_TO_END["esol"], END_TO_END["synthetic"]
-
-#: Every comparison of the verdict page, in its order.
-CLAIMS: tuple[Claim, ...] = (
-    *(
-        Claim(_BEATS, _COURSE, "esol", "esol", split, method, baseline, "difference", link)
-        for split, baseline, link in (
-            ("random", "L1", "esol-differences"),
-            ("random", _SLOWER, "esol-differences-slower"),
-            ("scaffold", "L1", "esol-scaffold-differences"),
-        )
-        for method in ("RnC(L1)+freeze", "RnC(L1)")
-    ),
-    *(
-        Claim(_BEATS, _PAPER, "agedb", "synthetic", "standard", method, baseline, "difference", "agedb-differences")
-        for method, baseline in (("RnC(L1)", "L1"), ("RnC(L1)", _FACES), ("RnC(L2)", "L2"), ("RnC(Huber)", "Huber"))
-    ),
-    *(
-        Claim(_BEATS, source, "methods", dataset, split, "RnC, closed form", baseline, "difference", link)
-        for source, dataset, split, link in (
-            (_COURSE, "esol", "random", "methods-differences"),
-            (_PAPER, "synthetic", "standard", "methods-differences-faces"),
-        )
-        for baseline in ("L1", "L1, closed form")
-    ),
-    Claim(
-        _ORDER, _PAPER, "esol", "esol", "random", "RnC(L1)+freeze", _SLOWER, "agreement", "esol-rank-agreement"
-    ),
-    Claim(_ORDER, _PAPER, "agedb", "synthetic", "standard", "RnC(L1)", _FACES, "agreement", "agedb-rank-agreement"),
-    *(
-        Claim(_LESS, _PAPER, "data_efficiency", "esol", "random", method, baseline, "data", "efficiency-ratio")
-        for method, baseline in (("RnC, closed form", "L1, closed form"), ("RnC(L1)", _SLOWER))
-    ),
-    *(
-        Claim(
-            _LESS, _PAPER, "data_efficiency", "synthetic", "standard", method, baseline, "data",
-            "efficiency-ratio-faces",
-        )
-        for method, baseline in (
-            ("RnC, closed form", "L1, closed form"), ("RnC, tuned, closed form", "L1, closed form"),
-            ("RnC(L1)", "L1"), ("RnC(L1)", _FACES),
-        )
-    ),
-    *(
-        Claim(text, _PAPER, "robustness", "esol", "random", method, _SLOWER, effect, f"robustness-{table}-molecules")
-        for text, effect, table in _CORRUPTED
-        for method in ("RnC(L1)+freeze", "RnC(L1)")
-    ),
-    *(
-        Claim(
-            text, _PAPER, "robustness", "synthetic", "standard", "RnC(L1)", _FACES, effect, f"robustness-{table}-faces"
-        )
-        for text, effect, table in _CORRUPTED
-    ),
-    *(
-        Claim(_UNSEEN, _PAPER, "robustness", dataset, split, method, baseline, "unseen", link, holes)
-        for dataset, split, method, baseline, link in (
-            ("esol", "random", "RnC(L1)+freeze", _SLOWER, "robustness-holes"),
-            ("synthetic", "standard", "RnC(L1)", _FACES, "robustness-holes-faces"),
-        )
-        for holes in SEEN
-    ),
-    *(
-        Claim(
-            text, _PAPER, "robustness", dataset, split, method, baseline, effect, f"robustness-spurious-{kind}",
-            spurious="tied",
-        )
-        for text, effect in _SPURIOUS
-        for kind, dataset, split, method, baseline in (
-            ("molecules", "esol", "random", "RnC(L1)+freeze", _SLOWER),
-            ("faces", "synthetic", "standard", "RnC(L1)", END_TO_END_TIED["synthetic"]),
-        )
-    ),
-    *(
-        Claim(_SHIFTED, _PAPER, "robustness", "esol", split, method, _SLOWER, "difference", "robustness-shift")
-        for split in SHIFTS["molecules"]
-        for method in ("RnC(L1)+freeze", "RnC(L1)")
-    ),
-    Claim(
-        _SHIFTED, _PAPER, "robustness", "synthetic", "identity", "RnC(L1)", _FACES, "difference",
-        "robustness-shift-faces",
-    ),
-    *(
-        Claim(
-            _SETTINGS, source, "ablations", "esol", "random", other, "protocol", "standardised",
-            "ablations-differences",
-        )
-        for source, other in (
-            (_PAPER, "temperature: 1"), (_PAPER, "temperature: 5"),
-            (_PAPER, "similarity: cosine, temperature 0.1"), (_PAPER, "batch size: 64"),
-            (_PAPER, "projection head: 64 features"), (_COURSE, "length: 0.5 of the epochs"),
-        )
-    ),
-    *(
-        Claim(
-            _SETTINGS, _PAPER, "ablations", "synthetic", "standard", other, "protocol", "standardised",
-            "ablations-differences-faces",
-        )
-        for other in (
-            "temperature: 1", "temperature: 5", "similarity: cosine, temperature 0.1", "batch size: 64",
-            "projection head: 64 features", "length: 0.5 of the epochs", "views: 1",
-        )
-    ),
-    *(
-        Claim(
-            _SCHEME, _PAPER, "ablations", dataset, split, f"regressor: L1, {other}",
-            "regressor: L1, by gradient descent", "standardised", link,
-        )
-        for dataset, split, link in (
-            ("esol", "random", "ablations-table"), ("synthetic", "standard", "ablations-table-faces")
-        )
-        for other in ("with fine-tuning", "trained jointly")
-    ),
-)  # fmt: skip
-
-
-def planned(claim: Claim, profile: str) -> dict[str, str]:
-    """Keys of the runs that a claim is judged on, with their methods; what a tie adds needs those without it too.
-
-    Empty if the profile lacks one of the two methods, as short ones may.
-
-    Parameters
-    ----------
-    claim : Claim
-    profile : str
-
-    Returns
-    -------
-    dict of str to str
-    """
-    options = {"split": claim.split} if claim.experiment in ("esol", "agedb") else {}
-    runs = {
-        key(config): config.method
-        for config in GRIDS[claim.experiment](dataset=claim.dataset, profile=profile, **options)
-        if config.method in (claim.method, claim.baseline)
-        and (config.split, config.holes) == (claim.split, claim.holes)
-        and config.spurious in (("tied", "untied") if claim.effect in ("pull", "organisation") else (claim.spurious,))
-        and config.wrong_targets is None
-        and bool(config.corruptions) == (claim.effect in ("corruption", "growth"))
-    }
-    return runs if {claim.method, claim.baseline} <= set(runs.values()) else {}
-
-
 def judge(
+    claims: Sequence[Claim],
+    plan: Callable[[Claim, str], dict[str, str]],
+    *,
     root: str | os.PathLike | None = None,
     profile: str = "paper",
-    claims: Sequence[Claim] = CLAIMS,
-    plan: Callable[[Claim, str], dict[str, str]] = planned,
 ) -> pd.DataFrame:
     """The verdict on each claim.
 
     Parameters
     ----------
+    claims : sequence of Claim
+    plan : callable
+        Given a claim and the profile, the keys of the runs that it is judged on, with their labels, such as
+        `rnclib.chapters.planned`; other records have no part in it.
     root : path, optional
         Folder of all records; by default `rnclib.results.results_dir`.
     profile : str
-    claims : sequence of Claim
-    plan : callable
-        Gives the runs that a claim is judged on, see `planned`; other records have no part in it.
 
     Returns
     -------
@@ -360,12 +190,13 @@ def judge(
     for claim in claims:
         wanted = plan(claim, profile)
         records = [record for record in stored[claim.experiment] if record["key"] in wanted]
+        records = results.labelled(records, [wanted[record["key"]] for record in records])
         row: dict[str, Any] = {**claim.__dict__, "value": np.nan, "low": np.nan, "high": np.nan, "p": np.nan, "n": 0}
         row["runs"] = f"{len(records)} of {len(wanted)}"
         row["complete"] = 0 < len(records) == len(wanted)
         if row["complete"]:
             effect = EFFECTS[claim.effect]
-            trained = {record["method"] for record in records if record["metrics"]}  # the others diverged
+            trained = {record["label"] for record in records if record["metrics"]}  # the others diverged
             found = effect.measure(records, claim) if {claim.method, claim.baseline} <= trained else {}
             row |= {name: found[name] for name in ("low", "high", "p", "n") if found}
             row |= {"value": found.get(effect.column, np.nan), "unit": records[0]["data"]["unit"]}

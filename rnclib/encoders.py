@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -14,7 +15,7 @@ with warnings.catch_warnings():  # torch-geometric 2.8 scripts helpers and asks 
     from torch_geometric.data import Data
     from torch_geometric.nn import GINConv, global_add_pool, global_mean_pool
 
-__all__ = ["GIN", "ImageEncoder"]
+__all__ = ["GIN", "ImageEncoder", "Perceptron"]
 
 
 class GIN(nn.Module):
@@ -110,3 +111,34 @@ class ImageEncoder(nn.Module):
         """Features (n, out_features) of images (n, 3, height, width); (n, n_views, out_features) of several views."""
         features = self.trunk(images.flatten(0, -4).contiguous(memory_format=torch.channels_last))
         return features.unflatten(0, images.shape[:-3])
+
+
+class Perceptron(nn.Module):
+    """Fully connected layers with SiLU: numeric inputs in, one feature vector per sample out.
+
+    Parameters
+    ----------
+    in_features : int
+        Numbers of an input.
+    widths : sequence of int
+        Of the layers; the last gives the features, without an activation.
+    dropout : float
+        After each layer but the last.
+
+    Attributes
+    ----------
+    out_features : int
+        Length of a feature vector, the last of `widths`.
+    """
+
+    def __init__(self, in_features: int, widths: Sequence[int], dropout: float = 0.0) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for width_in, width_out in itertools.pairwise((in_features, *widths)):
+            layers += [nn.Linear(width_in, width_out), nn.SiLU(), nn.Dropout(dropout)]
+        self.layers = nn.Sequential(*layers[:-2])
+        self.out_features = widths[-1]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Features (n, out_features) of inputs (n, in_features)."""
+        return self.layers(x)

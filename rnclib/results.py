@@ -23,6 +23,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from rnclib.data.catalogue import SOURCES
+
 __all__ = [
     "PROFILES",
     "commit",
@@ -30,23 +32,22 @@ __all__ = [
     "corrupted",
     "corruption_errors",
     "corruption_growth",
+    "correlation_effects",
     "corruption_ratio",
     "curves",
     "data_ratio",
-    "error_table",
+    "exists",
     "frame",
     "holm",
     "interval",
+    "labelled",
     "load",
     "machines",
     "predictions",
     "results_dir",
     "seen_and_unseen",
-    "side_by_side",
     "stuck",
-    "stuck_table",
     "summarise",
-    "tie_effects",
     "verdicts",
     "view",
     "write",
@@ -54,9 +55,9 @@ __all__ = [
 
 SCHEMA = 1
 PROFILES = ("smoke", "quick", "paper")
-# Splits that are the same for every seed. Seeds differ in weights, order, and what is drawn from the training part:
+# Splits that are the same for every seed. Seeds differ in weights, order, and what is drawn from the training set:
 # given the data, their runs are independent.
-FIXED_SPLITS = ("standard", "identity")
+FIXED_SPLITS = tuple(split for source in SOURCES.values() if not source.seeded for split in source.splits)
 IDENTITY = ("experiment", "dataset", "profile", "split", "method", "seed")
 # Fields of a configuration, beside those of its identity, that set runs of one method apart.
 CONDITIONS = ("fraction", "holes", "wrong_targets", "spurious")
@@ -197,6 +198,35 @@ def load(root: str | os.PathLike, *, profile: str, experiment: str, **match: Any
     return records
 
 
+def exists(root: str | os.PathLike, *, profile: str, experiment: str, dataset: str) -> bool:
+    """Whether there is a record of a data set, told by the names of the files.
+
+    Parameters
+    ----------
+    root : path
+        Folder of all records, see `results_dir`.
+    profile, experiment, dataset : str
+    """
+    return any(folder(root, profile, experiment).glob(f"{dataset}-*.json"))
+
+
+def labelled(records: Sequence[dict[str, Any]], labels: Sequence[str]) -> list[dict[str, Any]]:
+    """The records with the labels under which pages show their methods, see `rnclib.recipe.Recipe.label`.
+
+    Parameters
+    ----------
+    records : sequence of dict
+    labels : sequence of str
+        One for each record.
+    """
+    return [record | {"label": label} for record, label in zip(records, labels, strict=True)]
+
+
+def _identity(record: dict[str, Any]) -> dict[str, Any]:
+    """What tells runs of one data set and profile apart; a method is called by its label where it has one."""
+    return {"split": record["split"], "method": record.get("label", record["method"]), "seed": record["seed"]}
+
+
 def _of_one_kind(records: Sequence[dict[str, Any]]) -> None:
     if not records:
         raise ValueError("records: got none; allowed: at least one")
@@ -223,7 +253,8 @@ def frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
                for scale in ("", "_raw")}  # fmt: skip
     rows = []
     for record in records:
-        row = {name: record[name] for name in (*IDENTITY, "key")} | nothing  # a run that diverged has no metrics
+        row = {name: record[name] for name in (*IDENTITY, "key")} | _identity(record)
+        row |= nothing  # a run that diverged has no metrics
         row |= {f"n_{part}": record["data"][f"n_{part}"] for part in ("train", "test")}
         row["n_pool"] = record["data"].get("n_pool", row["n_train"])
         row["n_test_pool"] = record["data"].get("n_test_pool", row["n_test"])
@@ -248,7 +279,7 @@ def predictions(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """
     _of_one_kind(records)
     parts = [
-        pd.DataFrame(record["test"]).assign(**{name: record[name] for name in ("split", "method", "seed")})
+        pd.DataFrame(record["test"]).assign(**_identity(record))
         for record in records
         if record["test"]["prediction"]
     ]
@@ -276,7 +307,7 @@ def corrupted(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
         for kind, errors in record.get("corrupted", {}).items():
             for severity, error in enumerate([clean, *errors]):
                 rows.append(
-                    {name: record[name] for name in ("split", "method", "seed")}
+                    _identity(record)
                     | {"kind": kind, "severity": severity, "mae": math.nan if error is None else error}
                 )
     return pd.DataFrame(rows, columns=["split", "method", "seed", "kind", "severity", "mae"])
@@ -313,25 +344,25 @@ def seen_and_unseen(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-#: What `tie_effects` measures.
-TIE_MEASURES = ("test_mae_raw", "pull", "test_rank_agreement", "test_nuisance_agreement")
+#: What `correlation_effects` measures.
+CORRELATION_MEASURES = ("test_mae_raw", "nuisance_coefficient", "test_rank_agreement", "test_nuisance_agreement")
 
 
-def tie_effects(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """What a nuisance does to networks when it is tied to the target in training, and when it is not.
+def correlation_effects(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """What a nuisance does to networks when it correlates with the target in training, and when it does not.
 
     Parameters
     ----------
     records : sequence of dict
-        From `load`, of one data set and profile but for the tie. Runs without a nuisance have no rows.
+        From `load`, of one data set and profile but for the correlation. Runs without a nuisance have no rows.
 
     Returns
     -------
     DataFrame
-        As from `frame`, with a column ``pull``: the coefficient, over the test part, of the target that the nuisance
-        suggests in a least-squares fit of the prediction on it and the target. It would be 1 if the prediction followed
+        As from `frame`, with a column ``nuisance_coefficient``: over the test set, that of the target which the nuisance
+        suggests, in a least-squares fit of the prediction on it and the target. It would be 1 if the prediction followed
         the nuisance alone. Where a method and seed has both kinds of run, there is a third row with the differences of
-        the `TIE_MEASURES`, tied minus untied; its ``spurious`` is ``'added'``.
+        the `CORRELATION_MEASURES`, with the correlation minus without; its ``spurious`` is ``'added'``.
     """
     with_nuisance = [record for record in records if "nuisance" in record["test"]]
     if not with_nuisance:
@@ -341,19 +372,19 @@ def tie_effects(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
         target, prediction, nuisance = (
             np.array(record["test"][name], float) for name in ("target", "prediction", "nuisance")
         )
-        pull = math.nan
+        coefficient = math.nan
         if len(prediction):
             design = np.column_stack([np.ones(len(target)), target, nuisance])
-            pull = float(np.linalg.lstsq(design, prediction)[0][2])
-        parts.append(frame([record]).assign(pull=pull))
+            coefficient = float(np.linalg.lstsq(design, prediction)[0][2])
+        parts.append(frame([record]).assign(nuisance_coefficient=coefficient))
     runs = pd.concat(parts, ignore_index=True)
-    for measure in TIE_MEASURES:
+    for measure in CORRELATION_MEASURES:
         if measure not in runs:  # every run diverged
             runs[measure] = math.nan
     tied, untied = (runs[runs["spurious"] == tie].set_index(["method", "seed"]) for tie in ("tied", "untied"))
     both = tied.index.intersection(untied.index)
     added = tied.loc[both].assign(spurious="added")
-    added[list(TIE_MEASURES)] -= untied.loc[both, list(TIE_MEASURES)]
+    added[list(CORRELATION_MEASURES)] -= untied.loc[both, list(CORRELATION_MEASURES)]
     return pd.concat([runs, added.reset_index()], ignore_index=True)
 
 
@@ -492,7 +523,7 @@ def curves(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     _of_one_kind(records)
     parts = [
         pd.DataFrame({"val_loss": math.nan, **stage["curve"]}).assign(
-            stage=stage["name"], **{name: record[name] for name in ("split", "method", "seed")}
+            stage=stage["name"], **_identity(record)
         )
         for record in records
         for stage in record["stages"]
@@ -551,7 +582,7 @@ def view(records: Sequence[dict[str, Any]], method: str, root: str | os.PathLike
     """
     root = results_dir() if root is None else root
     for record in records:
-        if (record["method"], record["seed"]) == (method, 0):
+        if (_identity(record)["method"], record["seed"]) == (method, 0):
             where = folder(root, record["profile"], record["experiment"])
             for path in where.glob(f"*{record['key'][:8]}*.csv"):
                 return pd.read_csv(path)
@@ -644,55 +675,6 @@ def _one_kind_of_split(runs: pd.DataFrame) -> None:
         raise ValueError(f"runs: got splits {sorted(runs['split'].unique())}; allowed: one kind")
 
 
-def error_table(
-    runs: pd.DataFrame, metrics: Mapping[str, str], published: pd.DataFrame | None = None, *, median: bool = False
-) -> pd.DataFrame:
-    """Errors of each method as text, ready for a page: mean ± half its 95% interval, and what was published.
-
-    Parameters
-    ----------
-    runs : DataFrame
-        From `frame`, of one kind of split.
-    metrics : mapping
-        Column of `runs` to heading, such as ``{"test_mae": "MAE"}``.
-    published : DataFrame, optional
-        Indexed by method, with the same columns. Each of its figures is followed by whether it lies "in" the spread of
-        our single splits, from the lowest to the highest, "below" or "above" it.
-    median : bool
-        Add the median over splits, which a few failed runs do not move.
-
-    Returns
-    -------
-    DataFrame
-        Columns ``Method``, ``Splits`` (where runs diverged, such as "11 of 20") and for each metric its heading,
-        ``<heading> median`` and ``<heading> published``.
-
-    Raises
-    ------
-    ValueError
-        If `runs` holds several kinds of split.
-    """
-    if len(runs):
-        _one_kind_of_split(runs)
-    summaries = {metric: summarise(runs, metric) for metric in metrics}
-    first = next(iter(summaries.values()))
-    table = pd.DataFrame({"Method": first.index})
-    table["Splits"] = [
-        f"{n}" + (f" of {n + diverged}" if diverged else "")
-        for n, diverged in zip(first["n"], first["diverged"], strict=True)
-    ]
-    for metric, heading in metrics.items():
-        rows = list(summaries[metric].itertuples())
-        table[heading] = [_with_interval(row) for row in rows]
-        if median:
-            table[f"{heading} median"] = ["–" if math.isnan(row.median) else f"{row.median:.3f}" for row in rows]
-        if published is not None:
-            table[f"{heading} published"] = [
-                _against_spread(published[metric].get(row.Index, math.nan), row) for row in rows
-            ]
-    return table
-
-
 def stuck(runs: pd.DataFrame, threshold: float = 0.5) -> pd.Series:
     """Which runs never left the plateau of a coarse guess: networks whose validation MAE stayed above `threshold`.
 
@@ -708,39 +690,6 @@ def stuck(runs: pd.DataFrame, threshold: float = 0.5) -> pd.Series:
     Series of bool
     """
     return (runs["val_mae"] > threshold) & ~runs["baseline"]
-
-
-def stuck_table(runs: pd.DataFrame, threshold: float = 0.5) -> pd.DataFrame:
-    """Number of runs of each network that got stuck or diverged, and the test MAE of the others as text.
-
-    Parameters
-    ----------
-    runs : DataFrame
-        From `frame`, of one kind of split.
-    threshold : float
-        As in `stuck`.
-    """
-    networks = runs[~runs["baseline"]]
-    counted = networks.assign(Stuck=stuck(networks, threshold), Diverged=networks["val_mae"].isna())
-    counts = counted.groupby("method", sort=False)[["Stuck", "Diverged"]].sum()
-    others = error_table(networks[~stuck(networks, threshold)], {"test_mae": "Others"}, median=True)
-    table = counts.join(others.set_index("Method").drop(columns="Splits"))
-    return table.rename_axis("Method").reset_index()
-
-
-def _with_interval(row: Any) -> str:
-    if math.isnan(row.mean):
-        return "–"
-    return f"{row.mean:.3f}" if math.isnan(row.low) else f"{row.mean:.3f} ± {row.high - row.mean:.3f}"
-
-
-def _against_spread(value: float, row: Any) -> str:
-    if math.isnan(value):
-        return "–"
-    if row.n < 2:
-        return f"{value:.3f}"
-    where = "below" if value < row.min else "above" if value > row.max else "in"
-    return f"{value:.3f} {where}"
 
 
 def _check_methods(runs: pd.DataFrame, **arguments: str | Sequence[str]) -> None:
@@ -802,36 +751,6 @@ def compare(runs: pd.DataFrame, metric: str, baseline: str, methods: Iterable[st
         }  # fmt: skip
     columns = ["mean", "low", "high", "p", "better", "n", "diverged"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("method")
-
-
-def side_by_side(runs: pd.DataFrame, groups: Sequence[str], metric: str, baseline: str) -> pd.DataFrame:
-    """Each method beside the baseline, and their difference, for every value of `groups`.
-
-    Parameters
-    ----------
-    runs : DataFrame
-        From `frame`, of one kind of split in each group.
-    groups : sequence of str
-        Columns of `runs`.
-    metric : str
-    baseline : str
-        A method.
-
-    Returns
-    -------
-    DataFrame
-        Columns `groups`, ``method``, ``theirs`` (baseline) and ``ours`` (method) as text, mean ± half the 95% interval;
-        those of `compare` for their difference; and ``corrected``, the p value corrected for all rows (Holm).
-    """
-    rows = []
-    columns = ["mean", "low", "high", "p", "better", "n", "diverged"]
-    for value, part in runs.groupby(list(groups), sort=False, dropna=False):
-        errors = error_table(part, {metric: "error"}).set_index("Method")["error"]
-        for row in compare(part, metric, baseline).reset_index().to_dict("records"):
-            texts = {"theirs": errors[baseline], "ours": errors[row["method"]]}
-            rows.append(dict(zip(groups, value, strict=True)) | row | texts)
-    table = pd.DataFrame(rows, columns=[*groups, "method", "theirs", "ours", *columns])
-    return table.assign(corrected=holm(table["p"].astype(float)).to_numpy())
 
 
 def data_ratio(runs: pd.DataFrame, metric: str, baseline: str, method: str) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,113 +23,28 @@ from torch import nn
 
 from rnclib.loss import RnCLoss, rnc_loss
 from rnclib.other_losses import bin_edges, binned_supcon_loss, ordinal_entropy, ranksim
+from rnclib.recipe import Stage, given
 
-__all__ = ["REGRESSION_LOSSES", "History", "Stage", "learning_rate", "predict", "train", "write_state"]
+__all__ = ["History", "Samples", "learning_rate", "predict", "read_state", "train", "write_state"]
 
-REGRESSION_LOSSES: dict[str, Callable[..., torch.Tensor]] = {
+_REGRESSION: dict[str, Callable[..., torch.Tensor]] = {
     "l1": nn.functional.l1_loss,
     "l2": nn.functional.mse_loss,
     "huber": nn.functional.smooth_l1_loss,  # β = 1
 }
-
-# The losses that train an encoder, with the options that each needs.
-ENCODER_LOSSES = {"rnc": ("temperature", "label_diff", "feature_sim"), "supcon": ("temperature", "n_bins")}
-REGULARISERS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+_REGULARISERS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "ordinal entropy": ordinal_entropy,
     "ranksim": ranksim,
     "rnc": partial(rnc_loss, validate=False),  # with its own defaults
 }
+CHECKPOINT_SECONDS = 20.0  # least time between two checkpoints
 
 
-@dataclass(frozen=True)
-class Stage:
-    """Hyperparameters of one training stage, in the words of the published tables.
+class Samples(NamedTuple):
+    """Inputs, which an integer array indexes to give a batch, and the target of each."""
 
-    Attributes
-    ----------
-    loss : {'rnc', 'supcon', 'l1', 'l2', 'huber'}
-        ``'rnc'`` and ``'supcon'`` (on binned targets) train an encoder; the others compare predictions with targets.
-    epochs, batch_size : int
-    learning_rate, momentum, weight_decay : float
-        Of stochastic gradient descent.
-    lr_decay_rate : float
-        r: the learning rate falls along a cosine to ``learning_rate · r³``.
-    drop_last : bool
-        Leave out the incomplete last batch of an epoch.
-    batch_norm : {'train', 'eval'}
-        ``'eval'``: batch norm uses and keeps its running statistics.
-    temperature : float, optional
-        Of the losses that train an encoder, where it must be given.
-    label_diff, feature_sim : str, optional
-        Options of `rnclib.RnCLoss`; only with ``loss='rnc'``, where they must be given.
-    n_bins : int, optional
-        Of the target; only with ``loss='supcon'``, where it must be given.
-    regulariser : {'ordinal entropy', 'ranksim', 'rnc'}, optional
-        Added to a regression loss, on the features that the model's last module is given: see `rnclib.other_losses`,
-        or `rnclib.rnc_loss` with its defaults.
-    regulariser_weight : float, optional
-        Given with a regulariser.
-    unit_features : {True}, optional
-        Scale features to length 1 before the loss; only with ``loss='rnc'``.
-    n_views : int, optional
-        Random views of each image in a batch; one if not given.
-    """
-
-    loss: str
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    lr_decay_rate: float
-    weight_decay: float
-    momentum: float = 0.9
-    drop_last: bool = False
-    batch_norm: str = "train"
-    temperature: float | None = None
-    label_diff: str | None = None
-    feature_sim: str | None = None
-    unit_features: bool | None = None
-    n_views: int | None = None
-    n_bins: int | None = None
-    regulariser: str | None = None
-    regulariser_weight: float | None = None
-
-    def __post_init__(self) -> None:
-        def refuse(name: str, allowed: str) -> None:
-            raise ValueError(f"{name}: got {getattr(self, name)!r}; allowed: {allowed}")
-
-        if self.loss not in (*ENCODER_LOSSES, *REGRESSION_LOSSES):
-            refuse("loss", ", ".join(map(repr, (*ENCODER_LOSSES, *REGRESSION_LOSSES))))
-        for name in ("epochs", "batch_size"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                refuse(name, "an integer of at least 1")
-        for name in ("learning_rate", "lr_decay_rate", "weight_decay", "momentum", "regulariser_weight"):
-            value = getattr(self, name)
-            if name == "regulariser_weight" and value is None:
-                continue
-            if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-                refuse(name, "a finite number of at least 0")
-        if self.batch_norm not in ("train", "eval"):
-            refuse("batch_norm", "'train', 'eval'")
-        for name in ("temperature", "label_diff", "feature_sim", "n_bins"):
-            losses = [loss for loss, options in ENCODER_LOSSES.items() if name in options]
-            if (getattr(self, name) is None) == (self.loss in losses):
-                refuse(name, f"a value with loss={' or '.join(map(repr, losses))}, None with the others")
-        if self.temperature is not None and not 0 < self.temperature < math.inf:
-            refuse("temperature", "a finite number above 0")
-        if self.label_diff not in (None, "l1", "l2"):
-            refuse("label_diff", "'l1', 'l2'")
-        if self.feature_sim not in (None, "l1", "l2", "cosine"):
-            refuse("feature_sim", "'l1', 'l2', 'cosine'")
-        if self.n_bins is not None and (not isinstance(self.n_bins, int) or self.n_bins < 2):
-            refuse("n_bins", "an integer of at least 2")
-        if self.regulariser is not None and (self.regulariser not in REGULARISERS or self.loss in ENCODER_LOSSES):
-            refuse("regulariser", ", ".join(map(repr, REGULARISERS)) + " with a regression loss, or None")
-        if (self.regulariser is None) != (self.regulariser_weight is None):
-            refuse("regulariser_weight", "a number with a regulariser, None without")
-        if self.unit_features not in (None, True) or (self.unit_features and self.loss != "rnc"):
-            refuse("unit_features", "True with loss='rnc', or None")
-        if self.n_views is not None and (not isinstance(self.n_views, int) or self.n_views < 1):
-            refuse("n_views", "an integer of at least 1, or None")
+    inputs: Any
+    targets: Any
 
 
 @dataclass
@@ -141,7 +56,7 @@ class History:
     train_loss : list of float
         Mean loss of each epoch's batches.
     val_loss : list of float
-        The same loss on the validation part after each epoch; empty without one.
+        The same loss on the validation set after each epoch; empty without one.
     best_epoch : int
         Epoch (counted from 1) whose weights the model has now.
     wall_time : float
@@ -175,16 +90,13 @@ def learning_rate(stage: Stage, epoch: int) -> float:
 def train(
     model: nn.Module,
     stage: Stage,
-    inputs: Any,
-    labels: torch.Tensor,
-    val_inputs: Any = None,
-    val_labels: torch.Tensor | None = None,
+    training: Samples,
+    validation: Samples | None = None,
     *,
     seed: int,
     fabric: Fabric | None = None,
     checkpoint: str | os.PathLike | None = None,
-    checkpoint_seconds: float = 20.0,
-    on_epoch: Callable[[int], None] | None = None,
+    on_epoch: Callable[[int, float | None], None] | None = None,
 ) -> History:
     """Train `model` in place.
 
@@ -194,26 +106,24 @@ def train(
         Maps a batch of inputs to features, shape (n, feat_dim) or (n, n_views, feat_dim), for a loss that trains an
         encoder; else to predictions, shape (n,) or (n, 1).
     stage : Stage
-    inputs : object
-        Training inputs; indexing with an integer array gives a batch on the model's device. If they have a
-        method ``at_epoch``, as `rnclib.data.augment.Views` have, an epoch takes its batches from what it returns.
-    labels : Tensor, shape (n,)
-        Targets in the unit in which the model predicts.
-    val_inputs, val_labels : optional
-        Indexed in the same way. If given, the model ends with the weights of the epoch of least validation loss, else
-        with the last.
+    training : Samples
+        Inputs give batches on the model's device. If they have a method ``at_epoch``, as `rnclib.data.augment.Views`
+        have, an epoch takes its batches from what it returns. Targets are a tensor, shape (n,), in the unit in which
+        the model predicts.
+    validation : Samples, optional
+        If given, the model ends with the weights of the epoch of least validation loss, else with the last.
     seed : int
-        Keys the order of samples, together with the epoch.
+        Keys the order of samples and all other random numbers, together with the epoch.
     fabric : Fabric, optional
         Device, precision and processes; by default the CPU in full precision. With several processes each
-        takes its share of every batch, losses and gradients are those of the whole batch, and all end with the
+        takes its part of every batch, losses and gradients are those of the whole batch, and all end with the
         weights of the first; only that reads and writes the checkpoint.
     checkpoint : path, optional
-        Written at the end of an epoch; if the file exists, training resumes from it.
-    checkpoint_seconds : float
-        Least time between two writings.
+        Written at the end of an epoch, if `CHECKPOINT_SECONDS` have passed since the last; if the file exists,
+        training resumes from it.
     on_epoch : callable, optional
-        Called with the number of epochs newly done, for a progress bar.
+        Called after each epoch with its number and the mean absolute error on the validation set, None without one;
+        after a resumption with the last epoch done.
 
     Returns
     -------
@@ -226,8 +136,169 @@ def train(
     FloatingPointError
         If the training loss is no longer finite.
     """
-    fabric = fabric or Fabric(accelerator="cpu", devices=1)
-    n, world = len(labels), fabric.world_size
+    loop = _Loop(model, stage, training, validation, seed, fabric or Fabric(accelerator="cpu", devices=1))
+    path = None if checkpoint is None else Path(checkpoint)
+    if path is not None:
+        loop.resume(path)
+    history = loop.history
+    if on_epoch and history.train_loss:
+        on_epoch(len(history.train_loss), None)
+    began = saved = time.monotonic()
+    earlier = history.wall_time
+    for epoch in range(len(history.train_loss) + 1, stage.epochs + 1):
+        error = loop.run_epoch(epoch)
+        history.wall_time = earlier + time.monotonic() - began
+        if on_epoch:
+            on_epoch(epoch, error)
+        if path is not None and time.monotonic() - saved >= CHECKPOINT_SECONDS:
+            loop.save(path)
+            saved = time.monotonic()
+    return loop.finish()
+
+
+class _Loop:
+    """Model, optimiser, history and best weights of one stage while it is trained."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        stage: Stage,
+        training: Samples,
+        validation: Samples | None,
+        seed: int,
+        fabric: Fabric,
+    ) -> None:
+        self.stage, self.seed, self.fabric = stage, seed, fabric
+        self.inputs, self.validation = training.inputs, validation
+        self.n = len(training.targets)
+        self.stop, self.starts = _batches(stage, self.n, fabric.world_size)
+        self.features: list[torch.Tensor] = []
+        self.hook = None
+        if stage.regulariser is not None:
+            last = list(model.children())[-1]
+            self.hook = last.register_forward_pre_hook(lambda _, given: self.features.append(given[0]))
+        self.model, self.optimizer = fabric.setup(model, _optimizer(stage, model))
+        self.schedule = None
+        if stage.schedule == "one-cycle":
+            self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+                self.optimizer, stage.learning_rate, total_steps=stage.epochs * len(self.starts), cycle_momentum=False
+            )
+        self.average = None
+        if stage.average is not None:
+            decay = torch.optim.swa_utils.get_ema_multi_avg_fn(stage.average)
+            self.average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=decay, use_buffers=True)
+        self.labels = training.targets.to(fabric.device)
+        self.loss_of = _loss_function(stage, self.labels, distributed=fabric.world_size > 1)
+        self.val_loss_of = _loss_function(stage, self.labels)
+        self.history, self.best = History(), None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint must belong to."""
+        return {"stage": given(asdict(self.stage)), "seed": self.seed, "n": self.n}
+
+    @property
+    def judged(self) -> nn.Module:
+        """The model that is validated and kept."""
+        return self.model if self.average is None else self.average.module
+
+    def run_epoch(self, epoch: int) -> float | None:
+        """Train for an epoch, validate, and return the mean absolute error on the validation set."""
+        with torch.random.fork_rng():  # what dropout draws depends on seed and epoch alone
+            torch.manual_seed(int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0]))
+            train_loss = self._train_epoch(epoch)
+        if not math.isfinite(train_loss):
+            raise FloatingPointError(f"training loss ({self.stage.loss}) became {train_loss} in epoch {epoch}")
+        history = self.history
+        history.train_loss.append(train_loss)
+        if self.validation is None:
+            history.best_epoch = epoch
+            return None
+        prediction = predict(self.judged, self.validation.inputs)
+        target = self.validation.targets.to(prediction.device)
+        val_loss = float(self.val_loss_of(prediction, target))
+        if self.best is None or val_loss < min(filter(math.isfinite, history.val_loss), default=math.inf):
+            history.best_epoch = epoch
+            self.best = {name: value.detach().clone() for name, value in self.judged.state_dict().items()}
+        history.val_loss.append(val_loss)
+        return float((prediction.reshape(target.shape) - target).abs().mean())
+
+    def _train_epoch(self, epoch: int) -> float:
+        """Mean loss of the epoch's batches."""
+        stage, fabric, world = self.stage, self.fabric, self.fabric.world_size
+        if self.schedule is None:
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate(stage, epoch)
+        self.model.train(stage.batch_norm == "train")
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.n)
+        inputs = self.inputs.at_epoch(epoch) if hasattr(self.inputs, "at_epoch") else self.inputs
+        total = torch.zeros((), device=fabric.device, dtype=torch.float64)
+        for start in self.starts:
+            batch = order[start : min(start + stage.batch_size, self.stop)]
+            mine = batch[fabric.global_rank :: world]
+            # scaled so that the mean over processes is the loss of the whole batch
+            scale = 1.0 if stage.loss == "rnc" else len(mine) * world / len(batch)
+            self.features.clear()
+            loss = scale * self.loss_of(self.model(inputs[mine]), self.labels[mine])
+            if stage.regulariser is not None:
+                term = _REGULARISERS[stage.regulariser](self.features[0], self.labels[mine])
+                loss = loss + (stage.regulariser_weight or 0.0) * term
+            self.optimizer.zero_grad(set_to_none=True)
+            fabric.backward(loss)
+            self.optimizer.step()
+            if self.schedule is not None:
+                self.schedule.step()
+            if self.average is not None:
+                self.average.update_parameters(self.model)
+            total += loss.detach() * len(batch)
+        mean_total = fabric.all_reduce(total, reduce_op="mean")
+        assert isinstance(mean_total, torch.Tensor)
+        return mean_total.item() / self.stop
+
+    def resume(self, path: Path) -> None:
+        """Go on from a checkpoint, if there is one; where one process resumes, all do."""
+        state = None
+        if self.fabric.is_global_zero:
+            state = read_state(path, "checkpoint {path} cannot be read ({error}): training starts again")
+            if state is not None and state.get("identity") != self.identity:
+                raise ValueError(f"checkpoint: got {path}, of another run; allowed: one of this stage, seed and data")
+        if (state := self.fabric.broadcast(state)) is not None:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            for name in ("schedule", "average"):
+                if (part := getattr(self, name)) is not None:
+                    part.load_state_dict(state[name])
+            self.history, self.best = History(**state["history"]), state["best"]
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint, from the first process."""
+        if self.fabric.is_global_zero:
+            parts = {name: part.state_dict() for name in ("schedule", "average") if (part := getattr(self, name))}
+            state = {
+                "identity": self.identity,
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "history": asdict(self.history),
+                "best": self.best,
+            }
+            write_state(path, state | parts)
+
+    def finish(self) -> History:
+        """Give the model its best weights."""
+        if self.hook is not None:
+            self.hook.remove()
+        if self.best is not None:
+            self.model.load_state_dict(self.best)
+        elif self.average is not None:
+            self.model.load_state_dict(self.average.module.state_dict())
+        if self.fabric.world_size > 1:  # buffers, such as batch norm's, and roundings are each process's own
+            self.model.load_state_dict(self.fabric.broadcast(self.model.state_dict()))
+            self.history = self.fabric.broadcast(self.history)
+        return self.history
+
+
+def _batches(stage: Stage, n: int, processes: int) -> tuple[int, range]:
+    """Number of samples that an epoch uses, and where its batches start."""
     stop = n - n % stage.batch_size if stage.drop_last else n
     starts = range(0, stop, stage.batch_size)
     if not starts:
@@ -235,101 +306,21 @@ def train(
             f"batch_size: got {stage.batch_size} with drop_last and {n} samples, which leaves no batch; "
             f"allowed: at most {n}"
         )
-    if (smallest := stop - starts[-1]) < world:
-        raise ValueError(f"labels: the last batch has {smallest} samples for {world} processes; allowed: ≥ {world}")
-
-    if world > 1 and (stage.loss == "supcon" or stage.regulariser):
+    if (smallest := stop - starts[-1]) < processes:
+        raise ValueError(
+            f"targets: got {smallest} samples in the last batch for {processes} processes; allowed: at least one each"
+        )
+    if processes > 1 and (stage.loss == "supcon" or stage.regulariser):
         what = stage.regulariser or stage.loss
-        raise ValueError(f"fabric: got {world} processes with {what!r}; allowed: one, which sees the whole batch")
-    features: list[torch.Tensor] = []
-    if stage.regulariser is not None:
-        last = list(model.children())[-1]
-        hook = last.register_forward_pre_hook(lambda _, given: features.append(given[0]))
+        raise ValueError(f"fabric: got {processes} processes with {what!r}; allowed: one, which sees the whole batch")
+    return stop, starts
 
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=stage.learning_rate,
-        momentum=stage.momentum,
-        weight_decay=stage.weight_decay,
-        fused=True,
-    )
-    model, optimizer = fabric.setup(model, optimizer)
-    labels = labels.to(fabric.device)
-    loss_of, val_loss_of = _loss_function(stage, labels, distributed=world > 1), _loss_function(stage, labels)
-    identity = {"stage": _given(stage), "seed": seed, "n": n}
-    history, best = History(), None
-    state = None
-    if checkpoint is not None and fabric.is_global_zero:
-        state = _read_checkpoint(Path(checkpoint), identity)
-    if (state := fabric.broadcast(state)) is not None:  # where one process resumes, all do
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        history, best = History(**state["history"]), state["best"]
-        if on_epoch:
-            on_epoch(len(history.train_loss))
 
-    began = saved = time.monotonic()
-    earlier = history.wall_time
-    for epoch in range(len(history.train_loss) + 1, stage.epochs + 1):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(stage, epoch)
-        model.train(stage.batch_norm == "train")
-        order = np.random.default_rng([seed, epoch]).permutation(n)
-        epoch_inputs = inputs.at_epoch(epoch) if hasattr(inputs, "at_epoch") else inputs
-        total = torch.zeros((), device=fabric.device, dtype=torch.float64)
-        for start in starts:
-            batch = order[start : min(start + stage.batch_size, stop)]
-            mine = batch[fabric.global_rank :: world]
-            # scaled so that the mean over processes is the loss of the whole batch
-            scale = 1.0 if stage.loss == "rnc" else len(mine) * world / len(batch)
-            features.clear()
-            loss = scale * loss_of(model(epoch_inputs[mine]), labels[mine])
-            if stage.regulariser is not None:
-                term = REGULARISERS[stage.regulariser](features[0], labels[mine])
-                loss = loss + (stage.regulariser_weight or 0.0) * term
-            optimizer.zero_grad(set_to_none=True)
-            fabric.backward(loss)
-            optimizer.step()
-            total += loss.detach() * len(batch)
-        mean_total = fabric.all_reduce(total, reduce_op="mean")
-        assert isinstance(mean_total, torch.Tensor)
-        train_loss = mean_total.item() / stop
-        if not math.isfinite(train_loss):
-            raise FloatingPointError(f"training loss ({stage.loss}) became {train_loss} in epoch {epoch}")
-        history.train_loss.append(train_loss)
-        if val_labels is not None:
-            prediction = predict(model, val_inputs, np.arange(len(val_labels)))
-            val_loss = float(val_loss_of(prediction, val_labels.to(prediction.device)))
-            if best is None or val_loss < min(filter(math.isfinite, history.val_loss), default=math.inf):
-                history.best_epoch = epoch
-                best = {name: value.detach().clone() for name, value in model.state_dict().items()}
-            history.val_loss.append(val_loss)
-        else:
-            history.best_epoch = epoch
-        history.wall_time = earlier + time.monotonic() - began
-        if on_epoch:
-            on_epoch(1)
-        if checkpoint is not None and time.monotonic() - saved >= checkpoint_seconds:
-            if fabric.is_global_zero:
-                write_state(
-                    Path(checkpoint),
-                    {
-                        "identity": identity,
-                        "model": model.state_dict(),
-                        "optimizer": optimizer.state_dict(),
-                        "history": asdict(history),
-                        "best": best,
-                    },
-                )
-            saved = time.monotonic()
-    if stage.regulariser is not None:
-        hook.remove()
-    if best is not None:
-        model.load_state_dict(best)
-    if world > 1:  # buffers, such as batch norm's, and roundings are each process's own
-        model.load_state_dict(fabric.broadcast(model.state_dict()))
-        history = fabric.broadcast(history)
-    return history
+def _optimizer(stage: Stage, model: nn.Module) -> torch.optim.Optimizer:
+    settings = {"lr": stage.learning_rate, "weight_decay": stage.weight_decay, "fused": True}
+    if stage.optimizer == "adamw":
+        return torch.optim.AdamW(model.parameters(), **settings)
+    return torch.optim.SGD(model.parameters(), momentum=stage.momentum, **settings)
 
 
 def _loss_function(
@@ -346,7 +337,7 @@ def _loss_function(
         assert stage.temperature is not None and stage.n_bins is not None
         edges, temperature = bin_edges(labels, stage.n_bins), stage.temperature
         return lambda output, target: binned_supcon_loss(output, target, edges, temperature)
-    regression_loss = REGRESSION_LOSSES[stage.loss]
+    regression_loss = _REGRESSION[stage.loss]
     return lambda prediction, target: regression_loss(prediction.reshape(target.shape), target.to(prediction.dtype))
 
 
@@ -359,15 +350,16 @@ def _forward(model: nn.Module, batch: Any) -> torch.Tensor:
         model.train(was_training)
 
 
-def predict(model: nn.Module, inputs: Any, index: np.ndarray, batch_size: int = 512) -> torch.Tensor:
-    """Output of `model` in evaluation mode for the samples `index`, in their order.
+def predict(model: nn.Module, inputs: Any, index: np.ndarray | None = None, batch_size: int = 512) -> torch.Tensor:
+    """Output of `model` in evaluation mode.
 
     Parameters
     ----------
     model : Module
     inputs : object
         Indexed with an integer array, it gives a batch.
-    index : ndarray of int
+    index : ndarray of int, optional
+        Samples, in their order; by default all.
     batch_size : int
 
     Returns
@@ -375,13 +367,9 @@ def predict(model: nn.Module, inputs: Any, index: np.ndarray, batch_size: int = 
     Tensor
         One row for each sample, float32, without a graph.
     """
+    index = np.arange(len(inputs)) if index is None else index
     parts = [index[start : start + batch_size] for start in range(0, len(index), batch_size)]
     return torch.cat([_forward(model, inputs[part]).float() for part in parts])
-
-
-def _given(stage: Stage) -> dict[str, Any]:
-    """Its hyperparameters without those that do not apply, so that new ones leave old checkpoints readable."""
-    return {name: value for name, value in asdict(stage).items() if value is not None}
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
@@ -398,14 +386,19 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
     os.replace(unfinished, path)
 
 
-def _read_checkpoint(path: Path, identity: dict) -> dict | None:
+def read_state(path: Path, warning: str) -> dict[str, Any] | None:
+    """What `write_state` has left there, or None. A file that cannot be read counts for nothing, with a warning.
+
+    Parameters
+    ----------
+    path : Path
+    warning : str
+        Its text, with places for ``{path}`` and ``{error}``.
+    """
     try:
-        state = torch.load(path, weights_only=True, map_location="cpu")
+        return torch.load(path, weights_only=True, map_location="cpu")
     except FileNotFoundError:
         return None
     except Exception as error:
-        warnings.warn(f"checkpoint {path} cannot be read ({type(error).__name__}): training starts again", stacklevel=3)
+        warnings.warn(warning.format(path=path, error=type(error).__name__), stacklevel=3)
         return None
-    if state.get("identity") != identity:
-        raise ValueError(f"checkpoint: {path} belongs to another run; allowed: one of this stage, seed and data")
-    return state

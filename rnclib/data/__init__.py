@@ -17,11 +17,6 @@ __all__ = [
     "cache_dir",
     "group_split",
     "public_file",
-    "seen_ranges",
-    "spurious_split",
-    "subsample",
-    "with_holes",
-    "with_wrong_targets",
 ]
 
 PARTS = ("train", "val", "test")
@@ -29,44 +24,27 @@ PARTS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Dataset:
-    """Inputs with a scalar target each, and where they come from.
+    """Inputs with a scalar target each. What they are called and where they come from is in `rnclib.data.catalogue`.
 
     Attributes
     ----------
-    name : str
-        Name used in records and captions, such as ``'esol'``.
     inputs : object
-        Indexable by an integer array of sample numbers; gives a batch an encoder takes.
+        Indexable by an integer array of sample numbers, which gives a batch that an encoder takes; its method ``take``
+        gives some of the samples as inputs of their own.
     targets : ndarray, shape (n,), float64
-        Targets in `unit`.
-    unit : str
-        Unit of the targets.
+        In the unit of the source.
     checksum : str
         SHA-256 of the source the data was made from.
-    provenance : str
-        One sentence: where the data comes from.
-    synthetic : bool
-        True for a stand-in. Every table and caption says so.
-    smiles : tuple of str
-        SMILES as the source gives them (molecules only).
-    published_prediction : ndarray, shape (n,), or None
-        Prediction that the source itself publishes, in `unit`.
     splits : mapping of str to callable
         Ways to divide the samples, by name; each takes a seed and returns a `Split`.
     nuisance : ndarray, shape (n,), or None
         An attribute of each sample that is no reason for its target: whether a molecule has nitrogen (0 or 1), or the
-        hue of a drawn face's background, as the age that it stands for where the two are tied.
+        hue of a synthetic face's background, as the age that it stands for where the two are correlated.
     """
 
-    name: str
     inputs: Any
     targets: np.ndarray
-    unit: str
     checksum: str
-    provenance: str
-    synthetic: bool
-    smiles: tuple[str, ...] = ()
-    published_prediction: np.ndarray | None = None
     splits: Mapping[str, Callable[[int], Split]] = field(default_factory=dict)
     nuisance: np.ndarray | None = None
 
@@ -76,7 +54,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Split:
-    """Sample numbers of the three parts, each sorted, no sample in two of them; some may be in none.
+    """Sample numbers of the three sets, each sorted, no sample in two of them; some may be in none.
 
     Attributes
     ----------
@@ -156,151 +134,6 @@ def group_split(
                 "allowed: enough small groups to fill each part"
             )
     return Split(**{part: np.sort(np.array(indices)) for part, indices in parts.items()})
-
-
-def subsample(split: Split, fraction: float, seed: int) -> Split:
-    """The same split with a random part of its training samples.
-
-    The subsets of one seed are nested: each holds all smaller ones. Validation and test stay as they are.
-
-    Parameters
-    ----------
-    split : Split
-    fraction : float
-        Of the training samples, above 0, at most 1; at least one sample is kept.
-    seed : int
-
-    Examples
-    --------
-    >>> split = Split(train=np.arange(10), val=np.array([10]), test=np.array([11]))
-    >>> len(subsample(split, 0.3, seed=0).train)
-    3
-    """
-    if not 0 < fraction <= 1:
-        raise ValueError(f"fraction: got {fraction!r}; allowed: above 0, at most 1")
-    kept = max(1, round(fraction * len(split.train)))
-    order = np.random.default_rng([seed, len(split.train)]).permutation(split.train)
-    return Split(train=np.sort(order[:kept]), val=split.val, test=split.test)
-
-
-#: Training targets with holes: centres and half widths, in quantiles of the training part, of the ranges that stay.
-SEEN = {
-    "two peaks": ((0.25, 0.12), (0.75, 0.12)),
-    "three peaks": ((1 / 6, 0.09), (1 / 2, 0.09), (5 / 6, 0.09)),
-    "cut-out": ((0.2, 0.2), (0.8, 0.2)),
-}
-
-
-def seen_ranges(split: Split, targets: np.ndarray, kind: str) -> list[tuple[float, float]]:
-    """The ranges of the target that `with_holes` leaves in training, from below, both ends included.
-
-    Parameters
-    ----------
-    split : Split
-    targets : ndarray, shape (n,)
-    kind : {'two peaks', 'three peaks', 'cut-out'}
-    """
-    if kind not in SEEN:
-        raise ValueError(f"kind: got {kind!r}; allowed: {', '.join(map(repr, SEEN))}")
-    train = targets[split.train]
-    return [(float(np.quantile(train, c - h)), float(np.quantile(train, c + h))) for c, h in SEEN[kind]]
-
-
-def with_holes(split: Split, targets: np.ndarray, kind: str, seed: int) -> Split:
-    """The same split with training and validation samples taken away, so that ranges of the target stay unseen.
-
-    Two or three ranges stay as bell-shaped peaks, dense in the middle and thin at their ends; ``'cut-out'`` takes the
-    middle fifth away and leaves the rest as it is. The test part stays as it is.
-
-    Parameters
-    ----------
-    split : Split
-    targets : ndarray, shape (n,)
-    kind : {'two peaks', 'three peaks', 'cut-out'}
-    seed : int
-    """
-    ranges = seen_ranges(split, targets, kind)
-    ordered = np.sort(targets[split.train])
-    chance = np.random.default_rng([seed, len(targets)]).random(len(targets))
-
-    def kept(part: np.ndarray) -> np.ndarray:
-        density = np.zeros(len(part))
-        quantile = np.searchsorted(ordered, targets[part]) / len(ordered)
-        for (low, high), (centre, half) in zip(ranges, SEEN[kind], strict=True):
-            inside = (targets[part] >= low) & (targets[part] <= high)
-            bell = 1.0 if kind == "cut-out" else np.exp(-0.5 * ((quantile - centre) / (half / 2)) ** 2)
-            density = np.maximum(density, inside * bell)
-        return part[chance[part] < density]
-
-    return Split(train=kept(split.train), val=kept(split.val), test=split.test)
-
-
-def with_wrong_targets(split: Split, targets: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """The targets, with a share of those of training and validation dealt out anew among themselves.
-
-    Parameters
-    ----------
-    split : Split
-    targets : ndarray, shape (n,)
-    share : float
-        Of each part, from 0 to 1.
-    seed : int
-
-    Returns
-    -------
-    ndarray, shape (n,)
-        Those of the test part are as they were.
-    """
-    if not 0 <= share <= 1:
-        raise ValueError(f"share: got {share!r}; allowed: 0 to 1")
-    rng, wrong = np.random.default_rng([seed, len(targets)]), targets.copy()
-    for part in (split.train, split.val):
-        chosen = rng.permutation(part)[: round(share * len(part))]
-        wrong[chosen] = targets[np.roll(chosen, 1)]
-    return wrong
-
-
-#: Share of the samples against the tie that `spurious_split` leaves in training.
-AGAINST = 0.1
-
-
-def spurious_split(split: Split, targets: np.ndarray, attribute: np.ndarray, seed: int, *, tied: bool) -> Split:
-    """The same split with samples taken away, so that an attribute goes with the target in training, but not in test.
-
-    With the tie are the samples that have the attribute and a target of at least the training median, and those that
-    have neither. Training and validation keep all of these, and one in ten of the others. The test part keeps equally
-    many samples of each of the four combinations.
-
-    Parameters
-    ----------
-    split : Split
-    targets : ndarray, shape (n,)
-    attribute : ndarray of bool, shape (n,)
-    seed : int
-    tied : bool
-        If not, training and validation are random parts of the same sizes, for comparison; the test part is the same.
-
-    Raises
-    ------
-    ValueError
-        If the test part lacks one of the four combinations.
-    """
-    high, has = targets >= np.median(targets[split.train]), np.asarray(attribute, bool)
-    rng = np.random.default_rng([seed, len(targets)])
-
-    def kept(part: np.ndarray) -> np.ndarray:
-        order = rng.permutation(part)
-        against = order[high[order] != has[order]]
-        chosen = np.setdiff1d(part, against[round(AGAINST * len(against)) :])
-        return chosen if tied else np.sort(order[: len(chosen)])
-
-    train, val = kept(split.train), kept(split.val)
-    order = rng.permutation(split.test)
-    cells = [order[(high[order] == h) & (has[order] == a)] for h in (False, True) for a in (False, True)]
-    each = min(map(len, cells))
-    if not each:
-        raise ValueError("attribute: got one without every combination with low and high targets in the test part")
-    return Split(train=train, val=val, test=np.sort(np.concatenate([cell[:each] for cell in cells])))
 
 
 def cache_dir() -> Path:

@@ -69,7 +69,7 @@ def read_table(root: str | Path | None = None, *, urls: Sequence[str] = URLS) ->
 
 
 def load_agedb(
-    root: str | Path,
+    data_dir: str | Path | None = None,
     *,
     size: int = 224,
     exclude: Sequence[str] = (),
@@ -80,7 +80,7 @@ def load_agedb(
 
     Parameters
     ----------
-    root : path
+    data_dir : path
         Folder that holds the images as ``AgeDB/<number>_<Name>_<age>_<sex>.jpg``, and may hold an
         ``agedb.csv`` of its own.
     size : int
@@ -102,9 +102,11 @@ def load_agedb(
     FileNotFoundError
         If there are no images at all; the message says how to request them.
     ValueError
-        One that lists all files that are missing, cannot be read, or whose name gives another age than the table.
+        If `data_dir` is None; or one that lists all files that are missing, cannot be read, or whose name gives another age than the table.
     """
-    root = Path(root)
+    if data_dir is None:
+        raise ValueError("data_dir: got None; allowed: the folder that holds AgeDB's images")
+    root = Path(data_dir)
     table = read_table(root, urls=urls)
     names = table["path"].map(lambda text: Path(text).name)
     if unknown := sorted(set(exclude) - set(names)):
@@ -141,28 +143,23 @@ def load_agedb(
         )
     text = table[["age", "path", "split"]].to_csv(index=False)
     return Dataset(
-        name="agedb",
         inputs=images,
         targets=table["age"].to_numpy(float),
-        unit="years",
         checksum=hashlib.sha256((text + checksum).encode()).hexdigest(),
-        provenance="AgeDB (Moschoglou et al. 2017), labels and standard split of Yang et al. (2021)"
-        + (f", without {', '.join(sorted(exclude))}" if exclude else ""),
-        synthetic=False,
         # each is one split, whatever the seed of a run
         splits={"standard": lambda _: standard_split(table), "identity": lambda _: identity_split(table)},
     )
 
 
 def standard_split(table: pd.DataFrame) -> Split:
-    """The split of Yang et al. (2021) that the table itself names; the people of its test part are in training too."""
+    """The split of Yang et al. (2021) that the table itself names; the people of its test set are in training too."""
     return _as_split(table["split"].to_numpy())
 
 
 def identity_split(table: pd.DataFrame, seed: int = 0) -> Split:
-    """A split in which no person is in two parts, as large and as balanced over age as the standard one.
+    """A split in which no person is in two sets, as large and as balanced over age as the standard one.
 
-    Starting from several random assignments of people to parts, one person after the other moves, or changes places
+    Starting from several random assignments of people to the three sets, one person after the other moves, or changes places
     with another, so that the age histograms of validation and test (in steps of five years) come closest to those of
     the standard split, until nothing helps; the best result counts.
 
@@ -176,7 +173,7 @@ def identity_split(table: pd.DataFrame, seed: int = 0) -> Split:
     Returns
     -------
     Split
-        Parts of the sizes of the standard split, within 2% wherever the people have images few enough.
+        Sets of the sizes of the standard split, within 2% wherever the people have images few enough.
 
     Raises
     ------

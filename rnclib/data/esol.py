@@ -3,64 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from rnclib.data import Dataset, public_file
+from rnclib.data.catalogue import SOURCES
 from rnclib.data.molecules import canonical_smiles, graphs_from_smiles, has_nitrogen, split
 
-__all__ = ["SHA256", "URLS", "delaney_equation", "load", "load_esol", "load_standin"]
+__all__ = ["URLS", "delaney_equation", "load_esol", "load_standin"]
 
-SHA256 = "8c06a76f0c6487d29ab0f903e6a7a7139f189ab3c1178f159c8be8964602f189"
 URLS = (
     "https://deepchemdata.s3-us-west-1.amazonaws.com/datasets/delaney-processed.csv",
     "https://raw.githubusercontent.com/deepchem/deepchem/master/datasets/delaney-processed.csv",
 )
-UNIT = "log mol/L"
-SPLITS = ("random", "scaffold", "size")
 FILE = "esol/raw/delaney-processed.csv"
 
 
-def load(dataset: str = "auto", *, urls: Sequence[str] = URLS) -> Dataset:
-    """ESOL, or its stand-in.
-
-    Parameters
-    ----------
-    dataset : {'auto', 'esol', 'standin'}
-        ``'esol'`` is an error where the file cannot be had; ``'auto'`` falls back to the stand-in there,
-        which the returned `name` tells.
-    urls : sequence of str
-        Where to download ESOL from, tried in order.
-
-    Raises
-    ------
-    ValueError
-        If `dataset` is none of the three.
-    FileNotFoundError
-        If ``'esol'`` is asked for and cannot be had.
-
-    Warns
-    -----
-    UserWarning
-        If ``'auto'`` falls back to the stand-in, with the reason.
-    """
-    if dataset not in ("auto", "esol", "standin"):
-        raise ValueError(f"dataset: got {dataset!r}; allowed: 'auto', 'esol', 'standin'")
-    if dataset != "standin":
-        try:
-            return load_esol(urls=urls)
-        except FileNotFoundError as error:
-            if dataset == "esol":
-                raise
-            warnings.warn(f"using the stand-in. {error}", stacklevel=2)
-    return load_standin()
-
-
-def load_esol(*, urls: Sequence[str] = URLS, sha256: str = SHA256) -> Dataset:
+def load_esol(*, urls: Sequence[str] = URLS, sha256: str | None = None) -> Dataset:
     """ESOL as MoleculeNet distributes it, in the file's own order.
 
     The file is read from ``$RNC_DATA/esol/raw/delaney-processed.csv`` if that exists, else from the cache,
@@ -70,8 +33,8 @@ def load_esol(*, urls: Sequence[str] = URLS, sha256: str = SHA256) -> Dataset:
     ----------
     urls : sequence of str
         Tried in order.
-    sha256 : str
-        Checksum that the file must have.
+    sha256 : str, optional
+        Checksum that the file must have; by default that of the catalogue.
 
     Raises
     ------
@@ -79,20 +42,16 @@ def load_esol(*, urls: Sequence[str] = URLS, sha256: str = SHA256) -> Dataset:
         If the file is nowhere and cannot be downloaded, or is not the file it should be. The message
         says how to get it.
     """
+    sha256 = sha256 or str(SOURCES["esol"].sha256)
     table = pd.read_csv(public_file(FILE, urls, sha256))
     smiles = tuple(table["smiles"].str.strip())
+    published = table["ESOL predicted log solubility in mols per litre"].to_numpy(float)
     return Dataset(
-        name="esol",
-        inputs=graphs_from_smiles(smiles),
+        inputs=replace(graphs_from_smiles(smiles), published=published),
         targets=table["measured log solubility in mols per litre"].to_numpy(float),
-        unit=UNIT,
         checksum=sha256,
-        provenance="ESOL (Delaney 2004) as distributed by MoleculeNet/DeepChem under the MIT licence",
-        synthetic=False,
-        smiles=smiles,
-        splits={kind: partial(split, smiles, kind) for kind in SPLITS},
+        splits={kind: partial(split, smiles, kind) for kind in SOURCES["esol"].splits},
         nuisance=has_nitrogen(smiles).astype(float),
-        published_prediction=table["ESOL predicted log solubility in mols per litre"].to_numpy(float),
     )
 
 
@@ -182,15 +141,10 @@ def load_standin(n: int = 1128, seed: int = 0) -> Dataset:
     targets = delaney_equation(chosen).round(4)
     source = "".join(f"{s},{t:.4f}\n" for s, t in zip(chosen, targets, strict=True))
     return Dataset(
-        name="standin",
         inputs=graphs_from_smiles(chosen),
         targets=targets,
-        unit=UNIT,
         checksum=hashlib.sha256(source.encode()).hexdigest(),
-        provenance="synthetic stand-in: generated molecules with targets from Delaney's equation, not measured",
-        synthetic=True,
-        smiles=chosen,
-        splits={kind: partial(split, chosen, kind) for kind in SPLITS},
+        splits={kind: partial(split, chosen, kind) for kind in SOURCES["standin"].splits},
         nuisance=has_nitrogen(chosen).astype(float),
     )
 

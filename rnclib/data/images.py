@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,9 +18,14 @@ from tqdm import tqdm
 
 from rnclib.data import cache_dir
 
+if TYPE_CHECKING:
+    from PIL import Image as PILImage
+
 __all__ = ["Images", "decode", "digest"]
 
-FORMAT = 1  # raised when the same files would be stored differently
+# raised when the same files would be stored differently; 2: 16-bit images are scaled, 1 clipped them to white
+FORMAT = 2
+COPIED = 2**30  # bytes of images that a subset may copy into memory
 
 
 @dataclass(frozen=True)
@@ -32,19 +40,23 @@ class Images:
         Side of the evaluation view, and of the crops that training takes.
     device : device, optional
         Where batches are made; by default where the pixels are. Pixels that are elsewhere are copied batch by batch.
+    rows : ndarray of int, optional
+        Which of the pixels are these images, in their order; by default all.
     """
 
     pixels: torch.Tensor
     size: int
     device: torch.device | None = None
+    rows: np.ndarray | None = None
 
     def __len__(self) -> int:
-        return len(self.pixels)
+        return len(self.pixels if self.rows is None else self.rows)
 
     def stored(self, index: np.ndarray | Sequence[int]) -> torch.Tensor:
         """Pixels of the images `index` as they are stored, on `device`."""
-        rows = self.pixels[torch.as_tensor(np.asarray(index), dtype=torch.int64, device=self.pixels.device)]
-        return rows if self.device is None else rows.to(self.device)
+        rows = np.asarray(index) if self.rows is None else self.rows[np.asarray(index)]
+        stored = self.pixels[torch.as_tensor(rows, dtype=torch.int64, device=self.pixels.device)]
+        return stored if self.device is None else stored.to(self.device)
 
     def cropped(self, index: np.ndarray | Sequence[int]) -> torch.Tensor:
         """Pixels of the centre crops of the images `index`, shape (len(index), size, size, 3), on `device`."""
@@ -56,6 +68,17 @@ class Images:
     def __getitem__(self, index: np.ndarray | Sequence[int]) -> torch.Tensor:
         """Centre crops of the images `index`, shape (len(index), 3, size, size), scaled to [−1, 1], channels last."""
         return self.cropped(index).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+
+    def take(self, index: np.ndarray) -> Images:
+        """The images `index`, in that order, as images of their own.
+
+        They are copied into memory, but for a set that would take more than `COPIED` bytes there: of that, `rows` says
+        which pixels are used.
+        """
+        rows = np.asarray(index) if self.rows is None else self.rows[index]
+        if len(rows) * self.pixels[:1].nbytes > COPIED:
+            return replace(self, rows=rows)
+        return replace(self, pixels=self.pixels[torch.from_numpy(rows).to(self.pixels.device)], rows=None)
 
     def to(self, device: torch.device | str, room: int | None = None) -> Images:
         """The same images with batches on `device`.
@@ -71,8 +94,8 @@ class Images:
         if room is None and device.type == "cuda":
             room = torch.cuda.mem_get_info(device)[0] // 2
         if room is not None and self.pixels.nbytes > room:
-            return Images(self.pixels, self.size, device)
-        return Images(self.pixels.to(device), self.size)
+            return replace(self, device=device)
+        return replace(self, pixels=self.pixels.to(device), device=None)
 
 
 def digest(paths: Sequence[Path]) -> str:
@@ -83,12 +106,15 @@ def digest(paths: Sequence[Path]) -> str:
     return whole.hexdigest()
 
 
-def decode(paths: Sequence[Path], size: int, *, progress: bool = True) -> tuple[Images, str]:
+def decode(paths: Sequence[Path], size: int, *, progress: bool = True, upright: bool = False) -> tuple[Images, str]:
     """Images of all files, decoded now or taken from the cache if the same files have been decoded before.
 
     Each image is resized so that its shorter side is 8/7 of `size` (256 for 224), and cropped to the square in
     its middle. Its evaluation view is then that of the published protocol exactly; random crops are taken from the
     square, where the protocol takes them from the whole image.
+
+    Grey images of 16 bits are scaled to 8. An image whose range of values is unknown, or that has more pixels than
+    ``PIL.Image.MAX_IMAGE_PIXELS``, is refused.
 
     Parameters
     ----------
@@ -97,6 +123,9 @@ def decode(paths: Sequence[Path], size: int, *, progress: bool = True) -> tuple[
         Side of the evaluation view, in pixels.
     progress : bool
         Show a bar.
+    upright : bool
+        Turn each image as its EXIF orientation says. AgeDB's protocol takes the pixels as they are stored. TIFF and
+        AVIF files are turned in any case, by Pillow itself.
 
     Returns
     -------
@@ -114,15 +143,19 @@ def decode(paths: Sequence[Path], size: int, *, progress: bool = True) -> tuple[
         raise ValueError(f"size: got {size!r}; allowed: an integer of at least 8")
     stored = round(size * 8 / 7)
     checksum = digest(paths)
-    name = hashlib.sha256(f"{checksum} {stored} {FORMAT}".encode()).hexdigest()[:16]
+    # the checksum is that of the files alone, whatever is made of them
+    kind = f"{FORMAT} upright" if upright else f"{FORMAT}"
+    name = hashlib.sha256(f"{checksum} {stored} {kind}".encode()).hexdigest()[:16]
     target = cache_dir() / "images" / f"{name}.npy"
     if not target.is_file():
-        _decode_all(paths, stored, target, progress)
+        _decode_all(paths, stored, target, progress, upright)
     # copy on write: torch wants memory it may write to, the file stays as it is
     return Images(torch.from_numpy(np.load(target, mmap_mode="c")), size), checksum
 
 
-def _decode_all(paths: Sequence[Path], stored: int, target: Path, progress: bool) -> None:
+def _decode_all(paths: Sequence[Path], stored: int, target: Path, progress: bool, upright: bool) -> None:
+    from PIL import Image
+
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_suffix(f".{os.getpid()}.tmp")
     try:
@@ -130,10 +163,17 @@ def _decode_all(paths: Sequence[Path], stored: int, target: Path, progress: bool
 
         def decode_one(i: int) -> str | None:
             try:
-                pixels[i] = _square(paths[i], stored)
-            except (OSError, SyntaxError, ValueError) as error:  # what PIL raises for a broken file
-                return f"{paths[i].name} ({' '.join(str(error).split())[:80]})"
-            return None
+                pixels[i] = _square(paths[i], stored, upright)
+                return None
+            except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+                # Pillow looks at the size before `_square` can: it raises beyond twice the limit, and beyond the
+                # limit where warnings are errors
+                got = re.search(r"\d+ pixels", str(error))
+                reason = _too_many(got.group() if got else str(error))
+            # what Pillow raises for a broken file, for broken EXIF data, and where warnings are errors
+            except (OSError, SyntaxError, ValueError, struct.error, Warning) as error:
+                reason = str(error)
+            return f"{paths[i].name} ({' '.join(reason.split())[:120]})"
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             found = pool.map(decode_one, range(len(paths)))
@@ -146,11 +186,25 @@ def _decode_all(paths: Sequence[Path], stored: int, target: Path, progress: bool
         unfinished.unlink(missing_ok=True)
 
 
-def _square(path: Path, stored: int) -> np.ndarray:
+def _too_many(got: str) -> str:
     from PIL import Image
 
+    return f"size: got {got}; allowed: at most {Image.MAX_IMAGE_PIXELS} (PIL.Image.MAX_IMAGE_PIXELS)"
+
+
+def _square(path: Path, stored: int, upright: bool) -> np.ndarray:
+    from PIL import Image, ImageOps
+
     with Image.open(path) as file:
-        image = file.convert("RGB")
+        # Pillow only warns here, without the file's name; warnings cannot be caught safely in threads
+        if Image.MAX_IMAGE_PIXELS is not None and file.width * file.height > Image.MAX_IMAGE_PIXELS:
+            raise ValueError(_too_many(f"{file.width} × {file.height} = {file.width * file.height} pixels"))
+        image = ImageOps.exif_transpose(file) if upright else file
+        if image.mode.startswith(("I", "F")):
+            # TIFF files of 12 bits are opened as 16-bit ones, with their values as they are
+            bits = getattr(file, "tag_v2", {}).get(258, (16,))[0]
+            image = _in_8_bits(image, 4095 if bits == 12 else 65535)
+        image = image.convert("RGB")
         width, height = image.size
         scale = stored / min(width, height)
         # the longer side is cut down to a whole number, as torchvision's Resize does
@@ -158,3 +212,16 @@ def _square(path: Path, stored: int) -> np.ndarray:
         image = image.resize((width, height), Image.Resampling.BILINEAR)
         left, top = round((width - stored) / 2), round((height - stored) / 2)
         return np.asarray(image.crop((left, top, left + stored, top + stored)))
+
+
+def _in_8_bits(image: PILImage.Image, white: int) -> PILImage.Image:
+    """A grey image of more than 8 bits, scaled so that `white` becomes 255; Pillow's ``convert`` would clip it."""
+    from PIL import Image
+
+    if image.mode == "F":
+        raise ValueError("mode: got 'F', whose range is unknown; allowed: whole numbers of 8 or 16 bits")
+    values = np.asarray(image)
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > white:
+        raise ValueError(f"values: got {low} to {high}, whose range is unknown; allowed: 0 to {white}")
+    return Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))

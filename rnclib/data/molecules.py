@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -44,12 +44,18 @@ class Graphs:
         Ends of each bond, both ways, counted from the molecule's first atom.
     node_start, edge_start : Tensor, shape (n_molecules + 1,), int64
         Where each molecule's atoms and bonds begin.
+    smiles : tuple of str
+        Each molecule as the source gives it.
+    published : ndarray, shape (n_molecules,), or None
+        Prediction of the target that the source itself publishes.
     """
 
     x: torch.Tensor
     edge_index: torch.Tensor
     node_start: torch.Tensor
     edge_start: torch.Tensor
+    smiles: tuple[str, ...] = ()
+    published: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.node_start) - 1
@@ -69,8 +75,26 @@ class Graphs:
 
     def to(self, device: torch.device | str) -> Graphs:
         """The same graphs on `device`."""
-        tensors = (self.x, self.edge_index, self.node_start, self.edge_start)
-        return Graphs(*(tensor.to(device) for tensor in tensors))
+        tensors = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
+        return replace(self, **tensors)
+
+    def take(self, index: np.ndarray) -> Graphs:
+        """The molecules `index`, in that order, as graphs of their own."""
+        wanted = torch.as_tensor(index, dtype=torch.int64, device=self.x.device)
+        atoms, _ = _ragged_take(self.node_start, wanted)
+        bonds, _ = _ragged_take(self.edge_start, wanted)
+
+        def starts(start: torch.Tensor) -> torch.Tensor:
+            return torch.cat([start.new_zeros(1), start.diff()[wanted].cumsum(0)])
+
+        return Graphs(
+            x=self.x[atoms],
+            edge_index=self.edge_index[:, bonds],
+            node_start=starts(self.node_start),
+            edge_start=starts(self.edge_start),
+            smiles=tuple(self.smiles[i] for i in index) if self.smiles else (),
+            published=None if self.published is None else self.published[index],
+        )
 
 
 def _ragged_take(start: torch.Tensor, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -104,6 +128,7 @@ def graphs_from_smiles(smiles: Sequence[str]) -> Graphs:
         edge_index=torch.cat([graph.edge_index for graph in graphs], dim=1),
         node_start=starts([graph.num_nodes for graph in graphs]),
         edge_start=starts([graph.num_edges for graph in graphs]),
+        smiles=tuple(smiles),
     )
 
 
@@ -184,15 +209,15 @@ def has_nitrogen(smiles: Sequence[str]) -> np.ndarray:
 
 
 def split(smiles: Sequence[str], kind: str, seed: int) -> Split:
-    """Split molecules 80:10:10; equal molecules always stay in one part.
+    """Split molecules 80:10:10; equal molecules always stay in one set.
 
     Parameters
     ----------
     smiles : sequence of str
     kind : {'random', 'scaffold', 'size'}
         ``'random'`` draws molecules (by canonical SMILES). ``'scaffold'`` draws Bemis–Murcko scaffolds;
-        one with more molecules than half a validation or test part goes to training. ``'size'`` tests the largest
-        molecules, of more heavy atoms than any other: the same for every seed, which draws the validation part.
+        one with more molecules than half a validation or test set goes to training. ``'size'`` tests the largest
+        molecules, of more heavy atoms than any other: the same for every seed, which draws the validation set.
     seed : int
 
     Raises
@@ -222,14 +247,15 @@ def descriptors(smiles: Sequence[str]) -> np.ndarray:
     ----------
     smiles : sequence of str
     """
-    return _cached(_descriptors, tuple(smiles))
+    return np.stack([_descriptors(one) for one in smiles])
 
 
-def _descriptors(smiles: tuple[str, ...]) -> np.ndarray:
+@functools.lru_cache(maxsize=2**15)
+def _descriptors(smiles: str) -> np.ndarray:
     from rdkit.Chem import Descriptors
 
-    rows = [list(Descriptors.CalcMolDescriptors(molecule, missingVal=np.nan).values()) for molecule in _parse(smiles)]
-    values = np.array(rows, dtype=np.float64)
+    (molecule,) = _parse([smiles])
+    values = np.array(list(Descriptors.CalcMolDescriptors(molecule, missingVal=np.nan).values()), dtype=np.float64)
     values[np.abs(values) > np.finfo(np.float32).max] = np.nan
     return values.astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""Drawn faces that grow old: a stand-in for AgeDB in AgeDB's own layout.
+"""Synthetic faces that grow old: a stand-in for AgeDB in AgeDB's own layout.
 
 The age changes the drawing continuously: the shape of the head, the size and place of eyes, nose and mouth, hair that
 turns grey and recedes, lines, lips and lids. Everything else is a nuisance drawn on its own: who the person is, pose,
@@ -36,8 +36,8 @@ SUPERSAMPLING = 4
 QUANTILES = (0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
 AGES = (1, 15, 21, 25, 30, 35, 39, 44, 50, 56, 63, 71, 77, 86, 101)
 IMAGES_A_PERSON = 29
-HELD_OUT = 0.13  # share of validation, and of test
-FEWEST = 100  # images in a folder
+HELD_OUT = 0.13  # fraction of validation, and of test
+FEWEST = 100  # images in a folder; the catalogue says so too
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Scene:
     tilt : float
         In degrees.
     zoom, x, y : float
-        Size of the face and where its centre is, as shares of the picture.
+        Size of the face and where its centre is, as fractions of the picture.
     light, light_from : float
         Strength of the light from one side, 0 to 1, and its direction in radians.
     background : float
@@ -329,14 +329,14 @@ def draw_ages(n: int, rng: np.random.Generator) -> np.ndarray:
     return np.interp(rng.random(n), QUANTILES, AGES).round().astype(int)
 
 
-#: Where hue and age are tied: hue of the oldest (that of age 0 is 0, and 1 would be the same), and share of pictures.
-ARC, OLDEST, TIED = 0.7, 101, 0.9
+#: Where hue and age correlate: hue of the oldest (that of age 0 is 0, as 1 would be), and fraction of the pictures.
+ARC, OLDEST, CORRELATED = 0.7, 101, 0.9
 
 
 def make_faces(
-    root: str | Path, n: int = 4000, size: int = 73, seed: int = 0, *, tied: bool = False, progress: bool = True
+    root: str | Path, n: int = 4000, size: int = 73, seed: int = 0, *, correlated: bool = False, progress: bool = True
 ) -> pd.DataFrame:
-    """Make a folder of drawn faces as AgeDB has them, with a table of its own.
+    """Make a folder of synthetic faces as AgeDB has them, with a table of its own.
 
     Parameters
     ----------
@@ -348,9 +348,9 @@ def make_faces(
         Side of the images in pixels, at least 16.
     seed : int
         Decides everything.
-    tied : bool
-        Give nine in ten pictures of training and validation a background whose hue goes with the age; the
-        others, and all of the test part, are the same as without.
+    correlated : bool
+        Give nine in ten pictures of training and validation a background whose hue stands for the age; the
+        others, and all of the test set, are the same as without.
     progress : bool
         Show a bar.
 
@@ -358,7 +358,7 @@ def make_faces(
     -------
     DataFrame
         As in ``agedb.csv``: ``age``, ``path`` and ``split`` as AgeDB's own table has them, then the nuisances of the
-        picture (see `Scene`). Validation and test are balanced over age; people are in several parts, as in
+        picture (see `Scene`). Validation and test are balanced over age; people are in several sets, as in
         AgeDB's standard split.
 
     Raises
@@ -384,7 +384,7 @@ def make_faces(
     rows = []
     for i in tqdm(range(n), "drawing", disable=not progress, unit="face"):
         scene = Scene.random(np.random.default_rng([seed, FORMAT, 2, i]))
-        if tied and split[i] != "test" and np.random.default_rng([seed, FORMAT, 3, i]).random() < TIED:
+        if correlated and split[i] != "test" and np.random.default_rng([seed, FORMAT, 3, i]).random() < CORRELATED:
             scene = replace(scene, background=ARC * ages[i] / OLDEST)
         who = people[person[i]]
         path = f"AgeDB/{i}_Drawn{person[i]:04d}_{ages[i]}_{who.sex}.jpg"
@@ -412,24 +412,26 @@ def _balanced_parts(ages: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return parts
 
 
-def recipe(n: int, size: int, seed: int = 0, tied: bool = False) -> str:
-    """What stands for the checksum of drawn faces in records: a digest of what they are asked for, not of their pixels.
+def recipe(n_samples: int, size: int, data_seed: int = 0, correlated: bool = False) -> str:
+    """What stands for the checksum of synthetic faces: a digest of what is asked for, not of pixels.
 
     Another version of Pillow may draw a line or write a JPEG a little differently; records name theirs.
     """
-    return hashlib.sha256(f"faces {FORMAT} {n} {size} {seed}{' tied' if tied else ''}".encode()).hexdigest()
+    return hashlib.sha256(f"faces {FORMAT} {n_samples} {size} {data_seed}{' tied' if correlated else ''}".encode()).hexdigest()
 
 
-def load_faces(n: int = 4000, size: int = 64, seed: int = 0, *, tied: bool = False, progress: bool = True) -> Dataset:
-    """Drawn faces by the way that AgeDB's images take, made on first use in the cache.
+def load_faces(
+    n_samples: int = 4000, size: int = 64, data_seed: int = 0, *, correlated: bool = False, progress: bool = True
+) -> Dataset:
+    """Synthetic faces by the way that AgeDB's images take, made on first use in the cache.
 
     Parameters
     ----------
-    n, seed : int
-        As in `make_faces`.
+    n_samples, data_seed : int
+        Number of faces, and the seed of `make_faces`.
     size : int
         Side of the images that the network sees; they are drawn a little larger, see `rnclib.data.images.decode`.
-    tied : bool
+    correlated : bool
         As in `make_faces`.
     progress : bool
         Show bars.
@@ -437,25 +439,21 @@ def load_faces(n: int = 4000, size: int = 64, seed: int = 0, *, tied: bool = Fal
     Returns
     -------
     Dataset
-        Named ``'synthetic'`` and marked as synthetic; its checksum is `recipe`.
+        Its checksum is `recipe`.
     """
     stored = round(size * 8 / 7)
-    root = cache_dir() / "faces" / f"{FORMAT}-{n}-{stored}-{seed}{'-tied' if tied else ''}"
+    root = cache_dir() / "faces" / f"{FORMAT}-{n_samples}-{stored}-{data_seed}{'-tied' if correlated else ''}"
     if not root.is_dir():
         unfinished = root.with_name(f".{root.name}-{os.getpid()}")
         shutil.rmtree(unfinished, ignore_errors=True)
-        make_faces(unfinished, n, stored, seed, tied=tied, progress=progress)
+        make_faces(unfinished, n_samples, stored, data_seed, correlated=correlated, progress=progress)
         try:
             os.rename(unfinished, root)
         except OSError:  # another process was faster; its faces are the same
             shutil.rmtree(unfinished)
     return replace(
         load_agedb(root, size=size, progress=progress),
-        name="synthetic",
-        checksum=recipe(n, size, seed, tied),
-        provenance=f"synthetic stand-in: {n} drawn faces, seed {seed}, not photographs"
-        + (", with backgrounds that go with the age in training" if tied else ""),
-        synthetic=True,
+        checksum=recipe(n_samples, size, data_seed, correlated),
         nuisance=OLDEST / ARC * pd.read_csv(root / "agedb.csv")["background"].to_numpy(),
     )
 
@@ -476,7 +474,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except ValueError as error:
         parser.error(str(error))
     parts = ", ".join(f"{count} {part}" for part, count in table["split"].value_counts().items())
-    print(f"{len(table)} drawn faces in {arguments.folder} ({parts}); its agedb.csv names them all")
+    print(f"{len(table)} synthetic faces in {arguments.folder} ({parts}); its agedb.csv names them all")
 
 
 if __name__ == "__main__":

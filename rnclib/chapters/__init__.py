@@ -1,0 +1,77 @@
+"""The chapters of the book: each with its grid, published values, claims, and names of tables and figures.
+
+To add a chapter, write its module here and its notebook, and name it in `NAMES` and in ``_toc.yml``.
+``python -m rnclib.chapters`` prints the names.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rnclib.chapters.base import Chapter, Experiment
+    from rnclib.claims import Claim
+
+__all__ = ["NAMES", "all_claims", "chapter", "experiments", "planned"]
+
+#: Chapters in the order of the book.
+NAMES = (
+    "loss", "esol", "agedb", "data_efficiency", "robustness", "ablations", "methods", "claims", "benchmark",
+)  # fmt: skip
+
+
+def chapter(name: str) -> Chapter:
+    """The chapter of that name.
+
+    Parameters
+    ----------
+    name : str
+        One of `NAMES`.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    if name not in NAMES:
+        raise ValueError(f"name: got {name!r}; allowed: {', '.join(map(repr, NAMES))}")
+    return import_module(f"rnclib.chapters.{name}").CHAPTER
+
+
+def experiments() -> dict[str, Experiment]:
+    """All experiments by name."""
+    return {experiment.name: experiment for name in NAMES for experiment in chapter(name).experiments}
+
+
+def all_claims() -> tuple[Claim, ...]:
+    """All comparisons that the verdict page is about; those of one claim follow each other."""
+    every = [claim for name in NAMES for claim in chapter(name).claims]
+    order = list(dict.fromkeys(claim.text for claim in every))
+    return tuple(sorted(every, key=lambda claim: order.index(claim.text)))
+
+
+def planned(claim: Claim, profile: str) -> dict[str, str]:
+    """Keys of the runs that a claim is judged on, with their labels.
+
+    What a spurious correlation adds needs the runs without it too. Empty if the profile lacks one of the two methods,
+    as short ones may.
+
+    Parameters
+    ----------
+    claim : Claim
+    profile : str
+    """
+    from rnclib.experiment import key
+
+    measured = ("tied", "untied") if claim.effect in ("nuisance coefficient", "organisation") else (claim.spurious,)
+    runs = {
+        key(run): run.label
+        for run in experiments()[claim.experiment].runs(dataset=claim.dataset, profile=profile)
+        if run.label in (claim.method, claim.baseline)
+        and (run.data.split, run.data.holes) == (claim.split, claim.holes)
+        and run.data.spurious in measured
+        and run.data.wrong_targets is None
+        and bool(run.corruptions) == (claim.effect in ("corruption", "growth"))
+    }
+    return runs if {claim.method, claim.baseline} <= set(runs.values()) else {}

@@ -1,0 +1,126 @@
+"""With less data: how much less does Rank-N-Contrast need for the same error?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import pandas as pd
+
+from rnclib import protocols
+from rnclib.chapters.base import FACES, MOLECULES, Chapter, Experiment, Scope, compared
+from rnclib.claims import LESS, PAPER, Claim
+from rnclib.experiment import Run
+from rnclib.protocols.search import SEARCHES, TUNED, with_settings
+
+__all__ = ["CHAPTER", "steps"]
+
+_FRACTIONS = {"paper": (0.05, 0.1, 0.2, 0.4, 0.7, 1.0), "quick": (0.1, 0.3, 1.0), "smoke": (0.2, 1.0)}
+
+
+def grid(scope: Scope) -> list[Run]:
+    """Each method on nested subsets of the training samples.
+
+    Epochs are those of the full training set, so that fewer samples make fewer steps. The encoders get regressors
+    in closed form too, which take no steps. Synthetic faces have two more methods: end-to-end training as published,
+    and Rank-N-Contrast with tuned settings.
+
+    Parameters
+    ----------
+    scope : Scope
+    """
+    runs = compared(scope, "data_efficiency", small=True, fine_tuned=True)
+    runs += [
+        run.but(method="L1, closed form", head="ridge")
+        if run.recipe.pretrain is None
+        else run.but(method="RnC, closed form", fit=None, head="ridge")
+        for run in runs
+        if run.recipe.freeze or run.recipe.pretrain is None
+    ]
+    if scope.dataset == "synthetic":
+        published = compared(scope, "data_efficiency", small=True, published=True)
+        end_to_end, frozen = ([run for run in published if run.recipe.freeze == freeze] for freeze in (False, True))
+        settings = SEARCHES["images"]["RnC"].trials()[TUNED[scope.dataset]["RnC"]]
+        for one, other in zip(end_to_end, frozen, strict=True):
+            tuned = with_settings("RnC", settings, one.recipe, other.recipe)
+            runs += [one, replace(other, method="RnC, tuned, closed form", recipe=tuned)]
+    return [
+        run.but(fraction=None if fraction == 1 else fraction) for run in runs for fraction in _FRACTIONS[scope.profile]
+    ]
+
+
+def steps(runs: Sequence[Run], n_train: Mapping[float, int]) -> pd.DataFrame:
+    """Optimiser steps that each stage of each method takes, by fraction of the training set.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+    n_train : mapping of float to int
+        Training samples of each fraction, 1 for all.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``Method``, ``Stage``, and one for each fraction.
+    """
+    rows: dict[tuple[str, str], dict[str, int]] = {}
+    for run in runs:
+        recipe, fraction = run.recipe, run.data.fraction or 1.0
+        second = "regressor" if recipe.pretrain else "end to end"
+        for name, stage in (("encoder", recipe.pretrain), (second, recipe.fit)):
+            if stage is not None:
+                n = n_train[fraction]
+                batches = n / min(stage.batch_size, n)
+                taken = stage.epochs * (math.floor(batches) if stage.drop_last else math.ceil(batches))
+                rows.setdefault((run.label, name), {})[f"{fraction:.0%}"] = taken
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.index = pd.MultiIndex.from_tuples(rows, names=["Method", "Stage"])
+    return table.reset_index()
+
+
+_SLOWER = {dataset: protocols.end_to_end(dataset) for dataset in ("esol", "synthetic")}
+
+CHAPTER = Chapter(
+    "data_efficiency",
+    tables=(
+        "efficiency-steps", "efficiency-steps-faces", "efficiency-table", "efficiency-table-faces",
+        "efficiency-differences", "efficiency-differences-faces", "efficiency-ratio", "efficiency-ratio-faces",
+        "efficiency-machines",
+    ),
+    figures=("efficiency-errors", "efficiency-errors-faces"),
+    experiments=(
+        Experiment(
+            "data_efficiency", grid, (*MOLECULES, *FACES),
+            n_seeds={
+                "molecules": {"paper": 10, "quick": 2, "smoke": 1}, "images": {"paper": 5, "quick": 1, "smoke": 1},
+            },
+            options={"data_dir": None},
+        ),
+    ),
+    claims=(
+        *(
+            Claim(
+                LESS, PAPER, "data_efficiency", "esol", "random", method, baseline, "data", "efficiency-ratio",
+                figure="efficiency-errors",
+            )
+            for method, baseline in (
+                ("RnC frozen, closed form", "L1 end to end, closed form, lr 0.001"),
+                ("RnC fine-tuned, L1", _SLOWER["esol"]),
+            )
+        ),
+        *(
+            Claim(
+                LESS, PAPER, "data_efficiency", "synthetic", "standard", method, baseline, "data",
+                "efficiency-ratio-faces", figure="efficiency-errors-faces",
+            )
+            for method, baseline in (
+                ("RnC frozen, closed form", "L1 end to end, closed form, lr 0.01"),
+                ("RnC frozen, closed form, tuned", "L1 end to end, closed form, lr 0.01"),
+                ("RnC frozen, L1", "L1 end to end"),
+                ("RnC frozen, L1", _SLOWER["synthetic"]),
+            )
+        ),
+    ),
+    smoke={"profile": "smoke", "molecules": "standin"},
+)  # fmt: skip

@@ -1,0 +1,173 @@
+"""Beside other methods, each tuned with the same effort."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from rnclib.chapters.base import FACES, MOLECULES, SMALL_FACES, Chapter, Experiment, Scope, check, compared
+from rnclib.claims import BEATS, COURSE, PAPER, Claim
+from rnclib.experiment import Run, key
+from rnclib.protocols.search import METHODS, SEARCHES, TUNED, with_settings
+
+__all__ = ["CHAPTER", "best_trials", "searched", "trials"]
+
+# kind of inputs, profile: trials, and what is changed in a chapter's run and in its stages to make them short
+_TRIALS: dict[str, dict[str, tuple[int, dict[str, Any], dict[str, int]]]] = {
+    "molecules": {"paper": (15, {}, {"epochs": 120}), "quick": (3, {}, {"epochs": 20}), "smoke": (1, {}, {})},
+    "images": {
+        "paper": (15, {"model": "small", "size": SMALL_FACES, "n_samples": 1000}, {"epochs": 30}),
+        "quick": (3, {}, {"epochs": 3}),
+        "smoke": (1, {}, {}),
+    },
+}
+
+
+def _to_tune(scope: Scope, experiment: str) -> list[tuple[Run, Run]]:
+    """Of each seed its chapter's two runs to change: end to end, and contrastive with the encoder frozen."""
+    runs = compared(scope, experiment, small=True, published=True)
+    end_to_end = [run for run in runs if run.recipe.pretrain is None]
+    frozen = [run for run in runs if run.recipe.freeze]
+    return list(zip(end_to_end, frozen, strict=True))
+
+
+def _tuned(method: str, settings: Mapping[str, Any], end_to_end: Run, frozen: Run) -> Run:
+    """A chapter's run with another method and settings."""
+    recipe = with_settings(method, settings, end_to_end.recipe, frozen.recipe)
+    return replace(end_to_end if recipe.pretrain is None else frozen, recipe=recipe)
+
+
+def trials(scope: Scope) -> dict[str, list[Run]]:
+    """The runs of the search for settings: as many trials of each method, on one split, with short training.
+
+    Their test sets have no part in the choice.
+
+    Parameters
+    ----------
+    scope : Scope
+    """
+    ((end_to_end, frozen),) = _to_tune(replace(scope, n_seeds=1), "tuning")
+    n_trials, changes, stage_changes = _TRIALS[scope.kind][scope.profile]
+    if end_to_end.data.n_samples is None:  # photographs are as many as there are
+        changes = {name: value for name, value in changes.items() if name != "n_samples"}
+
+    def shortened(run: Run) -> Run:
+        stages = {
+            name: replace(stage, **stage_changes)
+            for name in ("pretrain", "fit")
+            if (stage := getattr(run.recipe, name)) is not None
+        }
+        return run.but(**changes, **stages)
+
+    pair = shortened(end_to_end), shortened(frozen)
+    return {
+        method: [
+            replace(_tuned(method, settings, *pair), method=f"{method}, trial {number}")
+            for number, settings in enumerate(SEARCHES[scope.kind][method].trials(n_trials))
+        ]
+        for method in METHODS
+    }
+
+
+def search_grid(scope: Scope) -> list[Run]:
+    """All trials, see `trials`.
+
+    Parameters
+    ----------
+    scope : Scope
+    """
+    return [run for runs in trials(scope).values() for run in runs]
+
+
+def searched(kind: str, method: str) -> dict[str, str]:
+    """What is searched for a method: bounds or values, as text, by field of its `rnclib.recipe.Stage`.
+
+    Parameters
+    ----------
+    kind : {'molecules', 'images'}
+    method : str
+        One of `rnclib.protocols.search.METHODS`.
+    """
+    check("method", method, METHODS)
+    return {
+        field: ", ".join(map(str, among)) if isinstance(among, list) else f"{among[0]:g} to {among[1]:g}"
+        for field, among in SEARCHES[kind][method].searched.items()
+    }
+
+
+def best_trials(search: Mapping[str, Sequence[Run]], records: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """The trial of each method that has the lowest validation MAE.
+
+    Parameters
+    ----------
+    search : mapping
+        From `trials`.
+    records : sequence of dict
+        Of these runs. Trials that diverged have no error.
+    """
+    errors = {record["key"]: record["metrics"]["val"]["raw"]["mae"] for record in records if record["metrics"]}
+    best = {}
+    for method, runs in search.items():
+        found = [(errors[key(run)], number) for number, run in enumerate(runs) if key(run) in errors]
+        if found:
+            best[method] = min(found)[1]
+    return best
+
+
+def grid(scope: Scope) -> list[Run]:
+    """Each method with the settings that a search chose.
+
+    The encoders of SupCon and Rank-N-Contrast have a linear regressor in closed form. The others predict with the
+    linear layer that they trained, and once more with one in closed form on the same network.
+
+    Parameters
+    ----------
+    scope : Scope
+        A method for which `tuned` names no trial gets its first.
+    """
+    chosen = TUNED.get(scope.dataset) if scope.tuned is None else scope.tuned
+    if chosen is None:
+        raise ValueError(f"tuned: got None with dataset={scope.dataset!r}; allowed: trials of a search of your own")
+    if not (set(chosen) <= set(METHODS) and all(trial >= 0 for trial in chosen.values())):
+        raise ValueError(f"tuned: got {dict(chosen)}; allowed: trials, from 0, of {', '.join(map(repr, METHODS))}")
+    pairs = _to_tune(scope, "methods")
+    runs = []
+    for method in METHODS:
+        settings = SEARCHES[scope.kind][method].trials()[chosen.get(method, 0)]
+        for pair in pairs:
+            run = _tuned(method, settings, *pair)
+            if run.recipe.fit is not None:
+                runs.append(replace(run, method=method))
+            runs.append(run.but(method=f"{method}, closed form", head="ridge"))
+    return runs
+
+
+_SEARCH = Experiment("tuning", search_grid, (*MOLECULES, *FACES), options={"data_dir": None})
+_COMPARISON = Experiment(
+    "methods", grid, (*MOLECULES, *FACES),
+    n_seeds={"molecules": {"paper": 5, "quick": 2, "smoke": 1}, "images": {"paper": 5, "quick": 1, "smoke": 1}},
+    options={"data_dir": None, "tuned": None},
+)  # fmt: skip
+
+CHAPTER = Chapter(
+    "methods",
+    tables=(
+        "methods-search", "methods-search-faces", "methods-errors", "methods-differences", "methods-errors-faces",
+        "methods-differences-faces", "methods-machines",
+    ),
+    figures=("methods-figure", "methods-figure-faces"),
+    experiments=(_SEARCH, _COMPARISON),
+    claims=tuple(
+        Claim(
+            BEATS, source, "methods", dataset, split, "RnC frozen, closed form, tuned", baseline, "difference", link,
+            figure=figure,
+        )
+        for source, dataset, split, link, figure in (
+            (COURSE, "esol", "random", "methods-differences", "methods-figure"),
+            (PAPER, "synthetic", "standard", "methods-differences-faces", "methods-figure-faces"),
+        )
+        for baseline in ("L1 end to end, tuned", "L1 end to end, closed form, tuned")
+    ),
+    smoke={"profile": "smoke", "molecules": "standin"},
+)  # fmt: skip

@@ -1,0 +1,156 @@
+"""When test differs from training: corrupted inputs, unseen targets, label noise, spurious correlation, shifts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from rnclib import protocols
+from rnclib.chapters.base import FACES, MOLECULES, Chapter, Experiment, Scope, compared
+from rnclib.claims import PAPER, Claim
+from rnclib.data import catalogue
+from rnclib.data.shifts import SEEN
+from rnclib.experiment import Run
+
+__all__ = ["CHAPTER", "SHIFTS", "end_to_end_correlated"]
+
+#: Splits by kind of inputs whose test set is unlike training.
+SHIFTS = {"molecules": ("scaffold", "size"), "images": ("identity",)}
+
+# profile: unseen target ranges and label noise; runs with and without a spurious correlation; splits of SHIFTS
+_DISTURBED: dict[str, tuple[dict[str, Any], ...]] = {
+    "paper": (
+        {"holes": "two peaks"}, {"holes": "three peaks"}, {"holes": "cut-out"}, {"wrong_targets": 0.2},
+        {"wrong_targets": 0.4},
+    ),
+    "quick": ({"holes": "two peaks"}, {"wrong_targets": 0.2}),
+    "smoke": ({"holes": "two peaks"}, {"wrong_targets": 0.2}),
+}  # fmt: skip
+_CORRELATED = {"paper": ("tied", "untied"), "quick": ("tied", "untied"), "smoke": ("tied",)}
+_SHIFTED = {"paper": SHIFTS, "quick": SHIFTS, "smoke": {"molecules": ("size",), "images": ("identity",)}}
+# splits or seeds with corrupted inputs, which cost no training of their own, and fewer with all else
+_SEEDS = {"molecules": {"paper": 10, "quick": 2, "smoke": 1}, "images": {"paper": 5, "quick": 1, "smoke": 1}}
+_FEW = {"paper": 5, "quick": 1, "smoke": 1}
+
+
+def grid(scope: Scope) -> list[Run]:
+    """Each method tested on corrupted inputs, and on molecules or people unlike those of training.
+
+    Those but fine-tuning are also trained with unseen target ranges, with label noise, and with a spurious correlation
+    (not on photographs). With other people, unseen ranges and label noise, synthetic faces are smaller; so is a
+    standard split to compare with.
+
+    Parameters
+    ----------
+    scope : Scope
+    """
+    source, n_few = catalogue.source(scope.dataset), scope.n_seeds or _FEW[scope.profile]
+    scope = replace(scope, n_seeds=scope.n_seeds or _SEEDS[source.kind][scope.profile])
+    every, small = compared(scope, "robustness"), compared(scope, "robustness", small=True)
+    correlated = compared(scope, "robustness", published=True) if source.kind == "images" else every
+
+    def few(runs: list[Run]) -> list[Run]:
+        return [run for run in runs if run.seed < n_few]
+
+    disturbed = [(disturbance, few(small)) for disturbance in _DISTURBED[scope.profile]]
+    if source.nuisance is not None:
+        disturbed += [({"spurious": kind}, few(correlated)) for kind in _CORRELATED[scope.profile]]
+    shifts = _SHIFTED[scope.profile][source.kind]
+    alike = ("standard",) if small != every else ()
+    return [
+        *(run.but(corruptions=True) for run in every),
+        *(
+            run.but(**disturbance)
+            for disturbance, runs in disturbed
+            for run in runs
+            if run.recipe.freeze or run.recipe.pretrain is None
+        ),
+        *(run.but(split=split) for split in (*alike, *shifts) for run in few(small)),
+    ]
+
+
+def end_to_end_correlated(dataset: str) -> str:
+    """Label of what Rank-N-Contrast is compared with under a spurious correlation.
+
+    On synthetic faces end-to-end training has the published rate there, at which those runs were made.
+
+    Parameters
+    ----------
+    dataset : str
+    """
+    return "L1 end to end" if catalogue.source(dataset).kind == "images" else protocols.end_to_end(dataset)
+
+
+_CORRUPTED = (
+    ("lower error on corrupted inputs", "corruption", "ratio"),
+    ("error that grows less with corruption", "growth", "growth"),
+)
+_UNSEEN = "lower error between the targets that training has seen"
+_SPURIOUS = (
+    ("predictions that follow a spurious correlation less", "nuisance coefficient"),
+    ("features that a spurious correlation organises less", "organisation"),
+    ("lower error where a spurious correlation no longer holds", "difference"),
+)
+_UNLIKE = "lower error on samples unlike those of training"
+_FROZEN, _FINE_TUNED = "RnC frozen, L1", "RnC fine-tuned, L1"
+_MOLECULES, _FACES = protocols.end_to_end("esol"), protocols.end_to_end("synthetic")
+
+CHAPTER = Chapter(
+    "robustness",
+    tables=(
+        "robustness-kinds", "robustness-ratio-molecules", "robustness-growth-molecules", "robustness-ratio-faces",
+        "robustness-growth-faces", "robustness-holes", "robustness-holes-faces", "robustness-wrong-targets",
+        "robustness-wrong-targets-faces", "robustness-spurious-molecules", "robustness-spurious-faces",
+        "robustness-shift", "robustness-shift-faces", "robustness-machines",
+    ),
+    figures=(
+        "robustness-errors-molecules", "robustness-examples", "robustness-errors-faces",
+        "robustness-organisation-molecules", "robustness-organisation-faces",
+    ),
+    experiments=(
+        Experiment("robustness", grid, (*MOLECULES, *FACES), options={"data_dir": None}),
+    ),
+    claims=(
+        *(
+            Claim(
+                text, PAPER, "robustness", "esol", "random", method, _MOLECULES, effect,
+                f"robustness-{table}-molecules", figure="robustness-errors-molecules",
+            )
+            for text, effect, table in _CORRUPTED
+            for method in (_FROZEN, _FINE_TUNED)
+        ),
+        *(
+            Claim(
+                text, PAPER, "robustness", "synthetic", "standard", _FROZEN, _FACES, effect,
+                f"robustness-{table}-faces", figure="robustness-errors-faces",
+            )
+            for text, effect, table in _CORRUPTED
+        ),
+        *(
+            Claim(_UNSEEN, PAPER, "robustness", dataset, split, _FROZEN, baseline, "unseen", link, holes=holes)
+            for dataset, split, baseline, link in (
+                ("esol", "random", _MOLECULES, "robustness-holes"),
+                ("synthetic", "standard", _FACES, "robustness-holes-faces"),
+            )
+            for holes in SEEN
+        ),
+        *(
+            Claim(
+                text, PAPER, "robustness", dataset, split, _FROZEN, end_to_end_correlated(dataset), effect,
+                f"robustness-spurious-{name}", spurious="tied", figure=f"robustness-organisation-{name}",
+            )
+            for text, effect in _SPURIOUS
+            for name, dataset, split in (("molecules", "esol", "random"), ("faces", "synthetic", "standard"))
+        ),
+        *(
+            Claim(_UNLIKE, PAPER, "robustness", "esol", split, method, _MOLECULES, "difference", "robustness-shift")
+            for split in SHIFTS["molecules"]
+            for method in (_FROZEN, _FINE_TUNED)
+        ),
+        Claim(
+            _UNLIKE, PAPER, "robustness", "synthetic", "identity", _FROZEN, _FACES, "difference",
+            "robustness-shift-faces",
+        ),
+    ),
+    smoke={"profile": "smoke", "molecules": "standin"},
+)  # fmt: skip

@@ -1,0 +1,657 @@
+"""From a recipe and samples to a fitted model; no test set, store or chapter within reach."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from rnclib.data.augment import Views
+from rnclib.data.images import Images
+from rnclib.data.molecules import Graphs, descriptors
+from rnclib.recipe import Recipe, Stage, given
+from rnclib.training import History, Samples, predict, read_state, train, write_state
+
+__all__ = [
+    "Diverged", "Epoch", "Execution", "Fitted", "FittedNetwork", "Samples", "TrainedStage", "check_device", "fit",
+    "launch", "processes",
+]  # fmt: skip
+
+FORMAT = 2  # raised when cached weights of the same recipe and data would be read or trained in another way
+
+
+@dataclass(frozen=True)
+class TrainedStage:
+    """A stage that was trained: its name, what happened, and the commit of the code that did it, where known."""
+
+    name: str
+    history: History
+    commit: str | None = None
+
+
+class Diverged(FloatingPointError):
+    """Training or its result is no longer finite; `stages` are those that were trained before."""
+
+    def __init__(self, message: str, stages: list[TrainedStage]) -> None:
+        super().__init__(message)
+        self.stages = stages
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How training is carried out. Nothing of it changes what is trained, but for rounding.
+
+    Attributes
+    ----------
+    device : str
+        An accelerator of Lightning Fabric, such as ``'cpu'``, ``'cuda'`` or ``'auto'``.
+    cache : Path, optional
+        Folder for checkpoints and trained weights, from which a killed training goes on; None: keep nothing.
+    data : str
+        What tells these training and validation samples from others in the cache.
+    refresh : bool
+        Take neither weights nor a checkpoint from the cache.
+    keep_encoder : bool
+        With `refresh`, still take the contrastively trained encoder from there.
+    commit : str, optional
+        Of the code, noted beside the weights.
+    """
+
+    device: str = "cpu"
+    cache: Path | None = None
+    data: str = ""
+    refresh: bool = False
+    keep_encoder: bool = False
+    commit: str | None = None
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What `fit` tells after each epoch.
+
+    Attributes
+    ----------
+    stage : {'encoder', 'regressor', 'end-to-end'}
+    number : int
+        Counted from 1; after a resumption the first one told is the last that was done before.
+    member : int
+        Number of the network in an ensemble, from 0.
+    """
+
+    stage: str
+    number: int
+    member: int
+    _val_error: Callable[[], float | None]
+
+    def val_error(self) -> float | None:
+        """Mean absolute error on the validation set, in the unit of the targets.
+
+        After an epoch of the contrastive stage that of a ridge regression on the features so far, fitted for the
+        purpose. None where the epoch was not trained now.
+        """
+        return self._val_error()
+
+
+class Fitted(Protocol):
+    """A fitted model of any kind."""
+
+    stages: list[TrainedStage]
+
+    def predict(self, inputs: Any) -> np.ndarray:
+        """Predictions, shape (n,), in the unit of the targets."""
+
+    def features(self, inputs: Any) -> np.ndarray | None:
+        """Features, shape (n, feat_dim), or None where the model has none."""
+
+
+def fit(
+    recipe: Recipe,
+    train: Samples,
+    val: Samples,
+    *,
+    seed: int,
+    execution: Execution | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> Fitted:
+    """Fit a model.
+
+    Training that was killed goes on from its last checkpoint, where there is a cache, and ends with the same numbers;
+    on a GPU, whose sums have no fixed order, to rounding.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    train, val : Samples
+        Inputs (`rnclib.data.molecules.Graphs`, `rnclib.data.images.Images` or an array of numbers) and targets, an
+        array of shape (n,), in any unit. The validation set chooses epochs and settings of a head.
+    seed : int
+        Of initial weights, the order of samples, and all else that is random.
+    execution : Execution, optional
+    on_epoch : callable, optional
+        Told of each epoch; what it raises ends the training, so that a search can give up a trial.
+
+    Returns
+    -------
+    Fitted
+
+    Raises
+    ------
+    ValueError
+        If recipe and samples do not go together.
+    Diverged
+        If a loss, features or a head are not finite.
+
+    Examples
+    --------
+    >>> x = np.linspace(-1, 1, 40)[:, None].astype(np.float32)
+    >>> sets = Samples(x, 3 * x[:, 0] + 5), Samples(x[::4], 3 * x[::4, 0] + 5)
+    >>> stage = Stage("l1", epochs=60, batch_size=8, learning_rate=0.05, lr_decay_rate=0.1, weight_decay=0)
+    >>> line = fit(Recipe("perceptron", fit=stage, widths=(8,)), *sets, seed=0)
+    >>> bool(abs(line.predict(x)[0] - 2) < 0.2)
+    True
+    """
+    execution = execution or Execution()
+    for name, samples in (("train", train), ("val", val)):
+        targets = np.asarray(samples.targets)
+        if targets.ndim != 1 or len(targets) != len(samples.inputs) or not len(targets):
+            raise ValueError(
+                f"{name}: got {len(samples.inputs)} inputs and targets of shape {targets.shape}; "
+                "allowed: one target for each input, at least one"
+            )
+        if not np.isfinite(targets).all():
+            raise ValueError(f"{name}: got targets that are NaN or infinite; allowed: finite numbers")
+        _check_inputs(recipe, samples.inputs)
+    if recipe.model in _BASELINES:
+        return _BASELINES[recipe.model](train, seed)
+    if recipe.ensemble is None:
+        return _Network(recipe, train, val, seed, execution, on_epoch).fitted()
+    one = replace(recipe, ensemble=None)
+    seeds = [seed, *(int(np.random.SeedSequence([seed, i]).generate_state(1)[0]) for i in range(1, recipe.ensemble))]
+    members = [
+        _Network(one, train, val, member_seed, execution, on_epoch, member=i).fitted()
+        for i, member_seed in enumerate(seeds)
+    ]
+    return _Ensemble(members, [stage for member in members for stage in member.stages])
+
+
+def _check_inputs(recipe: Recipe, inputs: Any) -> None:
+    kinds = {Graphs: "molecules", Images: "images", np.ndarray: "table"}
+    kind = next((name for type_, name in kinds.items() if isinstance(inputs, type_)), None)
+    if kind not in recipe.inputs:
+        raise ValueError(
+            f"model: got {recipe.model!r} with inputs of type {type(inputs).__name__}; "
+            f"allowed: with {' or '.join(recipe.inputs)}"
+        )
+    if kind == "table" and (inputs.ndim != 2 or np.isinf(inputs).any()):
+        raise ValueError(
+            f"inputs: got an array of shape {inputs.shape}; allowed: (n, n_features), numbers or NaN, not infinite"
+        )
+
+
+# --- baselines --------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Baseline:
+    """A model without features or stages."""
+
+    predict_with: Callable[[Any], np.ndarray]
+    stages: list[TrainedStage] = field(default_factory=list)
+
+    def predict(self, inputs: Any) -> np.ndarray:
+        return self.predict_with(inputs)
+
+    def features(self, inputs: Any) -> None:
+        return None
+
+
+def _training_mean(train: Samples, seed: int) -> _Baseline:
+    mean = train.targets.mean()
+    return _Baseline(lambda inputs: np.full(len(inputs), mean))
+
+
+def _published_equation(train: Samples, seed: int) -> _Baseline:
+    """Delaney's own predictions, which come with the data."""
+
+    def look_up(inputs: Graphs) -> np.ndarray:
+        if inputs.published is None:
+            raise ValueError("model: got \"Delaney's equation\" with data that bring no prediction; allowed: ESOL")
+        return inputs.published
+
+    look_up(train.inputs)
+    return _Baseline(look_up)
+
+
+def _extra_trees(train: Samples, seed: int) -> _Baseline:
+    from sklearn.ensemble import ExtraTreesRegressor
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+
+    model = make_pipeline(
+        SimpleImputer(strategy="median", keep_empty_features=True),
+        ExtraTreesRegressor(n_estimators=500, random_state=seed, n_jobs=1),
+    )
+    model.fit(descriptors(train.inputs.smiles), train.targets)
+    return _Baseline(lambda inputs: model.predict(descriptors(inputs.smiles)))
+
+
+_BASELINES: dict[str, Callable[[Samples, int], _Baseline]] = {
+    "training mean": _training_mean,
+    "Delaney's equation": _published_equation,
+    "extra trees": _extra_trees,
+}
+
+
+@dataclass
+class _Ensemble:
+    members: list[FittedNetwork]
+    stages: list[TrainedStage]
+
+    def predict(self, inputs: Any) -> np.ndarray:
+        return np.mean([member.predict(inputs) for member in self.members], axis=0)
+
+    def features(self, inputs: Any) -> np.ndarray:
+        """Those of all members side by side."""
+        return np.concatenate([member.features(inputs) for member in self.members], axis=1)
+
+
+# --- networks ---------------------------------------------------------------------------------------------
+
+
+@dataclass
+class FittedNetwork:
+    """An encoder and a regressor on its features.
+
+    Attributes
+    ----------
+    encoder, linear : Module
+        The latter predicts scaled targets from features.
+    prepare : callable
+        Inputs as the data have them to inputs as the encoder takes them.
+    scaler : tuple of float
+        Mean and standard deviation by which targets were scaled.
+    regressor : object, optional
+        Predicts scaled targets from features, in place of `linear`; as scikit-learn's have it.
+    stages : list of TrainedStage
+    """
+
+    encoder: nn.Module
+    linear: nn.Linear
+    prepare: Callable[[Any], Any]
+    scaler: tuple[float, float]
+    stages: list[TrainedStage]
+    regressor: Any = None
+
+    def scaled(self, targets: np.ndarray) -> torch.Tensor:
+        """Targets in the unit in which the network learnt to predict, float32."""
+        mean, std = self.scaler
+        return torch.tensor((targets - mean) / std, dtype=torch.float32)
+
+    def features(self, inputs: Any) -> np.ndarray:
+        return predict(self.encoder, self.prepare(inputs)).double().cpu().numpy()
+
+    def predict(self, inputs: Any) -> np.ndarray:
+        features = predict(self.encoder, self.prepare(inputs))
+        if self.regressor is not None:
+            scaled = self.regressor.predict(features.double().cpu().numpy())
+        else:
+            scaled = predict(self.linear, features).reshape(-1).double().cpu().numpy()
+        mean, std = self.scaler
+        return scaled * std + mean
+
+
+class _Float32Linear(nn.Linear):
+    """Stays in float32 under autocast: bfloat16 would round ages to quarters and halves."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(input.device.type, enabled=False):
+            return super().forward(input.float())
+
+
+class _Network:
+    """Training of one network; `fitted` carries it out."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        train: Samples,
+        val: Samples,
+        seed: int,
+        execution: Execution,
+        on_epoch: Callable[[Epoch], None] | None,
+        member: int = 0,
+    ) -> None:
+        self.recipe, self.seed, self.execution, self.on_epoch, self.member = recipe, seed, execution, on_epoch, member
+        self.fabric = launch(execution.device, recipe.precision)
+        device = self.fabric.device
+        prepare = _preparation(recipe, train.inputs, device)
+        self.train_inputs, self.val_inputs = prepare(train.inputs), prepare(val.inputs)
+        mean, std = float(train.targets.mean()), float(train.targets.std())
+        # where all targets are equal there is nothing to scale by
+        scaler = (0.0, 1.0) if recipe.target == "raw" else (mean, std or 1.0)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            encoder = _encoder(recipe, self.train_inputs)
+            linear = _Float32Linear(cast(int, encoder.out_features), 1)
+        if self.fabric.world_size > 1 and device.type == "cuda":
+            encoder = nn.SyncBatchNorm.convert_sync_batchnorm(encoder)
+        self.model = FittedNetwork(encoder.to(device), linear.to(device), prepare, scaler, [])
+        self.train_targets, self.val_targets = (self.model.scaled(one.targets).to(device) for one in (train, val))
+
+    def fitted(self) -> FittedNetwork:
+        """The network, trained now or from the cache."""
+        recipe, model, execution = self.recipe, self.model, self.execution
+        path = self._cached("models", self._trained)
+        if path is not None and execution.refresh:
+            path.unlink(missing_ok=True)
+        try:
+            if recipe.fit is None:
+                self._pretrain()
+            elif (state := self._read(path)) is not None:
+                model.encoder.load_state_dict(state["encoder"])
+                model.linear.load_state_dict(state["linear"])
+                model.stages += [
+                    TrainedStage(one["name"], History(**one["history"]), one["commit"]) for one in state["stages"]
+                ]
+                for one in model.stages:
+                    self._tell(one.name)(len(one.history.train_loss), None)
+            else:
+                self._pretrain()
+                self._regress()
+                stages = [asdict(one) for one in model.stages]
+                weights = {"encoder": model.encoder.state_dict(), "linear": model.linear.state_dict()}
+                self._write(path, weights | {"stages": stages})
+            if recipe.head is not None:
+                self._fit_head()
+        except FloatingPointError as error:
+            raise Diverged(str(error), model.stages) from None
+        return model
+
+    def _pretrain(self) -> None:
+        """Train the encoder contrastively, or take it from the cache if another training has made it."""
+        recipe, encoder, execution = self.recipe, self.model.encoder, self.execution
+        if recipe.pretrain is None:
+            return
+        others = ("model", "pretrain", "projection", "target", "precision", "features", "scaling", "widths", "dropout")
+        fields = {name: value for name, value in recipe.described().items() if name in others}
+        path = self._cached("encoders", fields)
+        checkpoint = self._cached("checkpoints", fields, "encoder-")
+        if path is not None and checkpoint is not None and execution.refresh and not execution.keep_encoder:
+            path.unlink(missing_ok=True)
+            checkpoint.unlink(missing_ok=True)
+        if (state := self._read(path)) is not None:
+            encoder.load_state_dict(state["encoder"])
+            stage = TrainedStage("encoder", History(**state["history"]), state["commit"])
+            self._tell("encoder")(len(stage.history.train_loss), None)
+        else:
+            history = train(
+                self._with_projection_head(),
+                self._filled(recipe.pretrain),
+                Samples(self._inputs_of(recipe.pretrain), self.train_targets),
+                seed=self.seed,
+                fabric=self.fabric,
+                checkpoint=checkpoint,
+                on_epoch=self._tell("encoder"),
+            )
+            stage = TrainedStage("encoder", history, execution.commit)
+            state = {"encoder": encoder.state_dict(), "history": asdict(history), "commit": execution.commit}
+            self._write(path, state, checkpoint)
+        self.model.stages.append(stage)
+
+    def _with_projection_head(self) -> nn.Module:
+        encoder, size = self.model.encoder, self.recipe.projection
+        if size is None:
+            return encoder
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            width = cast(int, encoder.out_features)
+            layers = (nn.Linear(width, width), nn.ReLU(), nn.Linear(width, size))
+        return nn.Sequential(encoder, *layers).to(self.fabric.device)
+
+    def _regress(self) -> None:
+        """Train the linear layer, alone or with the encoder."""
+        recipe, model, stage = self.recipe, self.model, self.recipe.fit
+        assert stage is not None
+        network: nn.Module = model.linear if recipe.freeze else nn.Sequential(model.encoder, model.linear)
+        inputs, val_inputs = self._inputs_of(stage), self.val_inputs
+        if recipe.freeze:
+            inputs = _FrozenFeatures.of(model.encoder, inputs)
+            val_inputs = predict(model.encoder, val_inputs)
+        name = "regressor" if recipe.pretrain else "end-to-end"
+        checkpoint = self._cached("checkpoints", self._trained)
+        if checkpoint is not None and self.execution.refresh:
+            checkpoint.unlink(missing_ok=True)
+        history = train(
+            network,
+            self._filled(stage),
+            Samples(inputs, self.train_targets),
+            Samples(val_inputs, self.val_targets),
+            seed=self.seed,
+            fabric=self.fabric,
+            checkpoint=checkpoint,
+            on_epoch=self._tell(name),
+        )
+        if checkpoint is not None and self.fabric.is_global_zero:
+            checkpoint.unlink(missing_ok=True)
+        model.stages.append(TrainedStage(name, history, self.execution.commit))
+
+    def _fit_head(self) -> None:
+        """Fit the recipe's head to the features; the validation set chooses among its settings."""
+        model = self.model
+        x, x_val = (
+            predict(model.encoder, inputs).double().cpu().numpy() for inputs in (self.train_inputs, self.val_inputs)
+        )
+        if not (np.isfinite(x).all() and np.isfinite(x_val).all()):
+            raise FloatingPointError("features are not finite")
+        y, y_val = (targets.double().cpu().numpy() for targets in (self.train_targets, self.val_targets))
+        best, _ = _best_head(cast(str, self.recipe.head), x, y, x_val, y_val)
+        if self.recipe.head == "ridge":  # a linear layer, and so a part of the network
+            slope = best[-1].coef_ / best[0].scale_
+            with torch.no_grad():
+                model.linear.weight.copy_(torch.from_numpy(slope)[None])
+                model.linear.bias.fill_(float(best[-1].intercept_ - slope @ best[0].mean_))
+        else:
+            model.regressor = best
+
+    def _tell(self, stage: str) -> Callable[[int, float | None], None]:
+        """What tells `on_epoch` of the epochs of a stage."""
+
+        def on_epoch(number: int, error: float | None) -> None:
+            if self.on_epoch is None:
+                return
+            scale = self.model.scaler[1]
+            known = (lambda: None) if error is None else (lambda: error * scale)
+            self.on_epoch(Epoch(stage, number, self.member, self._error_of_encoder if stage == "encoder" else known))
+
+        return on_epoch
+
+    def _error_of_encoder(self) -> float:
+        x, x_val = (
+            predict(self.model.encoder, inputs).double().cpu().numpy()
+            for inputs in (self.train_inputs, self.val_inputs)
+        )
+        y, y_val = (targets.double().cpu().numpy() for targets in (self.train_targets, self.val_targets))
+        return _best_head("ridge", x, y, x_val, y_val)[1] * self.model.scaler[1]
+
+    def _inputs_of(self, stage: Stage) -> Any:
+        """Training inputs as a stage sees them: random views of images, numbers with noise, others as they are."""
+        inputs = self.train_inputs
+        if isinstance(inputs, Images):
+            return Views(inputs, np.arange(len(inputs)), self.seed, stage.n_views or 1)
+        return _Noisy(inputs, self.seed, stage.input_noise) if stage.input_noise else inputs
+
+    def _filled(self, stage: Stage) -> Stage:
+        """The stage with batches that the training set can fill."""
+        return replace(stage, batch_size=min(stage.batch_size, len(self.train_targets)))
+
+    # --- weights that others have trained ---
+
+    @property
+    def _trained(self) -> dict[str, Any]:
+        """What of the recipe the trained weights depend on."""
+        return {name: value for name, value in self.recipe.described().items() if name not in ("refit", "head")}
+
+    def _cached(self, folder: str, fields: dict[str, Any], prefix: str = "") -> Path | None:
+        """Where weights lie that depend on these fields of the recipe, on the seed and the data."""
+        if self.execution.cache is None:
+            return None
+        fabric = self.fabric
+        where = [str(fabric.device), torch.get_num_threads()]  # where the same training may end in other roundings
+        if fabric.world_size > 1:
+            where = [fabric.device.type, fabric.world_size]
+        told = [FORMAT, given(fields), self.seed, self.execution.data, torch.__version__, *where]
+        digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+        return self.execution.cache / folder / f"{prefix}{digest}.pt"
+
+    def _read(self, path: Path | None) -> dict[str, Any] | None:
+        state = None
+        if path is not None and self.fabric.is_global_zero:
+            state = read_state(path, "weights {path} cannot be read ({error}): they are trained again")
+        return self.fabric.broadcast(state)
+
+    def _write(self, path: Path | None, state: dict[str, Any], checkpoint: Path | None = None) -> None:
+        if path is not None and self.fabric.is_global_zero:
+            write_state(path, state)
+            if checkpoint is not None:
+                checkpoint.unlink(missing_ok=True)
+
+
+def _encoder(recipe: Recipe, inputs: Any) -> nn.Module:
+    from rnclib.encoders import GIN, ImageEncoder, Perceptron
+
+    if recipe.model == "perceptron":
+        assert recipe.widths is not None
+        return Perceptron(inputs.shape[1], recipe.widths, recipe.dropout or 0.0)
+    return GIN() if recipe.model == "gin" else ImageEncoder(recipe.model)
+
+
+def _preparation(recipe: Recipe, inputs: Any, device: torch.device) -> Callable[[Any], Any]:
+    """How inputs get to the encoder; what it has to know of the data comes from these, the training inputs."""
+    if not isinstance(inputs, np.ndarray) and recipe.features is None:
+        return lambda inputs: inputs.to(device)
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer, QuantileTransformer, StandardScaler
+
+    def numbers(inputs: Any) -> np.ndarray:
+        if recipe.features is None:
+            return np.asarray(inputs, float)
+        values = descriptors(inputs.smiles).astype(float)
+        return np.sign(values) * np.log1p(np.abs(values))
+
+    steps: list[Any] = [SimpleImputer(strategy="median", keep_empty_features=True)]
+    if recipe.scaling == "standard":
+        # a descriptor that is rare in training can be hundreds of standard deviations off elsewhere
+        steps += [StandardScaler(), FunctionTransformer(np.clip, kw_args={"a_min": -10, "a_max": 10})]
+    elif recipe.scaling == "quantile":
+        n_quantiles = min(1000, len(inputs))
+        steps.append(QuantileTransformer(n_quantiles=n_quantiles, output_distribution="normal", random_state=0))
+    pipeline = make_pipeline(*steps).fit(numbers(inputs))
+    return lambda inputs: torch.tensor(pipeline.transform(numbers(inputs)), dtype=torch.float32, device=device)
+
+
+def _best_head(head: str, x: np.ndarray, y: np.ndarray, x_val: np.ndarray, y_val: np.ndarray) -> tuple[Any, float]:
+    """The regressor with the lowest mean absolute error on the validation set, and that error."""
+    from sklearn.gaussian_process import GaussianProcessRegressor, kernels
+    from sklearn.linear_model import Ridge
+    from sklearn.neighbors import KNeighborsRegressor
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    def process(noise: float) -> GaussianProcessRegressor:
+        kernel = kernels.ConstantKernel() * kernels.Matern(np.sqrt(x.shape[1]), nu=1.5)
+        return GaussianProcessRegressor(kernel, alpha=noise, normalize_y=True, random_state=0)
+
+    candidates: list[Any] = {
+        "ridge": [Ridge(alpha) for alpha in np.logspace(-3, 4, 15)],
+        "neighbours": [KNeighborsRegressor(min(k, len(x)), weights="distance") for k in (1, 3, 5, 10, 20)],
+        "gaussian process": [process(noise) for noise in (0.001, 0.01, 0.1)],
+    }[head]
+    fits = [make_pipeline(StandardScaler(), candidate).fit(x, y) for candidate in candidates]
+    errors = [float(np.abs(one.predict(x_val) - y_val).mean()) for one in fits]
+    best = int(np.argmin(errors))
+    return fits[best], errors[best]
+
+
+@dataclass(frozen=True)
+class _FrozenFeatures:
+    """Features of random views from an encoder that stays as it is, made once for an epoch."""
+
+    encoder: nn.Module
+    views: Views
+
+    @classmethod
+    def of(cls, encoder: nn.Module, inputs: Any) -> Any:
+        return cls(encoder, inputs) if isinstance(inputs, Views) else predict(encoder, inputs)
+
+    def at_epoch(self, epoch: int) -> torch.Tensor:
+        return predict(self.encoder, self.views.at_epoch(epoch))
+
+
+@dataclass(frozen=True)
+class _Noisy:
+    """Numbers with normal noise that is new in each epoch."""
+
+    inputs: torch.Tensor
+    seed: int
+    std: float
+
+    def at_epoch(self, epoch: int) -> torch.Tensor:
+        noise = np.random.default_rng([self.seed, epoch, 1]).standard_normal(tuple(self.inputs.shape), np.float32)
+        return self.inputs + self.std * torch.from_numpy(noise).to(self.inputs.device)
+
+
+# --- processes and devices --------------------------------------------------------------------------------
+
+
+def processes() -> tuple[int, int]:
+    """Number of processes that ``torchrun`` has started, and which of them this is."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return 1, 0
+    return int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"])
+
+
+def launch(device: str, precision: str | None = None) -> Fabric:
+    """Join the processes that ``torchrun`` has started, or work alone.
+
+    Parameters
+    ----------
+    device : str
+        See `Execution`.
+    precision : {'bf16-mixed'}, optional
+    """
+    world, _ = processes()
+    here = int(os.environ["LOCAL_WORLD_SIZE"]) if world > 1 else 1
+    fabric = Fabric(
+        accelerator=device,
+        devices=here,
+        num_nodes=world // here,
+        precision="32-true" if precision is None else "bf16-mixed",
+    )
+    fabric.launch()
+    return fabric
+
+
+def check_device(device: str) -> None:
+    """Refuse a GPU where there is none.
+
+    Parameters
+    ----------
+    device : str
+        See `Execution`.
+
+    Raises
+    ------
+    ValueError
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device: got 'cuda', but torch finds no GPU; allowed here: 'cpu', 'auto'")

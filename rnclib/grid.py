@@ -1,0 +1,223 @@
+"""Records of many runs: loaded from the store or carried out, side by side, with progress, where others stopped."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from multiprocessing import Manager
+from pathlib import Path
+from typing import Any
+
+import torch
+from joblib import Parallel, delayed
+from tqdm import tqdm
+
+from rnclib import results
+from rnclib.experiment import Run, carry_out, key, shared, work
+from rnclib.fitting import launch, processes
+
+__all__ = ["Grid", "run_grid"]
+
+
+@dataclass
+class Grid:
+    """Records of a grid of runs, in its order.
+
+    Attributes
+    ----------
+    records : list of dict
+        With the label of each run, see `rnclib.results.labelled`.
+    loaded, trained : list of Run
+        Which runs the store held, and which were carried out now.
+    """
+
+    records: list[dict[str, Any]] = field(default_factory=list)
+    loaded: list[Run] = field(default_factory=list)
+    trained: list[Run] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        def listed(runs: list[Run]) -> str:
+            counts = Counter(run.label for run in runs)
+            return f" ({', '.join(f'{n} × {label}' for label, n in counts.items())})" if counts else ""
+
+        return (
+            f"{len(self.loaded)} runs loaded from the store{listed(self.loaded)}; "
+            f"{len(self.trained)} trained now{listed(self.trained)}"
+        )
+
+
+def run_grid(
+    runs: Sequence[Run],
+    *,
+    results_dir: str | os.PathLike | None = None,
+    refresh: bool = False,
+    device: str = "cpu",
+    n_jobs: int | None = None,
+    progress: bool = True,
+) -> Grid:
+    """Records of all `runs`: loaded where the store holds them, made and stored where it does not.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        Of one experiment and profile.
+    results_dir : path, optional
+        The store; by default `rnclib.results.results_dir`.
+    refresh : bool
+        Carry out every run anew.
+    device : str
+        See `rnclib.fitting.Execution`.
+    n_jobs : int, optional
+        Processes, with one thread each; by default one per processor, but one for short work or an accelerator. A
+        single run, or several that share an encoder, use the threads that torch is set to.
+    progress : bool
+        Show a bar with the time left.
+
+    Raises
+    ------
+    ValueError
+        If `runs` are of several experiments or profiles, or there are none.
+    """
+    root = Path(results.results_dir() if results_dir is None else results_dir)
+    kinds = {(run.experiment, run.profile) for run in runs}
+    if len(kinds) != 1:
+        raise ValueError(f"runs: got {sorted(kinds)}; allowed: one experiment and profile, at least one run")
+    ((experiment, profile),) = kinds
+    stored = {record["key"]: record for record in results.load(root, profile=profile, experiment=experiment)}
+    world, _ = processes()
+    if world > 1:  # what is missing is for one process to say
+        stored = launch(device).broadcast(stored)
+    keys = [key(run) for run in runs]
+    missing = [run for run, k in zip(runs, keys, strict=True) if refresh or k not in stored]
+    if missing:
+        # runs that share what is trained go to one process, the first of them trains it
+        bundles: dict[Any, list[Run]] = {}
+        for run in missing:
+            bundles.setdefault(shared(run), []).append(run)
+        jobs = min(_jobs(missing, n_jobs, device), len(bundles))
+        for record in _carried_out(list(bundles.values()), _How(root, device, refresh), jobs, progress):
+            stored[record["key"]] = record
+    redone = set(map(key, missing))
+    labels = [run.label for run in runs]
+    return Grid(
+        records=results.labelled([stored[k] for k in keys], labels),
+        loaded=[run for run, k in zip(runs, keys, strict=True) if k not in redone],
+        trained=missing,
+    )
+
+
+@dataclass(frozen=True)
+class _How:
+    """Where records go, and how runs are carried out."""
+
+    root: Path
+    device: str
+    refresh: bool
+
+
+def _jobs(runs: Sequence[Run], n_jobs: int | None, device: str) -> int:
+    """Number of processes to work on runs."""
+    if processes()[0] > 1:  # those that torchrun has started work on one run together
+        return 1
+    stages = [stage for run in runs for stage in (run.recipe.pretrain, run.recipe.fit) if stage is not None]
+    # a second process takes as long to start as some dozens of epochs take
+    worth_it = sum(stage.epochs for stage in stages) > 100
+    return n_jobs or ((os.cpu_count() or 1) if device == "cpu" and worth_it else 1)
+
+
+def _carried_out(bundles: list[list[Run]], how: _How, jobs: int, progress: bool) -> Iterable[dict[str, Any]]:
+    total = sum(work(run) for bundle in bundles for run in bundle)
+    bar = tqdm(
+        total=total or None,
+        bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed} passed, {remaining} left",
+        disable=not progress or processes()[1] > 0,
+        desc=f"{sum(map(len, bundles))} runs",
+        mininterval=1,
+    )
+    with bar:
+        if jobs == 1:
+            threads = torch.get_num_threads()
+            if len(bundles) > 1:  # short work: more threads than one would mostly wait for each other
+                torch.set_num_threads(1)
+            try:
+                for bundle in bundles:
+                    yield from _one_after_the_other(bundle, how, bar.update)
+            finally:
+                torch.set_num_threads(threads)
+            return
+        with _reports_to(bar) as done:
+            tasks = (delayed(_worker)(bundle, how, done) for bundle in bundles)
+            for records in Parallel(n_jobs=jobs, return_as="generator_unordered")(tasks):
+                yield from records
+
+
+@contextmanager
+def _reports_to(bar: tqdm) -> Iterator[Any]:
+    """A queue to which other processes report work, shown by the bar."""
+    with Manager() as manager:
+        done = manager.Queue()
+        finished = threading.Event()
+
+        def watch() -> None:
+            while not (finished.is_set() and done.empty()):
+                try:
+                    bar.update(done.get(timeout=0.5))
+                except queue.Empty:
+                    continue
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            yield done
+        finally:
+            finished.set()
+            watcher.join()
+
+
+def _worker(bundle: list[Run], how: _How, done: Any) -> list[dict[str, Any]]:
+    torch.set_num_threads(1)
+    since, waiting = time.monotonic(), 0.0
+
+    def on_progress(amount: float) -> None:
+        nonlocal since, waiting
+        waiting += amount
+        if time.monotonic() - since > 1:
+            done.put(waiting)
+            since, waiting = time.monotonic(), 0.0
+
+    records = _one_after_the_other(bundle, how, on_progress)
+    done.put(waiting)
+    return records
+
+
+def _one_after_the_other(
+    bundle: list[Run], how: _How, on_progress: Callable[[float], None]
+) -> list[dict[str, Any]]:
+    records: list[dict[str, Any]] = []
+    networks: set[Any] = set()
+    encoders: set[Any] = set()
+    for run in bundle:  # with refresh, what one of them has trained anew is for the others too
+        where, recipe = (run.data, run.seed, run.weight_seed), run.recipe
+        network = (where, replace(recipe, head=None))
+        encoder = (where, recipe if recipe.pretrain is None else replace(recipe, fit=None, freeze=True, head=None))
+        record, view = carry_out(
+            run,
+            device=how.device,
+            refresh=how.refresh and network not in networks,
+            keep_encoder=encoder in encoders,
+            on_progress=on_progress,
+        )
+        networks.add(network)
+        encoders.add(encoder)
+        if processes()[1] == 0:
+            path = results.write(record, how.root)
+            if view is not None:
+                results.write_text(path.with_suffix(".csv"), view)
+        records.append(record)
+    return records

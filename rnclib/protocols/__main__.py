@@ -1,0 +1,62 @@
+"""Command line: train the runs of a chapter that have no record yet."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from rnclib.chapters import experiments
+from rnclib.experiment import key
+from rnclib.fitting import check_device, processes
+from rnclib.grid import run_grid
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}; allowed: an integer of at least 1")
+    return int(text)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train what has no record.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        By default those that the program was called with.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m rnclib.protocols",
+        description="Train the runs of a chapter that have no record yet. Under torchrun, processes share each run.",
+    )
+    chapters = parser.add_subparsers(dest="chapter", required=True)
+    for name, experiment in experiments().items():
+        about = (experiment.grid.__doc__ or "").splitlines()[0]
+        chapter = chapters.add_parser(name, argument_default=argparse.SUPPRESS, help=about, description=about)
+        chapter.add_argument("--dataset", required=True, help=f"one of {', '.join(experiment.datasets)}")
+        chapter.add_argument("--profile", required=True, help="paper, quick or smoke")
+        chapter.add_argument("--n-seeds", type=_positive, help="splits or seeds (default: the profile's)")
+        for option, values in experiment.options.items():
+            if option == "exclude":
+                chapter.add_argument("--exclude", nargs="*", metavar="FILE", help="photographs to leave out")
+            elif option != "tuned":
+                about = None if values is None else f"one of {', '.join(map(str, values))}"
+                chapter.add_argument(f"--{option.replace('_', '-')}", help=about)
+        chapter.add_argument("--device", default="cpu", help="cpu, cuda or auto (default: cpu)")
+        chapter.add_argument("--results-dir", default=None, help="folder of the records (default: book/results)")
+        chapter.add_argument("--refresh", action="store_true", default=False, help="train every run anew")
+    options = vars(parser.parse_args(argv))
+    name, device, results_dir, refresh = (options.pop(one) for one in ("chapter", "device", "results_dir", "refresh"))
+    try:
+        runs = experiments()[name].runs(**options)
+        check_device(device)
+        key(runs[0])  # finds the data, or says how to get them
+    except (FileNotFoundError, ValueError) as error:
+        parser.error(str(error))
+    grid = run_grid(runs, results_dir=results_dir, refresh=refresh, device=device)
+    if processes()[1] == 0:
+        print(grid)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,318 @@
+"""A method as data: what is trained, how, and what it is called on every page. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+__all__ = [
+    "BASELINES", "ENCODER_LOSSES", "HEADS", "MODELS", "REGRESSION_LOSSES", "REGULARISERS", "Recipe", "Stage", "given",
+]  # fmt: skip
+
+#: Losses that compare predictions with targets, as labels name them.
+REGRESSION_LOSSES = {"l1": "L1", "l2": "L2", "huber": "Huber"}
+#: Losses that train an encoder, with the options that each needs.
+ENCODER_LOSSES = {"rnc": ("temperature", "label_diff", "feature_sim"), "supcon": ("temperature", "n_bins")}
+#: Terms that are added to a regression loss, as labels name them.
+REGULARISERS = {"ordinal entropy": "Ordinal Entropy", "ranksim": "RankSim", "rnc": "RnC"}
+#: Networks, and the inputs that each takes.
+MODELS = {"gin": "molecules", "resnet18": "images", "resnet50": "images", "small": "images", "perceptron": "table"}
+#: Models that are no network of ours: they are fitted without stages.
+BASELINES = ("training mean", "Delaney's equation", "extra trees")
+#: Regressors on the features of a trained network, in place of its own linear layer, as labels name them.
+HEADS = {"ridge": "closed form", "neighbours": "nearest neighbours", "gaussian process": "Gaussian process"}
+
+
+def given(values: dict[str, Any]) -> dict[str, Any]:
+    """The values without those that are None, in nested dictionaries too.
+
+    None stands for "not applied": it is left out of keys, records and checkpoints, so that a new option leaves old
+    ones as they are.
+    """
+    return {
+        name: given(value) if isinstance(value, dict) else value for name, value in values.items() if value is not None
+    }
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Hyperparameters of one training stage, in the words of the published tables.
+
+    Attributes
+    ----------
+    loss : {'rnc', 'supcon', 'l1', 'l2', 'huber'}
+        ``'rnc'`` and ``'supcon'`` (on binned targets) train an encoder; the others compare predictions with targets.
+    epochs, batch_size : int
+    learning_rate, weight_decay : float
+        Of the optimiser; with ``schedule='one-cycle'`` the highest rate.
+    lr_decay_rate : float
+        r: the learning rate falls along a cosine to ``learning_rate · r³``.
+    momentum : float
+        Of stochastic gradient descent.
+    drop_last : bool
+        Leave out the incomplete last batch of an epoch.
+    batch_norm : {'train', 'eval'}
+        ``'eval'``: batch norm uses and keeps its running statistics.
+    temperature : float, optional
+        Of the losses that train an encoder, where it must be given.
+    label_diff, feature_sim : str, optional
+        Options of `rnclib.RnCLoss`; only with ``loss='rnc'``, where they must be given.
+    n_bins : int, optional
+        Of the target; only with ``loss='supcon'``, where it must be given.
+    regulariser : {'ordinal entropy', 'ranksim', 'rnc'}, optional
+        Added to a regression loss, on the features that the model's last module is given: see `rnclib.other_losses`,
+        or `rnclib.rnc_loss` with its defaults.
+    regulariser_weight : float, optional
+        Given with a regulariser.
+    unit_features : {True}, optional
+        Scale features to length 1 before the loss; only with ``loss='rnc'``.
+    n_views : int, optional
+        Random views of each image in a batch; one if not given.
+    optimizer : {'adamw'}, optional
+        AdamW (Loshchilov and Hutter 2019); by default stochastic gradient descent with momentum.
+    schedule : {'one-cycle'}, optional
+        The learning rate rises and falls once, step by step (Smith and Topin 2019); by default the published cosine.
+    average : float, optional
+        Validate and keep an exponential moving average of the weights with this decay, from 0 to 1.
+    input_noise : float, optional
+        Standard deviation of normal noise that is added to numeric inputs in training.
+    """
+
+    loss: str
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    lr_decay_rate: float
+    weight_decay: float
+    momentum: float = 0.9
+    drop_last: bool = False
+    batch_norm: str = "train"
+    temperature: float | None = None
+    label_diff: str | None = None
+    feature_sim: str | None = None
+    unit_features: bool | None = None
+    n_views: int | None = None
+    n_bins: int | None = None
+    regulariser: str | None = None
+    regulariser_weight: float | None = None
+    optimizer: str | None = None
+    schedule: str | None = None
+    average: float | None = None
+    input_noise: float | None = None
+
+    def __post_init__(self) -> None:
+        _one_of(self, "loss", (*ENCODER_LOSSES, *REGRESSION_LOSSES))
+        for name in ("epochs", "batch_size"):
+            _number(self, name, least=1, whole=True)
+        for name in ("learning_rate", "lr_decay_rate", "weight_decay", "momentum"):
+            _number(self, name, least=0)
+        _one_of(self, "batch_norm", ("train", "eval"))
+        _one_of(self, "optimizer", (None, "adamw"))
+        _one_of(self, "schedule", (None, "one-cycle"))
+        if self.schedule is not None and self.lr_decay_rate:
+            _refuse(self, "lr_decay_rate", "0 with schedule='one-cycle', which has a floor of its own")
+        if self.average is not None and not 0 < self.average < 1:
+            _refuse(self, "average", "between 0 and 1, or None")
+        for name in ("input_noise", "regulariser_weight"):
+            _number(self, name, least=0, optional=True)
+        self._check_options_of_the_loss()
+
+    def _check_options_of_the_loss(self) -> None:
+        for name in ("temperature", "label_diff", "feature_sim", "n_bins"):
+            losses = [loss for loss, options in ENCODER_LOSSES.items() if name in options]
+            if (getattr(self, name) is None) == (self.loss in losses):
+                _refuse(self, name, f"a value with loss={' or '.join(map(repr, losses))}, None with the others")
+        if self.temperature is not None and not 0 < self.temperature < math.inf:
+            _refuse(self, "temperature", "a finite number above 0")
+        _one_of(self, "label_diff", (None, "l1", "l2"))
+        _one_of(self, "feature_sim", (None, "l1", "l2", "cosine"))
+        _number(self, "n_bins", least=2, whole=True, optional=True)
+        if self.regulariser is not None and (self.regulariser not in REGULARISERS or self.loss in ENCODER_LOSSES):
+            _refuse(self, "regulariser", ", ".join(map(repr, REGULARISERS)) + " with a regression loss, or None")
+        if (self.regulariser is None) != (self.regulariser_weight is None):
+            _refuse(self, "regulariser_weight", "a number with a regulariser, None without")
+        if self.unit_features not in (None, True) or (self.unit_features and self.loss != "rnc"):
+            _refuse(self, "unit_features", "True with loss='rnc', or None")
+        _number(self, "n_views", least=1, whole=True, optional=True)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A method, fully described: nothing in it depends on a data set.
+
+    Attributes
+    ----------
+    model : {'gin', 'resnet18', 'resnet50', 'small', 'perceptron', 'training mean', "Delaney's equation", 'extra trees'}
+        The network, see `rnclib.encoders`, or a baseline.
+    pretrain : Stage, optional
+        Contrastive training of the encoder; None for end-to-end training.
+    fit : Stage, optional
+        Training of the regressor; None for a baseline, and for a `head` on a contrastively trained encoder.
+    freeze : bool
+        `fit` trains the linear layer only; the encoder stays as `pretrain` left it.
+    head : {'ridge', 'neighbours', 'gaussian process'}, optional
+        Regressor that is fitted to the features of the trained network and predicts in place of its own linear
+        layer. The validation set chooses its settings. Without `fit`, by default ``'ridge'``.
+    projection : int, optional
+        Size of a projection head (two linear layers with a ReLU between) that the contrastive loss sees, and that is
+        left out afterwards.
+    target : {'raw'}, optional
+        Unit in which the network learns to predict: that of the data set, or by default standard deviations of the
+        training targets, from their mean.
+    precision : {'bf16-mixed'}, optional
+        Train with autocast to bfloat16; by default in float32.
+    features : {'descriptors'}, optional
+        Turn molecules into RDKit's descriptors, on a logarithmic scale.
+    scaling : {'standard', 'quantile'}, optional
+        Scale numeric inputs by mean and standard deviation, or to normal quantiles, of the training set.
+    widths : tuple of int, optional
+        Layers of a perceptron, the last of which are its features.
+    dropout : float, optional
+        Of a perceptron's layers but the last.
+    ensemble : int, optional
+        Train so many networks that differ in their seed, and average their predictions.
+    notable : tuple of str
+        What the label says besides: ``'tuned'``, and settings that are not the published ones, such as
+        ``'fit.learning_rate'`` or ``'projection'``. No part of a run's key.
+    """
+
+    model: str
+    pretrain: Stage | None = None
+    fit: Stage | None = None
+    freeze: bool = False
+    head: str | None = None
+    projection: int | None = None
+    target: str | None = None
+    precision: str | None = None
+    features: str | None = None
+    scaling: str | None = None
+    widths: tuple[int, ...] | None = None
+    dropout: float | None = None
+    ensemble: int | None = None
+    notable: tuple[str, ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        _one_of(self, "model", (*MODELS, *BASELINES))
+        _one_of(self, "target", (None, "raw"))
+        _one_of(self, "precision", (None, "bf16-mixed"))
+        _one_of(self, "features", (None, "descriptors"))
+        _one_of(self, "scaling", (None, "standard", "quantile"))
+        _one_of(self, "head", (None, *HEADS))
+        baseline = self.model in BASELINES
+        if baseline and (self.fit is not None or self.pretrain is not None):
+            stage = "fit" if self.pretrain is None else "pretrain"
+            _refuse(self, stage, f"None with model={self.model!r}; a Stage is for a network")
+        if not baseline and self.fit is None and self.pretrain is None:
+            _refuse(self, "fit", f"a Stage with model={self.model!r} and no pretrain")
+        if self.pretrain is not None and self.pretrain.loss not in ENCODER_LOSSES:
+            _refuse(self, "pretrain", f"a Stage with loss={' or '.join(map(repr, ENCODER_LOSSES))}")
+        if self.fit is not None and self.fit.loss in ENCODER_LOSSES:
+            _refuse(self, "fit", f"a Stage with loss={' or '.join(map(repr, REGRESSION_LOSSES))}")
+        self._check_what_goes_together(baseline)
+
+    def _check_what_goes_together(self, baseline: bool) -> None:
+        if self.fit is None and not baseline:
+            if not self.freeze:
+                _refuse(self, "freeze", "True where there is pretrain but no fit: the encoder stays as it is")
+            if self.head is None:
+                object.__setattr__(self, "head", "ridge")
+        if self.head is not None and baseline:
+            _refuse(self, "head", f"None with model={self.model!r}; a head sits on the features of a network")
+        if self.freeze and self.pretrain is None:
+            _refuse(self, "freeze", "False without pretrain; only a contrastively trained encoder can stay as it is")
+        if self.freeze and self.fit is not None and self.fit.regulariser is not None:
+            _refuse(self, "fit", "a Stage without regulariser with freeze=True: it would act on features that stay")
+        if self.projection is not None and (self.pretrain is None or self.projection < 1):
+            _refuse(self, "projection", "a positive size, with pretrain, or None")
+        for name in ("widths", "dropout"):
+            if getattr(self, name) is not None and self.model != "perceptron":
+                _refuse(self, name, "None but with model='perceptron'")
+        if self.model == "perceptron" and not (self.widths and all(type(w) is int and w > 0 for w in self.widths)):
+            _refuse(self, "widths", "at least one positive integer with model='perceptron'")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            _refuse(self, "dropout", "from 0 to 1, 1 left out, or None")
+        if self.features is not None and self.model != "perceptron":
+            _refuse(self, "features", "None but with model='perceptron'")
+        if self.scaling is not None and self.model != "perceptron":
+            _refuse(self, "scaling", "None but with model='perceptron'")
+        _number(self, "ensemble", least=2, whole=True, optional=True)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Kinds of inputs that the model takes, of ``'molecules'``, ``'images'`` and ``'table'``."""
+        if self.model == "training mean":
+            return ("molecules", "images", "table")
+        if self.model in BASELINES or self.features == "descriptors":
+            return ("molecules",)
+        return (MODELS[self.model],)
+
+    def described(self) -> dict[str, Any]:
+        """The recipe as records hold it; see `given`."""
+        values = given(asdict(self))
+        del values["notable"]
+        if values.get("head") == "ridge":  # how records have said it from the beginning
+            del values["head"]
+            if self.fit is not None:
+                values["refit"] = True
+        return values
+
+    def label(self) -> str:
+        """Name of the method on every page.
+
+        Examples
+        --------
+        >>> stage = Stage("l1", epochs=2, batch_size=8, learning_rate=0.01, lr_decay_rate=0.1, weight_decay=0)
+        >>> Recipe("gin", fit=stage, notable=("fit.learning_rate",)).label()
+        'L1 end to end, lr 0.01'
+        """
+        if self.model in BASELINES:
+            return self.model
+        fitted = None if self.fit is None else REGRESSION_LOSSES[self.fit.loss]
+        if self.pretrain is None:
+            assert self.fit is not None
+            term = "" if self.fit.regulariser is None else f" + {REGULARISERS[self.fit.regulariser]}"
+            words = [f"{fitted}{term} end to end"]
+        else:
+            method = "RnC" if self.pretrain.loss == "rnc" else "SupCon"
+            words = [f"{method} {'frozen' if self.freeze else 'fine-tuned'}", *filter(None, [fitted])]
+        if self.head is not None:
+            words.append(HEADS[self.head])
+        if self.ensemble is not None:
+            words.append(f"ensemble of {self.ensemble}")
+        return ", ".join([*words, *(self._said(name) for name in self.notable)])
+
+    def _said(self, name: str) -> str:
+        if name == "tuned":
+            return name
+        stage, _, setting = name.rpartition(".")
+        value = getattr(getattr(self, stage) if stage else self, setting)
+        return _SAID[setting].format(value)
+
+
+# what a label says of a setting
+_SAID = {
+    "learning_rate": "lr {:g}", "temperature": "temperature {:g}", "feature_sim": "{} similarity",
+    "batch_size": "batches of {}", "n_views": "{} view", "epochs": "{} epochs", "unit_features": "features of length 1",
+    "projection": "projection head of {}",
+}  # fmt: skip
+
+
+def _refuse(owner: Any, name: str, allowed: str) -> None:
+    raise ValueError(f"{name}: got {getattr(owner, name)!r}; allowed: {allowed}")
+
+
+def _one_of(owner: Any, name: str, allowed: Iterable[Any]) -> None:
+    if getattr(owner, name) not in allowed:
+        _refuse(owner, name, ", ".join(map(repr, allowed)))
+
+
+def _number(owner: Any, name: str, *, least: int, whole: bool = False, optional: bool = False) -> None:
+    value = getattr(owner, name)
+    if value is None and optional:
+        return
+    fits = type(value) is int if whole else isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not fits or not least <= value < math.inf:
+        kind = "an integer" if whole else "a finite number"
+        _refuse(owner, name, f"{kind} of at least {least}" + (", or None" if optional else ""))
