@@ -15,8 +15,9 @@
 # %% [markdown]
 # # Which choices matter
 #
-# Rank-N-Contrast {cite:p}`zha2023rnc` comes with settings: a temperature, a similarity, large batches, two views of an image, long training, no projection head. Here one of them at a time is
-# changed, on the molecules of {doc}`esol` or the faces of {doc}`agedb`, and everything else is kept.
+# Rank-N-Contrast {cite:p}`zha2023rnc` comes with settings: a temperature, a similarity, large batches, two views of an
+# image, long training, no projection head. Here one of them at a time is changed, on the molecules of {doc}`esol` or
+# the faces of {doc}`agedb`, and everything else is kept.
 
 # %% tags=["parameters"]
 molecules: str = "auto"  # auto (ESOL if to be had), esol, standin or none
@@ -30,7 +31,7 @@ results_dir: str = None  # folder of the run records; None: book/results
 refresh: bool = False  # train every run anew
 
 # %% tags=["remove-cell"]
-from rnclib.report import check_parameters
+from rnclib.parameters import check_parameters
 
 check_parameters(
     globals(),
@@ -57,88 +58,76 @@ check_parameters(
 
 # %% tags=["hide-input"]
 import pandas as pd
-from IPython.display import display
 
-from rnclib import plots, results
-from rnclib.experiment import resolve_dataset, run_grid
-from rnclib.protocols import ablations_grid, protocol_values
-from rnclib.report import DATA, Figure, Notice, Table, data_notice, differences_table
+from rnclib import plots, statistics
+from rnclib.chapters import ablations
+from rnclib.notebook import machines, open_experiment
+from rnclib.report import (
+    LEFT_OUT,
+    Figure,
+    Notice,
+    Table,
+    differences_table,
+    error_table,
+)
 
-plots.use_style()
-molecules = resolve_dataset(molecules, profile, results_dir)
-configs = {
-    dataset: ablations_grid(
-        dataset=dataset,
-        profile=profile,
-        choice=choice,
-        n_seeds=n_seeds,
-        data_dir=data_dir,
-    )
-    for dataset in (molecules, faces)
-    if dataset != "none"
-}
-# molecules have one view only, so that choice leaves nothing of them to compare
-configs = {dataset: grid for dataset, grid in configs.items() if protocol_values(grid)}
-grids = {
-    dataset: run_grid(grid, results_dir=results_dir, refresh=refresh, device=device)
-    for dataset, grid in configs.items()
-}
-for dataset, grid in grids.items():
-    print(f"{dataset}, {profile}: {grid}")
-nothing = Notice("These parameters leave out this data set.")
+molecules, faces = studies = open_experiment(
+    "ablations",
+    molecules,
+    faces,
+    profile=profile,
+    choice=choice,
+    n_seeds=n_seeds,
+    data_dir=data_dir,
+    results_dir=results_dir,
+    refresh=refresh,
+    device=device,
+)
 columns = {
     "test_mae": "Test MAE",
     "test_rank_agreement": "Rank agreement",
     "test_rnc_gap": "Gap",
 }
 
-
-def described(dataset):
-    """Runs of a data set, what they are repeated over, and source."""
-    frame, data = results.frame(grids[dataset].records), DATA[dataset]
-    source = f"{data.source(profile)}, {frame['seed'].nunique()} {data.runs}"
-    return frame, data.runs, source
-
-
-for dataset in grids:
-    display(data_notice(dataset, profile))
-
 # %% [markdown]
 # ## What is changed, and how it is judged
 #
-# Every encoder gets a linear regressor in closed form: ridge regression on its frozen features, with the penalty that the validation part chooses. That leaves nothing to
-# tune, and takes no time; the rows “regressor” have the published ones instead, or no encoder of its own: “trained jointly” is end-to-end training whose loss is L1 plus that of Rank-N-Contrast,
-# each with weight 1, at the lower learning rate of end-to-end training in {doc}`esol` and {doc}`agedb`; encoders of faces are fine-tuned at that rate too. Besides the test error, two measures of the representation: *rank agreement* of feature distances with target distances on the
-# test part, and the *gap* of the contrastive loss to its lower bound there. Losses of different temperatures and similarities are different numbers, so gaps compare batch sizes and lengths only. There is none with a projection
-# head, whose features are what the loss saw; nor in the rows “regressor”: there the encoder is the protocol's, or one that another loss has changed.
+# Every encoder gets a linear regressor in closed form: ridge regression on its frozen features, with the penalty that
+# the validation part chooses. That leaves nothing to tune, and takes no time; the rows “regressor” have the published
+# ones instead, or no encoder of its own: “trained jointly” is end-to-end training whose loss is L1 plus that of
+# Rank-N-Contrast, each with weight 1, at the lower learning rate of end-to-end training in {doc}`esol` and
+# {doc}`agedb`; encoders of faces are fine-tuned at that rate too. Besides the test error, two measures of the
+# representation: *rank agreement* of feature distances with target distances on the test part, and the *gap* of the
+# contrastive loss to its lower bound there. Losses of different temperatures and similarities are different numbers, so
+# gaps compare batch sizes and lengths only. There is none with a projection head, whose features are what the loss saw;
+# nor in the rows “regressor”: there the encoder is the protocol's, or one that another loss has changed.
 #
-# Epochs are held fixed: a smaller batch takes more steps at the same learning rate, on ESOL one of 16 takes almost 19 times those of 256. “Cosine, temperature 0.1” changes two settings at once, since cosines at the
-# protocol's temperature hardly tell samples apart ({doc}`../engineers`).
+# Epochs are held fixed: a smaller batch takes more steps at the same learning rate, on ESOL one of 16 takes almost 19
+# times those of 256. “Cosine, temperature 0.1” changes two settings at once, since cosines at the protocol's
+# temperature hardly tell samples apart ({doc}`../engineers`).
 #
-# To save time all runs of this page are trained in bfloat16, those of the protocol too; losses and regressors are computed in float32.
+# To save time all runs of this page are trained in bfloat16, those of the protocol too; losses and regressors are
+# computed in float32.
 #
 # ## One choice at a time
 
 
 # %% tags=["hide-input"]
-def errors_table(dataset, name):
-    if dataset not in grids:
-        return nothing
-    frame, runs, source = described(dataset)
-    errors = results.error_table(frame, columns).set_index("Method")
-    rows = []
-    for changed, value in protocol_values(configs[dataset]).items():
-        named = {f"{value} (protocol)": "protocol"}
-        for method in errors.index[errors.index.str.startswith(f"{changed}: ")]:
-            named[method.partition(": ")[2]] = method
-        rows += [
-            {"choice": changed, "value": shown, "runs": errors.loc[method, "Splits"]}
-            | errors.loc[method].to_dict()
-            for shown, method in named.items()
-        ]
+def errors_table(study, name):
+    if study is None:
+        return LEFT_OUT
+    errors = error_table(study.frame, columns).set_index("Method")
+    rows = [
+        {"choice": choice, "value": value, "runs": errors.loc[label, "Splits"]}
+        | errors.loc[label].to_dict()
+        for choice, values in ablations.choices_in(study.runs).items()
+        for value, label in values.items()
+    ]
     return Table(
         pd.DataFrame(rows),
-        f"Test MAE in standard deviations of the target, rank agreement and gap on the test part: mean over {runs} ± half its 95% interval. Runs that diverged have no part in it. {source}.",
+        "Test MAE in standard deviations of the target, rank agreement and gap on the test "
+        f"set: mean over {study.repeats} ± half its 95% interval. Runs that diverged have no "
+        f"part in it. {study.caption}, {study.n} {study.repeats}.",
         name=name,
         columns={
             "choice": "Choice",
@@ -150,38 +139,42 @@ def errors_table(dataset, name):
     )
 
 
-def differences(dataset, name):
-    if dataset not in grids:
+def differences(study, name):
+    if study is None:
         return None  # the table says why
-    frame, runs, source = described(dataset)
-    comparison = results.compare(frame, "test_mae", "protocol")
+    comparison = statistics.compare(study.frame, "test_mae", ablations.PROTOCOL)
     return differences_table(
         comparison.reset_index(),
-        f"Difference in test MAE from the protocol on the same {runs[:-1]}, in standard deviations of the target: mean with its 95% interval, and p value corrected for all comparisons of this table (Holm). Below 0, the "
-        f"change lowers the error. {source}.",
+        f"Difference in test MAE from the protocol on the same {study.repeats[:-1]}, in "
+        "standard deviations of the target: mean with its 95% interval, and p value corrected "
+        "for all comparisons of this table (Holm). Below 0, the change lowers the error. "
+        f"{study.caption}, {study.n} {study.repeats}.",
         name=name,
         labels={"method": "Change"},
-        runs=runs,
+        runs=study.repeats,
     )
 
 
-def differences_figure(dataset, name):
-    if dataset not in grids:
+def differences_figure(study, name):
+    if study is None:
         return None  # the table says why
-    frame, runs, source = described(dataset)
-    comparison = results.compare(frame, "test_mae", "protocol")
+    comparison = statistics.compare(study.frame, "test_mae", ablations.PROTOCOL)
     trained = comparison[comparison["mean"] < 0.3]
     untrained = [method for method in comparison.index if method not in trained.index]
     if not len(trained):
         return Notice("Nothing to compare.")
+    left_out = f"; left out, since they do not train: {'; '.join(untrained)}"
     return Figure(
         plots.differences(
             trained,
-            label=f"test MAE minus the protocol's, same {runs[:-1]} (left is better)",
+            label=f"test MAE minus the protocol's, same {study.repeats[:-1]} (left is better)",
         ),
-        f"Differences in test MAE from the protocol with 95% intervals, in standard deviations of the target{'; left out, since they do not train: ' * bool(untrained)}{'; '.join(untrained)}. {source}.",
+        "Differences in test MAE from the protocol with 95% intervals, in standard deviations "
+        f"of the target{left_out if untrained else ''}. {study.caption}, {study.n} "
+        f"{study.repeats}.",
         name=name,
-        alt="Interval plot of the difference in test error of each changed choice from the protocol.",
+        alt="Interval plot of the difference in test error of each changed choice from the "
+        "protocol.",
     )
 
 
@@ -196,8 +189,9 @@ differences_figure(molecules, "ablations-figure")
 # %% [markdown]
 # ## On drawn faces
 #
-# Faces have random views, which molecules have not: the protocol puts two views of each picture into a batch, so that it orders twice as many samples as a batch of one view. Drawn faces are
-# 32 pixels wide here, half of what they are in their own chapter. Short profiles change the number of views only, unless told otherwise (`-p choice all`).
+# Faces have random views, which molecules have not: the protocol puts two views of each picture into a batch, so that
+# it orders twice as many samples as a batch of one view. Drawn faces are 32 pixels wide here, half of what they are in
+# their own chapter. Short profiles change the number of views only, unless told otherwise (`-p choice all`).
 
 # %% tags=["hide-input"]
 errors_table(faces, "ablations-table-faces")
@@ -213,30 +207,42 @@ differences_figure(faces, "ablations-figure-faces")
 
 # %% tags=["hide-input"]
 Table(
-    results.machines({DATA[name].title: grid.records for name, grid in grids.items()}),
+    machines(*studies),
     f"Processors and versions behind this page. Profile {profile}.",
     name="ablations-machines",
     format={"Hours of training": ".1f"},
-) if grids else nothing
+) if any(studies) else LEFT_OUT
 
 # %% [markdown]
 # ## What this allows one to conclude
 #
 # For the published records (other parameters may say otherwise):
 #
-# - **On molecules five splits decide little**: no difference from the protocol is left once the number of comparisons is corrected for ({numref}`ablations-differences`). On drawn faces
-#   most differences are decided ({numref}`ablations-differences-faces`).
-# - **Low temperatures and L1 distances do harm at these learning rates.** On molecules they do not train at all: the gap stays about where it is when all features are alike, a regressor can do little
-#   with such features, and on one split it errs wildly. On drawn faces they train, to higher errors.
-# - **Higher temperatures and smaller batches do none**: on both data sets each of them has a lower mean error than the protocol; with 64 faces that is decided. Smaller batches take more steps, so they are not the cheaper choice.
-# - **Length matters where there is something left to learn**: on molecules an eighth of the epochs does about as well, on drawn faces each halving costs accuracy and order ({numref}`ablations-table-faces`).
-# - **Cosines and features of length 1 leave the features less in order** on both. On molecules whether the error suffers is undecided; on drawn faces it is higher, decidedly so but for cosines with a temperature of their own.
-# - **With a projection head the features are less in order too, but the error is no higher**; on drawn faces it is the lowest of all, decidedly below the protocol's. It is the head's own features that the loss puts in order, and they are thrown away.
-# - **Trained jointly, a network of molecules has both**: features as much in order as the protocol's and an error no higher ({numref}`ablations-table`), in one stage. On drawn faces it has less of both
+# - **On molecules five splits decide little**: no difference from the protocol is left once the number of comparisons
+#   is corrected for ({numref}`ablations-differences`). On drawn faces most differences are decided
+#   ({numref}`ablations-differences-faces`).
+# - **Low temperatures and L1 distances do harm at these learning rates.** On molecules they do not train at all: the
+#   gap stays about where it is when all features are alike, a regressor can do little with such features, and on one
+#   split it errs wildly. On drawn faces they train, to higher errors.
+# - **Higher temperatures and smaller batches do none**: on both data sets each of them has a lower mean error than the
+#   protocol; with 64 faces that is decided. Smaller batches take more steps, so they are not the cheaper choice.
+# - **Length matters where there is something left to learn**: on molecules an eighth of the epochs does about as well,
+#   on drawn faces each halving costs accuracy and order ({numref}`ablations-table-faces`).
+# - **Cosines and features of length 1 leave the features less in order** on both. On molecules whether the error
+#   suffers is undecided; on drawn faces it is higher, decidedly so but for cosines with a temperature of their own.
+# - **With a projection head the features are less in order too, but the error is no higher**; on drawn faces it is the
+#   lowest of all, decidedly below the protocol's. It is the head's own features that the loss puts in order, and they
+#   are thrown away.
+# - **Trained jointly, a network of molecules has both**: features as much in order as the protocol's and an error no
+#   higher ({numref}`ablations-table`), in one stage. On drawn faces it has less of both
 #   ({numref}`ablations-table-faces`).
-# - **Fine-tuning does not pay**: the features lose order, and the error is no lower than with a regressor trained on the frozen encoder.
-# - **The gap on test samples is no measure of order on molecules.** The longer the training, the larger it gets, beyond that of features all alike, while the rank agreement hardly changes: features spread out, and
-#   the pairs that are in the wrong order cost more. On drawn faces it shrinks as order grows.
-# - **Five seeds do not decide whether drawn faces need their second view** ({numref}`ablations-differences-faces`): without it the error is higher on four seeds, and the rank agreement lower, in half the time.
+# - **Fine-tuning does not pay**: the features lose order, and the error is no lower than with a regressor trained on
+#   the frozen encoder.
+# - **The gap on test samples is no measure of order on molecules.** The longer the training, the larger it gets, beyond
+#   that of features all alike, while the rank agreement hardly changes: features spread out, and the pairs that are in
+#   the wrong order cost more. On drawn faces it shrinks as order grows.
+# - **Five seeds do not decide whether drawn faces need their second view** ({numref}`ablations-differences-faces`):
+#   without it the error is higher on four seeds, and the rank agreement lower, in half the time.
 #
-# The limits: one data set of molecules and drawings of faces, one learning rate each, five splits or seeds. How many positives an anchor has is another choice of the method's; it was not varied.
+# The limits: one data set of molecules and drawings of faces, one learning rate each, five splits or seeds. How many
+# positives an anchor has is another choice of the method's; it was not varied.

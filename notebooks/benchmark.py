@@ -24,7 +24,7 @@ profile: str = "paper"  # paper: published; quick, smoke: measure now
 results_dir: str = None  # folder of the records; None: book/results
 
 # %% tags=["remove-cell"]
-from rnclib.report import check_parameters
+from rnclib.parameters import check_parameters
 
 check_parameters(
     globals(), profile=["paper", "quick", "smoke"], results_dir=[None, str]

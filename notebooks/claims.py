@@ -15,14 +15,15 @@
 # %% [markdown]
 # # The claims, one by one
 #
-# What the paper {cite:p}`zha2023rnc` and a course project that extended it to molecules say about Rank-N-Contrast, and what the records behind this book say to it.
+# What the paper {cite:p}`zha2023rnc` and a course project that extended it to molecules say about Rank-N-Contrast, and
+# what the records behind this book say to it.
 
 # %% tags=["parameters"]
 profile: str = "paper"  # of the records: paper, quick or smoke
 results_dir: str = None  # folder of the run records; None: book/results
 
 # %% tags=["remove-cell"]
-from rnclib.report import check_parameters
+from rnclib.parameters import check_parameters
 
 check_parameters(
     globals(), profile=["paper", "quick", "smoke"], results_dir=[None, str]
@@ -32,13 +33,16 @@ check_parameters(
 import pandas as pd
 from IPython.display import display
 
-from rnclib.claims import CLAIMS, EFFECTS, judge
+from rnclib.chapters import all_claims, planned
+from rnclib.claims import EFFECTS, judge
+from rnclib.data.catalogue import SOURCES
 from rnclib.report import Notice, Table, p_value
 
-judged = judge(results_dir, profile)
+claims = all_claims()
+judged = judge(claims, planned, root=results_dir, profile=profile)
 counts = judged["verdict"].value_counts()
 print(
-    f"{len(CLAIMS)} comparisons: "
+    f"{len(claims)} comparisons: "
     + ", ".join(f"{verdict}: {n}" for verdict, n in counts.items())
 )
 
@@ -48,36 +52,49 @@ print(
 # The rule was fixed before any verdict was given, and is the same for every row. What is compared changed later:
 #
 # - The number of seeds of drawn faces grew from three to five, in all experiments alike.
-# - End-to-end L1 on drawn faces got a lower learning rate than the published one, about the rate that a search on validation parts chose ({doc}`methods`). That was decided before a test error with it was seen.
-#   The published rate keeps rows of its own under claims 1 and 3, and still stands for end-to-end training where a spurious target is tied.
-# - The list of comparisons grew. Those on settings tuned alike, temperatures, training schemes on molecules, and the organisation of features came when some of their numbers were known.
+# - End-to-end L1 on drawn faces got a lower learning rate than the published one, about the rate that a search on
+#   validation parts chose ({doc}`methods`). That was decided before a test error with it was seen. The published rate
+#   keeps rows of its own under claims 1 and 3, and still stands for end-to-end training where a spurious target is
+#   tied.
+# - The list of comparisons grew. Those on settings tuned alike, temperatures, training schemes on molecules, and the
+#   organisation of features came when some of their numbers were known.
 #
 # The rule:
 #
-# - A comparison is between two methods **on the same splits and seeds**. The effect is the mean over them, with its 95% interval: by the corrected resampled t
-#   {cite:p}`nadeau2003inference` where splits of one data set overlap, by the plain t where runs on one split differ in their seeds. The latter covers the chance of training,
-#   not that of which samples are tested.
-# - p values are corrected for the number of comparisons on this page, those not yet measured included, by Holm's method {cite:p}`holm1979`. The more there are, the more each asks
-#   for: a verdict can become undecided when the page grows.
+# - A comparison is between two methods **on the same splits and seeds**. The effect is the mean over them, with its 95%
+#   interval: by the corrected resampled t {cite:p}`nadeau2003inference` where splits of one data set overlap, by the
+#   plain t where runs on one split differ in their seeds. The latter covers the chance of training, not that of which
+#   samples are tested.
+# - p values are corrected for the number of comparisons on this page, those not yet measured included, by Holm's method
+#   {cite:p}`holm1979`. The more there are, the more each asks for: a verdict can become undecided when the page grows.
 # - Nothing is said before all planned runs of both methods are there.
-# - A claim **holds** if the whole interval lies on its side of no effect and the corrected p value is below 0.05. It **does not hold** if the same is true of the
-#   other side. Otherwise it is **undecided**: these data do not tell.
-# - Runs that diverged have no error and no part in a comparison. The column “Pairs” has the number of splits or seeds that were left.
+# - A claim **holds** if the whole interval lies on its side of no effect and the corrected p value is below 0.05. It
+#   **does not hold** if the same is true of the other side. Otherwise it is **undecided**: these data do not tell.
+# - Runs that diverged have no error and no part in a comparison. The column “Pairs” has the number of splits or seeds
+#   that were left.
 #
 # ## The verdicts
 #
-# What “the paper” claims, it claims mainly of photographs; nothing here is measured on photographs. On drawn faces Rank-N-Contrast has the settings that were published for photographs; so has
-# end-to-end training where its name has no learning rate in it. {doc}`methods` compares both with settings tuned alike.
+# What “the paper” claims, it claims mainly of photographs; nothing here is measured on photographs. On drawn faces
+# Rank-N-Contrast has the settings that were published for photographs; so has end-to-end training where its name has no
+# learning rate in it. {doc}`methods` compares both with settings tuned alike.
 
 # %% tags=["hide-input"]
-data = {"esol": "ESOL", "synthetic": "drawn faces (synthetic)", "agedb": "AgeDB"}
 judged["data"] = [
-    f"{data[row.dataset]}, {row.split}"
-    + "".join(f", {one}" for one in (row.holes, row.spurious) if isinstance(one, str))
-    + ", tuned alike" * (row.experiment == "methods" or "tuned, " in row.method)
-    for row in judged.itertuples()
+    ", ".join(
+        filter(
+            None,
+            [
+                SOURCES[claim.dataset].title,
+                claim.split,
+                claim.holes,
+                "correlated" if claim.spurious else None,
+            ],
+        )
+    )
+    for claim in claims
 ]
-judged["pair"] = [f"{row.method} against {row.baseline}" for row in judged.itertuples()]
+judged["pair"] = [f"{claim.method} against {claim.baseline}" for claim in claims]
 judged["said"] = [
     f"**{verdict}**" if verdict in ("holds", "does not hold") else verdict
     for verdict in judged["verdict"]
@@ -89,7 +106,7 @@ judged["table"] = [
     else ", ".join(f"{{numref}}`{name}`" for name in (claim.link, claim.figure) if name)
     if profile == "paper"
     else claim.experiment.replace("_", " ")
-    for claim, verdict in zip(CLAIMS, judged["verdict"], strict=True)
+    for claim, verdict in zip(claims, judged["verdict"], strict=True)
 ]
 judged["claim"] = judged.groupby("text", sort=False).ngroup() + 1
 outcomes = ["holds", "does not hold", "undecided", "not measured"]
@@ -97,7 +114,8 @@ counted = pd.crosstab([judged["claim"], judged["text"]], judged["verdict"])
 counted = counted.reindex(columns=outcomes, fill_value=0).loc[:, lambda n: n.any()]
 Table(
     counted.reset_index(),
-    f"The claims, and how many of the comparisons that each rests on hold, do not hold or are undecided. Profile {profile}.",
+    "The claims, and how many of the comparisons that each rests on hold, do not hold or are "
+    f"undecided. Profile {profile}.",
     name="claims",
     columns={
         "claim": "Claim",
@@ -112,8 +130,10 @@ for number, (claim, rows) in enumerate(judged.groupby("text", sort=False), start
     display(
         Table(
             rows,
-            f"Claim {number}, made by {makers}: {claim}. Effect with its 95% interval ({EFFECTS[rows['effect'].iloc[0]].favourable} speaks for the claim), p value corrected for all {len(judged)} comparisons of "
-            f"this page, number of splits or seeds (pairs), and the table and figure that show it. Profile {profile}.",
+            f"Claim {number}, made by {makers}: {claim}. Effect with its 95% interval "
+            f"({EFFECTS[rows['effect'].iloc[0]].favourable} speaks for the claim), p value "
+            f"corrected for all {len(judged)} comparisons of this page, number of splits or "
+            f"seeds (pairs), and the table and figure that show it. Profile {profile}.",
             name=f"claims-{number}",
             columns={
                 "data": "Measured on",
@@ -134,7 +154,7 @@ Notice(
     "Not all planned runs are there for: "
     + "; ".join(
         dict.fromkeys(
-            f"{row.text} ({data[row.dataset]})" for row in missing.itertuples()
+            f"{row.text} ({SOURCES[row.dataset].title})" for row in missing.itertuples()
         )
     )
     + "."

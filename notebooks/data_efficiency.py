@@ -15,8 +15,9 @@
 # %% [markdown]
 # # With less data
 #
-# A network that has learnt to order its inputs should need fewer of them. The paper {cite:p}`zha2023rnc` reports that Rank-N-Contrast loses less
-# than end-to-end training when most of the training part is taken away. Does it on molecules, and on drawn faces?
+# A network that has learnt to order its inputs should need fewer of them. The paper {cite:p}`zha2023rnc` reports that
+# Rank-N-Contrast loses less than end-to-end training when most of the training part is taken away. Does it on
+# molecules, and on drawn faces?
 
 # %% tags=["parameters"]
 molecules: str = "auto"  # auto (ESOL if to be had), esol, standin or none
@@ -29,7 +30,7 @@ results_dir: str = None  # folder of the run records; None: book/results
 refresh: bool = False  # train every run anew
 
 # %% tags=["remove-cell"]
-from rnclib.report import check_parameters
+from rnclib.parameters import check_parameters
 
 check_parameters(
     globals(),
@@ -45,89 +46,75 @@ check_parameters(
 
 # %% tags=["hide-input"]
 import pandas as pd
-from IPython.display import display
 
-from rnclib import plots, results
-from rnclib.experiment import resolve_dataset, run_grid
-from rnclib.protocols import END_TO_END, efficiency_grid, efficiency_steps
-from rnclib.report import DATA, Figure, Notice, Table, data_notice, differences_table
+from rnclib import plots, statistics
+from rnclib.chapters import data_efficiency
+from rnclib.notebook import machines, open_experiment
+from rnclib.report import (
+    LEFT_OUT,
+    Figure,
+    Notice,
+    Table,
+    differences_table,
+    error_table,
+)
 
-plots.use_style()
-molecules = resolve_dataset(molecules, profile, results_dir)
-configs = {
-    dataset: efficiency_grid(
-        dataset=dataset, profile=profile, n_seeds=n_seeds, data_dir=data_dir
-    )
-    for dataset in (molecules, faces)
-    if dataset != "none"
-}
-grids = {
-    dataset: run_grid(grid, results_dir=results_dir, refresh=refresh, device=device)
-    for dataset, grid in configs.items()
-}
-for dataset, grid in grids.items():
-    print(f"{dataset}, {profile}: {grid}")
-nothing = Notice("These parameters leave out this data set.")
-
-
-def described(dataset):
-    """Runs of a data set, their unit, what they are repeated over and made of, how many, and source."""
-    records = grids[dataset].records
-    runs = results.frame(records)
-    runs["fraction"] = runs["fraction"].fillna(1.0)
-    data = DATA[dataset]
-    unit, n, source = (
-        records[0]["data"]["unit"],
-        runs["seed"].nunique(),
-        data.source(profile),
-    )
-    return runs, unit, data.runs, data.samples, n, source
+molecules, faces = studies = open_experiment(
+    "data_efficiency",
+    molecules,
+    faces,
+    profile=profile,
+    n_seeds=n_seeds,
+    data_dir=data_dir,
+    results_dir=results_dir,
+    refresh=refresh,
+    device=device,
+)
 
 
-def pairs(dataset):
-    """Each contrastive method with what it is compared with, the two as published first where both are there."""
-    methods = dict.fromkeys(config.method for config in configs[dataset])
-    published = [("RnC(L1)", "L1")] if dataset == "synthetic" else []
-    return published + [
-        (method, "L1, closed form" if "closed form" in method else END_TO_END[dataset])
-        for method in methods
-        if method.startswith("RnC")
-    ]
+def by_fraction(study):
+    """Runs of each fraction of the training set."""
+    return study.frame.fillna({"fraction": 1.0}).groupby("fraction")
 
-
-for dataset in grids:
-    display(data_notice(dataset, profile))
 
 # %% [markdown]
 # ## What is compared
 #
-# From the training part of each split, nested subsets are drawn: each holds all smaller ones. Validation and test stay the same. Every method is
-# trained on each subset from the beginning; targets are standardised anew where the method standardises them, so errors are given in the unit of the data.
+# From the training part of each split, nested subsets are drawn: each holds all smaller ones. Validation and test stay
+# the same. Every method is trained on each subset from the beginning; targets are standardised anew where the method
+# standardises them, so errors are given in the unit of the data.
 #
-# **Epochs are held fixed**, at the number that the full training part gets, so a smaller subset gets fewer steps ({numref}`efficiency-steps`, {numref}`efficiency-steps-faces`). On molecules they do not shrink alike: a contrastive
-# encoder leaves out the incomplete last batch of 256, end-to-end training has batches of 128 and leaves out none. Worst off is the published regressor on the frozen encoder: at the
-# smallest shares it starts at the mean of the targets and has taken a few hundred small steps when its training ends.
+# **Epochs are held fixed**, at the number that the full training part gets, so a smaller subset gets fewer steps
+# ({numref}`efficiency-steps`, {numref}`efficiency-steps-faces`). On molecules they do not shrink alike: a contrastive
+# encoder leaves out the incomplete last batch of 256, end-to-end training has batches of 128 and leaves out none. Worst
+# off is the published regressor on the frozen encoder: at the smallest shares it starts at the mean of the targets and
+# has taken a few hundred small steps when its training ends.
 #
-# So each encoder, the contrastive one and that of end-to-end training, also gets a regressor in **closed form**: ridge regression on its frozen features, with the penalty that the
-# validation part chooses. The two compare what the encoders have learnt, and take no steps.
+# So each encoder, the contrastive one and that of end-to-end training, also gets a regressor in **closed form**: ridge
+# regression on its frozen features, with the penalty that the validation part chooses. The two compare what the
+# encoders have learnt, and take no steps.
 #
-# End-to-end training is the one that trains well: L1 at a tenth of the published learning rate on molecules, where more gets stuck ({doc}`esol` compares both), and at a twentieth on drawn faces, about the rate
-# that a search chose ({doc}`methods`; {doc}`agedb` compares both). That gives it an advantage: its rate was chosen for it, on full training parts, while Rank-N-Contrast has the published settings.
-# So on drawn faces two more comparisons are made: both as published (RnC(L1) against L1), and both with settings from that search (“RnC, tuned”), the learning rate and temperature of the encoder among them.
-# Encoders of faces are fine-tuned at the lower rate too; at the one published for the regressor that diverges at once.
+# End-to-end training is the one that trains well: L1 at a tenth of the published learning rate on molecules, where more
+# gets stuck ({doc}`esol` compares both), and at a twentieth on drawn faces, about the rate that a search chose
+# ({doc}`methods`; {doc}`agedb` compares both). That gives it an advantage: its rate was chosen for it, on full training
+# parts, while Rank-N-Contrast has the published settings. So on drawn faces two more comparisons are made: both as
+# published (RnC(L1) against L1), and both with settings from that search (“RnC, tuned”), the learning rate and
+# temperature of the encoder among them. Encoders of faces are fine-tuned at the lower rate too; at the one published
+# for the regressor that diverges at once.
 #
 # Drawn faces are 32 pixels wide here, half of what they are in {doc}`agedb`, which takes a quarter of the time.
 
 
 # %% tags=["hide-input"]
-def steps_table(dataset, name):
-    if dataset not in grids:
-        return nothing
-    runs, *_, source = described(dataset)
-    n_train = {f: int(part["n_train"].iloc[0]) for f, part in runs.groupby("fraction")}
+def steps_table(study, name):
+    if study is None:
+        return LEFT_OUT
+    n_train = {f: int(part["n_train"].iloc[0]) for f, part in by_fraction(study)}
+    one_of_each = [run for run in study.runs if run.seed == 0]
     return Table(
-        efficiency_steps([c for c in configs[dataset] if c.seed == 0], n_train),
-        f"Optimiser steps of each stage of training, by share of the training part. {source}.",
+        data_efficiency.steps(one_of_each, n_train),
+        "Optimiser steps of each stage of training, by fraction of the training set. "
+        f"{study.caption}.",
         name=name,
     )
 
@@ -142,47 +129,53 @@ steps_table(faces, "efficiency-steps-faces")
 
 
 # %% tags=["hide-input"]
-def errors_figure(dataset, name):
-    if dataset not in grids:
+def errors_figure(study, name):
+    if study is None:
         return None  # the table says why
-    runs, unit, splits, samples, n, source = described(dataset)
     return Figure(
         plots.errors_by_size(
-            runs, "test_mae_raw", label=f"test MAE, {unit}", samples=samples
+            study.frame,
+            "test_mae_raw",
+            label=f"test MAE, {study.unit}",
+            samples=study.source.samples,
         ),
-        f"Test error against the number of training {samples}: mean over {n} {splits} with its 95% interval. {source}.",
+        f"Test error against the number of training {study.source.samples}: mean over "
+        f"{study.n} {study.repeats} with its 95% interval. {study.caption}.",
         name=name,
-        alt="Lines of test error against training size on logarithmic axes, one per method, with bands.",
+        alt="Lines of test error against training size on logarithmic axes, one per method, "
+        "with bands.",
     )
 
 
 overlaps = {
-    "splits": "Splits share molecules, and intervals are widened for that as if every run had used its whole training part: the subsets share less, so this errs on the wide side.",
+    "splits": "Splits share molecules, and intervals are widened for that as if every run had "
+    "used its whole training set: the subsets share less, so this errs on the wide side.",
     "seeds": "Seeds differ in weights, order and subset, not in the faces tested.",
 }
 
 
-def errors_table(dataset, name):
-    if dataset not in grids:
-        return nothing
-    runs, unit, splits, samples, n, source = described(dataset)
+def errors_table(study, name):
+    if study is None:
+        return LEFT_OUT
     table = pd.concat(
         [
-            results.error_table(part, {"test_mae_raw": "Test MAE"}).assign(
-                Share=f"{fraction:.0%} ({int(part['n_train'].iloc[0])})"
+            error_table(part, {"test_mae_raw": "Test MAE"}).assign(
+                Fraction=f"{fraction:.0%} ({int(part['n_train'].iloc[0])})"
             )
-            for fraction, part in runs.groupby("fraction")
+            for fraction, part in by_fraction(study)
         ]
     ).pivot_table(
-        index="Share",
+        index="Fraction",
         columns="Method",
         values="Test MAE",
         aggfunc="first",
         sort=False,
     )
     return Table(
-        table[[m for m in runs["method"].unique() if m in table]].reset_index(),
-        f"Test MAE in {unit} by share of the training part (number of {samples}): mean over {n} {splits} ± half its 95% interval. {overlaps[splits]} {source}.",
+        table[[m for m in study.methods if m in table]].reset_index(),
+        f"Test MAE in {study.unit} by fraction of the training set (number of "
+        f"{study.source.samples}): mean over {study.n} {study.repeats} ± half its 95% interval. "
+        f"{overlaps[study.repeats]} {study.caption}.",
         name=name,
     )
 
@@ -203,26 +196,26 @@ errors_table(faces, "efficiency-table-faces")
 
 
 # %% tags=["hide-input"]
-def differences(dataset, name):
-    if dataset not in grids:
-        return nothing
-    runs, unit, splits, _, _, source = described(dataset)
+def differences(study, name):
+    if study is None:
+        return LEFT_OUT
     comparison = pd.concat(
         [
-            results.compare(part, "test_mae_raw", other, [method])
+            statistics.compare(part, "test_mae_raw", other, [method])
             .reset_index()
-            .assign(other=other, Share=f"{fraction:.0%}")
-            for method, other in pairs(dataset)
-            for fraction, part in runs.groupby("fraction")
+            .assign(other=other, fraction=f"{fraction:.0%}")
+            for method, other in data_efficiency.pairs(study.runs)
+            for fraction, part in by_fraction(study)
         ]
     )
     return differences_table(
         comparison,
-        f"Test MAE minus that of end-to-end training on the same subset, in {unit}: mean with its 95% interval, p value corrected for all comparisons of this table (Holm), "
-        f"and number of {splits}. {source}.",
+        f"Test MAE minus that of end-to-end training on the same subset, in {study.unit}: mean "
+        "with its 95% interval, p value corrected for all comparisons of this table (Holm), "
+        f"and number of {study.repeats}. {study.caption}.",
         name=name,
-        labels={"method": "Method", "other": "End to end", "Share": "Share"},
-        runs=splits,
+        labels={"method": "Method", "other": "End to end", "fraction": "Fraction"},
+        runs=study.repeats,
     )
 
 
@@ -234,43 +227,46 @@ differences(faces, "efficiency-differences-faces")
 # %% [markdown]
 # ## How much less data
 #
-# On logarithmic axes ({numref}`efficiency-errors`, {numref}`efficiency-errors-faces`) a method whose error lies higher by some gap needs more samples by some factor: the gap divided by the slope of the curves. The slope is fitted on each
-# split, one for both methods, which takes their curves for straight and parallel. They are neither quite, so the factor is given at each share; that of all shares
-# is a summary. Below 1, the method needs less data than end-to-end training.
+# On logarithmic axes ({numref}`efficiency-errors`, {numref}`efficiency-errors-faces`) a method whose error lies higher
+# by some gap needs more samples by some factor: the gap divided by the slope of the curves. The slope is fitted on each
+# split, one for both methods, which takes their curves for straight and parallel. They are neither quite, so the factor
+# is given at each share; that of all shares is a summary. Below 1, the method needs less data than end-to-end training.
 
 
 # %% tags=["hide-input"]
-def ratio_table(dataset, name):
-    if dataset not in grids:
-        return nothing
-    runs, _, splits, samples, n, source = described(dataset)
+def ratio_table(study, name):
+    if study is None:
+        return LEFT_OUT
     ratios = pd.concat(
         [
-            results.data_ratio(runs, "test_mae_raw", other, method)
+            statistics.data_ratio(study.frame, "test_mae_raw", other, method)
             .reset_index()
             .assign(method=method, other=other)
-            for method, other in pairs(dataset)
+            for method, other in data_efficiency.pairs(study.runs)
         ]
     )
     if not len(ratios):
-        return Notice(f"More data did not help on any of the {splits}.")
-    ratios["Share"] = [
-        "all shares" if fraction == "all" else f"{fraction:.0%}"
+        return Notice(f"More data did not help on any of the {study.repeats}.")
+    ratios["at"] = [
+        "all fractions" if fraction == "all" else f"{fraction:.0%}"
         for fraction in ratios["fraction"]
     ]
     return Table(
         ratios,
-        f"Training {samples} that a method needs for the error of end-to-end training, as a multiple of what that needs: geometric mean over {splits} with its 95% interval, "
-        f"from the gap at one share, and from the mean gap. Left out: {splits} of {n} on which a run diverged, or more data did not help. {source}.",
+        f"Training {study.source.samples} that a method needs for the error of end-to-end "
+        "training, as a multiple of what that needs: geometric mean over "
+        f"{study.repeats} with its 95% interval, from the gap at one fraction, and from the "
+        f"mean gap. Left out: {study.repeats} of {study.n} on which a run diverged, or more "
+        f"data did not help. {study.caption}.",
         name=name,
         columns={
             "method": "Method",
             "other": "End to end",
-            "Share": "Gap at",
+            "at": "Gap at",
             "ratio": "Ratio",
             "low": "Low",
             "high": "High",
-            "n": splits.capitalize(),
+            "n": study.repeats.capitalize(),
         },
         format={"ratio": ".2f", "low": ".2f", "high": ".2f"},
     )
@@ -286,26 +282,33 @@ ratio_table(faces, "efficiency-ratio-faces")
 
 # %% tags=["hide-input"]
 Table(
-    results.machines({DATA[name].title: grid.records for name, grid in grids.items()}),
+    machines(*studies),
     f"Processors and versions behind this page. Profile {profile}.",
     name="efficiency-machines",
     format={"Hours of training": ".1f"},
-) if grids else nothing
+) if any(studies) else LEFT_OUT
 
 # %% [markdown]
 # ## What this allows one to conclude
 #
 # For the published records (other parameters may say otherwise):
 #
-# - **On molecules, that Rank-N-Contrast needs less data is not borne out.** With the published regressors it needs more for the same error, most clearly at 10 and 20% of the data
-#   ({numref}`efficiency-ratio`); with all of it, the difference is undecided. Corrected for all comparisons of {doc}`claims`, the ratio over all shares falls just short of a verdict.
-# - **Most of that is the regressor, not the encoder.** On molecules, with a regressor in closed form on either encoder no difference between the two is decided at any share
-#   ({numref}`efficiency-differences`). The ordered features of few molecules are about as good as those of end-to-end training; a few hundred steps of a linear regressor do not
+# - **On molecules, that Rank-N-Contrast needs less data is not borne out.** With the published regressors it needs more
+#   for the same error, most clearly at 10 and 20% of the data ({numref}`efficiency-ratio`); with all of it, the
+#   difference is undecided. Corrected for all comparisons of {doc}`claims`, the ratio over all shares falls just short
+#   of a verdict.
+# - **Most of that is the regressor, not the encoder.** On molecules, with a regressor in closed form on either encoder
+#   no difference between the two is decided at any share ({numref}`efficiency-differences`). The ordered features of
+#   few molecules are about as good as those of end-to-end training; a few hundred steps of a linear regressor do not
 #   get that out of them ({numref}`efficiency-steps`).
-# - **On drawn faces it depends on the settings** ({numref}`efficiency-ratio-faces`). With those published, for both, it needs about a quarter of the data. With a better learning rate for end-to-end training and the published
-#   settings for Rank-N-Contrast nothing is left of that: about as much data on average, more at the smallest share and less with all faces. With the settings of both tuned, and a regressor in closed form on both, it needs
-#   about two thirds: as much at the smallest share, about half with all faces.
-# - **Most of the published gap is a learning rate**: at the published one end-to-end training errs by 13.5 years with a twentieth of the faces, at a twentieth of that rate by 7.6 ({numref}`efficiency-table-faces`).
+# - **On drawn faces it depends on the settings** ({numref}`efficiency-ratio-faces`). With those published, for both, it
+#   needs about a quarter of the data. With a better learning rate for end-to-end training and the published settings
+#   for Rank-N-Contrast nothing is left of that: about as much data on average, more at the smallest share and less with
+#   all faces. With the settings of both tuned, and a regressor in closed form on both, it needs about two thirds: as
+#   much at the smallest share, about half with all faces.
+# - **Most of the published gap is a learning rate**: at the published one end-to-end training errs by 13.5 years with a
+#   twentieth of the faces, at a twentieth of that rate by 7.6 ({numref}`efficiency-table-faces`).
 #
-# The limits: one data set of molecules, which have no random views, so that a batch orders each molecule once; faces that are drawings, and that Rank-N-Contrast sees in two views an epoch; epochs and not steps are held fixed; and nothing was tuned
-# for the smaller shares, for any method.
+# The limits: one data set of molecules, which have no random views, so that a batch orders each molecule once; faces
+# that are drawings, and that Rank-N-Contrast sees in two views an epoch; epochs and not steps are held fixed; and
+# nothing was tuned for the smaller shares, for any method.

@@ -15,10 +15,10 @@
 # %% [markdown]
 # # ESOL: does ordering molecules by solubility help to predict it?
 #
-# Rank-N-Contrast {cite:p}`zha2023rnc` was published mainly for images. A course project carried it over to graphs: a graph
-# network learns to place molecules in the order of their solubility in water, and a linear regressor on it predicts the
-# value. On one random split of ESOL {cite:p}`delaney2004esol` it reported lower errors than training end to
-# end. Is that the method, or the split?
+# Rank-N-Contrast {cite:p}`zha2023rnc` was published mainly for images. A course project carried it over to graphs: a
+# graph network learns to place molecules in the order of their solubility in water, and a linear regressor on it
+# predicts the value. On one random split of ESOL {cite:p}`delaney2004esol` it reported lower errors than training end
+# to end. Is that the method, or the split?
 #
 # This chapter runs the course project's protocol on many splits, with the same splits for every method, and asks what
 # survives.
@@ -33,7 +33,7 @@ results_dir: str = None  # folder of the run records; None: book/results
 refresh: bool = False  # train every run anew
 
 # %% tags=["remove-cell"]
-from rnclib.report import check_parameters
+from rnclib.parameters import check_parameters
 
 check_parameters(
     globals(),
@@ -47,87 +47,85 @@ check_parameters(
 )
 
 # %% tags=["hide-input"]
-from rnclib import plots, results
-from rnclib.experiment import resolve_dataset, run_grid
-from rnclib.protocols import ESOL_PUBLISHED, esol_grid
+from rnclib import plots, results, statistics
+from rnclib.chapters import esol
+from rnclib.notebook import open_experiment
 from rnclib.report import (
     Figure,
     Notice,
     Table,
-    data_notice,
     differences_table,
+    error_table,
     glue,
+    stuck_table,
 )
 
-plots.use_style()
-dataset = resolve_dataset(dataset, profile, results_dir)
-splits = ["random", "scaffold"] if split == "both" else [split]
-grids = {
-    kind: run_grid(
-        esol_grid(
-            dataset=dataset, profile=profile, split=kind, loss=loss, n_seeds=n_seeds
-        ),
-        results_dir=results_dir,
-        refresh=refresh,
-    )
-    for kind in splits
-}
-for kind, grid in grids.items():
-    print(f"{dataset}, {profile}, {kind} split: {grid}")
-runs = {kind: results.frame(grid.records) for kind, grid in grids.items()}
-main = splits[0]
-records = grids[main].records
-source = f"{'ESOL' if dataset == 'esol' else 'Synthetic stand-in'}, {main} split, profile {profile}"
-unit = records[0]["data"]["unit"]
+(study,) = open_experiment(
+    "esol",
+    dataset,
+    profile=profile,
+    split=None if split == "both" else split,
+    loss=loss,
+    n_seeds=n_seeds,
+    results_dir=results_dir,
+    refresh=refresh,
+)
+main = study.where(split="scaffold" if split == "scaffold" else "random")
+other = study.where(split="scaffold") if split == "both" else None
+published = esol.PUBLISHED if study.name == "esol" else None
 
 
-def end_to_end(kind):
-    """What the others are compared with: end-to-end training as published, and where it trains reliably."""
-    there = set(runs[kind]["method"])
-    found = [m for m in ("L1", "L1 (lr 0.001)") if m in there]
-    return found or [m for m in ("L2 (lr 0.0001)", "Huber") if m in there]
+def end_to_end(study):
+    """End-to-end training as published, and at a rate at which it trains reliably."""
+    found = [
+        m for m in ("L1 end to end", "L1 end to end, lr 0.001") if m in study.methods
+    ]
+    rest = ("L2 end to end, lr 0.0001", "Huber end to end")
+    return found or [m for m in rest if m in study.methods]
 
 
 baselines = end_to_end(main)
-shown = [*baselines, "RnC(L1)+freeze", "RnC(L1)", "RnC(L2)", "RnC(Huber)"]
-shown = [m for m in shown if m in set(runs[main]["method"])]
-data_notice(dataset, profile)
+fine_tuned = [f"RnC fine-tuned, {loss}" for loss in ("L1", "L2", "Huber")]
+shown = [m for m in (*baselines, "RnC frozen, L1", *fine_tuned) if m in main.methods]
 
 # %% [markdown]
 # ## The protocol
 #
-# A graph isomorphism network {cite:p}`xu2019gin` of five layers turns a molecule into 200 features. Three ways to train it
-# are compared:
+# A graph isomorphism network {cite:p}`xu2019gin` of five layers turns a molecule into 200 features. Three ways to train
+# it are compared:
 #
-# - **L1** (the course project's *normal-L1*), **L2**, **Huber**: network and linear head together, end to end, with that loss.
-#   The course project has L1 only. L2 and Huber get L1's settings here. With the protocol's learning rate of 0.01 L2 diverges
-#   at once and L1 gets stuck in a good part of the runs, so each has a second row, ours, at a smaller rate at which it
-#   trains: 0.0001 and 0.001, round numbers that no search chose; the one in {doc}`methods` later took 0.0017 for L1. The other methods got no second rate, though
-#   Huber and the fine-tuning with the L2 loss have the same troubles.
+# - **L1** (the course project's *normal-L1*), **L2**, **Huber**: network and linear head together, end to end, with
+#   that loss. The course project has L1 only. L2 and Huber get L1's settings here. With the protocol's learning rate of
+#   0.01 L2 diverges at once and L1 gets stuck in a good part of the runs, so each has a second row, ours, at a smaller
+#   rate at which it trains: 0.0001 and 0.001, round numbers that no search chose; the one in {doc}`methods` later took
+#   0.0017 for L1. The other methods got no second rate, though Huber and the fine-tuning with the L2 loss have the same
+#   troubles.
 # - **RnC(…)+freeze**: first the encoder alone, with Rank-N-Contrast; then the linear head on its frozen features.
 # - **RnC(…)**: the same, but the second stage trains the encoder further.
 #
-# The split, the initial weights and the order of the samples are drawn from one seed per split, the same for every method.
-# Weights are chosen by the validation part; the test part is predicted once per run. Targets are standardised with the mean
-# and standard deviation of the training part. {doc}`../data` describes the splits.
+# The split, the initial weights and the order of the samples are drawn from one seed per split, the same for every
+# method. Weights are chosen by the validation part; the test part is predicted once per run. Targets are standardised
+# with the mean and standard deviation of the training part. {doc}`../data` describes the splits.
 #
-# What the published description leaves open and is fixed here: validation figures are those of the selected weights, and every
-# loss is selected by its own validation value.
+# What the published description leaves open and is fixed here: validation figures are those of the selected weights,
+# and every loss is selected by its own validation value.
 #
 # ## Errors
 
+
 # %% tags=["hide-input"]
-published = ESOL_PUBLISHED if dataset == "esol" else None
-
-
 def errors(metric, name, text):
     columns = {f"test_{metric}": "Test", f"val_{metric}": "Validation"}
-    beside = ", and beside it the course project's figure for its one split, in, below or above the spread of our single splits"
+    beside = (
+        ", and beside it the course project's value for its one split, in, below or above "
+        "the spread of our single splits"
+    )
     return Table(
-        results.error_table(runs[main], columns, published),
-        f"{text}, in units of the training target's standard deviation: mean over splits ± half its 95% interval"
-        f"{'' if published is None else beside}. Splits: “11 of 20” if the others diverged. Validation: at the weights that it selected, "
-        f"hence optimistic. {source}.",
+        error_table(main.frame, columns, published),
+        f"{text}, in standard deviations of the training target: mean over splits ± half "
+        f"its 95% interval{'' if published is None else beside}. Splits: “11 of 20” if the "
+        "others diverged. Validation: at the weights that it selected, hence optimistic. "
+        f"{main.caption}.",
         name=name,
     )
 
@@ -137,7 +135,7 @@ errors("mae", "esol-mae", "Mean absolute error (MAE)")
 # %% tags=["hide-input"]
 Figure(
     plots.errors(
-        runs[main],
+        main.frame,
         "test_mae",
         label="test MAE, standard deviations of the target",
         published=None if published is None else published["test_mae"],
@@ -148,9 +146,9 @@ Figure(
         if published is None
         else "Diamonds: what the course project reports for its one split. "
     )
-    + f"{source}.",
+    + f"{main.caption}.",
     name="esol-errors",
-    alt="Dot plot of the test error of each method over splits, with means, intervals and published figures.",
+    alt="Dot plot of the test error of each method over splits, with means, intervals and published values.",
 )
 
 # %% tags=["hide-input"]
@@ -164,60 +162,64 @@ errors("mse", "esol-mse", "Mean squared error (MSE)")
 
 # %% tags=["hide-input"]
 Table(
-    results.error_table(
-        runs[main],
+    error_table(
+        main.frame,
         {"test_mae_raw": "MAE", "test_rmse_raw": "RMSE", "test_mse_raw": "MSE"},
     ),
-    f"Test errors in log mol/L (MSE: squared): mean ± half its 95% interval. {source}.",
+    f"Test errors in log mol/L (MSE: squared): mean ± half its 95% interval. {main.caption}.",
     name="esol-test-raw",
 )
 
 # %% tags=["hide-input"]
 Table(
-    results.error_table(
-        runs[main],
+    error_table(
+        main.frame,
         {"val_mae_raw": "MAE", "val_rmse_raw": "RMSE", "val_mse_raw": "MSE"},
     ),
-    f"Validation errors in log mol/L (MSE: squared): mean ± half its 95% interval. {source}.",
+    f"Validation errors in log mol/L (MSE: squared): mean ± half its 95% interval. {main.caption}.",
     name="esol-validation-raw",
 )
 
 # %% [markdown]
 # ## Runs that get stuck
 #
-# Some trainings never leave a plateau: the first steps, at the protocol's learning rate with momentum, throw the network into a
-# region where it predicts little more than a coarse function of the molecule's size. The validation part shows it, so they can
-# be told apart without looking at the test part: here, a validation MAE above half a standard deviation.
+# Some trainings never leave a plateau: the first steps, at the protocol's learning rate with momentum, throw the
+# network into a region where it predicts little more than a coarse function of the molecule's size. The validation part
+# shows it, so they can be told apart without looking at the test part: here, a validation MAE above half a standard
+# deviation.
 
 # %% tags=["hide-input"]
 Table(
-    results.stuck_table(runs[main]),
-    "Runs whose validation MAE stayed above 0.5, runs whose loss became infinite, and the test MAE of the others, in standard deviations "
-    f"of the target: mean ± half its 95% interval, and median. {source}.",
+    stuck_table(main.frame),
+    "Runs whose validation MAE stayed above 0.5, runs whose loss became infinite, and the "
+    "test MAE of the others, in standard deviations of the target: mean ± half its 95% interval, and median. "
+    f"{main.caption}.",
     name="esol-stuck",
 )
 
 # %% [markdown]
 # ## Same split, same seed: the differences
 #
-# A split that is hard for one method is hard for all, so the question is not where the means lie but how each method differs
-# from end-to-end training *on the same split*. Random splits of one data set share most of their molecules; the intervals are
-# widened for that {cite:p}`nadeau2003inference`: the variance over $J$ splits is multiplied by
-# $1/J + n_\text{test}/n_\text{train}$.
+# A split that is hard for one method is hard for all, so the question is not where the means lie but how each method
+# differs from end-to-end training *on the same split*. Random splits of one data set share most of their molecules; the
+# intervals are widened for that {cite:p}`nadeau2003inference`: the variance over $J$ splits is multiplied by $1/J +
+# n_\text{test}/n_\text{train}$.
 
 # %% tags=["hide-input"]
 comparisons = {
-    baseline: results.compare(runs[main], "test_mae", baseline)
+    baseline: statistics.compare(main.frame, "test_mae", baseline)
     for baseline in baselines
 }
 
 
-def differences(comparison, baseline, name, where):
+def differences(comparison, baseline, name, study):
     return differences_table(
         comparison.reset_index(),
-        f"Test MAE minus that of {baseline} on the same split, in standard deviations of the target: mean with its 95% interval, p value corrected for all comparisons of this "
-        "table (Holm), share of splits on which the method is better, number of splits, and of further runs that diverged and have no part in the comparison, which flatters the "
-        f"method. {where}.",
+        f"Test MAE minus that of {baseline} on the same split, in standard deviations of "
+        "the target: mean with its 95% interval, p value corrected for all comparisons of "
+        "this table (Holm), fraction of splits on which the method is better, number of "
+        "splits, and of further runs that diverged and have no part in the comparison, "
+        f"which flatters the method. {study.caption}.",
         name=name,
         labels={"method": "Method"},
         runs="splits",
@@ -227,16 +229,16 @@ def differences(comparison, baseline, name, where):
 
 nothing = Notice("These parameters leave no end-to-end run to compare with.")
 differences(
-    comparisons[baselines[0]], baselines[0], "esol-differences", source
+    comparisons[baselines[0]], baselines[0], "esol-differences", main
 ) if baselines else nothing
 
 # %% [markdown]
-# Where some runs of end-to-end training get stuck, differences from it are large and uncertain. The same against end-to-end
-# training at the rate at which it trains:
+# Where some runs of end-to-end training get stuck, differences from it are large and uncertain. The same against
+# end-to-end training at the rate at which it trains:
 
 # %% tags=["hide-input"]
 differences(
-    comparisons[baselines[1]], baselines[1], "esol-differences-slower", source
+    comparisons[baselines[1]], baselines[1], "esol-differences-slower", main
 ) if len(baselines) > 1 else Notice(
     "These parameters leave no second end-to-end method."
 )
@@ -247,7 +249,8 @@ Figure(
         comparisons[baselines[-1]],
         label=f"test MAE minus that of {baselines[-1]}, same split (left is better)",
     ),
-    f"Paired differences from {baselines[-1]} with 95% intervals; runs that diverged have no part in them. {source}.",
+    f"Paired differences from {baselines[-1]} with 95% intervals; runs that diverged have "
+    f"no part in them. {main.caption}.",
     name="esol-differences-figure",
     alt="Interval plot of each method's difference in test error from end-to-end training.",
 ) if baselines else nothing
@@ -268,9 +271,9 @@ Notice(
         )
         + "."
         for baseline, comparison in comparisons.items()
-        if len(verdicts := results.verdicts(comparison))
+        if len(verdicts := statistics.verdicts(comparison))
     )
-    + f" {source}.",
+    + f" {main.caption}.",
     kind="important",
     title="What is decided, corrected for the number of comparisons",
 )
@@ -279,10 +282,10 @@ Notice(
 # ## Where the errors are
 
 # %% tags=["hide-input"]
-predictions = results.predictions(records)
+predictions = results.predictions(main.records)
 Figure(
-    plots.parity(predictions, shown, unit=unit),
-    f"Predicted against measured solubility, all test molecules of all runs that did not diverge. {source}.",
+    plots.parity(predictions, shown, unit=main.unit),
+    f"Predicted against measured solubility, all test molecules of all runs that did not diverge. {main.caption}.",
     name="esol-parity",
     alt="Scatter plots of predicted against measured solubility, one panel per method.",
     format="png",
@@ -290,8 +293,11 @@ Figure(
 
 # %% tags=["hide-input"]
 Figure(
-    plots.error_by_range(predictions, shown, [-12, -8, -6, -4, -2, 0, 2], unit=unit),
-    f"Test error by range of solubility: mean over splits, middle half of the splits as a band. {source}.",
+    plots.error_by_range(
+        predictions, shown, [-12, -8, -6, -4, -2, 0, 2], unit=main.unit
+    ),
+    "Test error by range of solubility: mean over splits, middle half of the splits as a "
+    f"band. {main.caption}.",
     name="esol-ranges",
     alt="Lines of mean absolute error over ranges of solubility, one per method.",
 )
@@ -300,11 +306,12 @@ Figure(
 # ## How they train
 
 # %% tags=["hide-input"]
-curves = results.curves(records)
+curves = results.curves(main.records)
 Figure(
     plots.learning_curves(curves[curves["stage"] != "encoder"], shown),
-    "Validation loss of the stage that fits the target, each with its own loss: every run that did not diverge thin, their median thick. "
-    f"{source}.",
+    "Validation loss of the stage that fits the target, each with its own loss: every run "
+    "that did not diverge thin, their median thick. "
+    f"{main.caption}.",
     name="esol-curves",
     alt="Validation loss against epochs, one panel per method.",
 )
@@ -312,33 +319,36 @@ Figure(
 # %% [markdown]
 # ## What the encoder has learnt
 #
-# The paper's picture of a good representation is one in which the samples lie in the order of their targets. Two measures of
-# that: the first two principal components of the features (found on the training part), and *rank agreement*, Spearman's
-# correlation between label distance and feature distance seen from each test molecule, averaged.
+# The paper's picture of a good representation is one in which the samples lie in the order of their targets. Two
+# measures of that: the first two principal components of the features (found on the training part), and *rank
+# agreement*, Spearman's correlation between label distance and feature distance seen from each test molecule, averaged.
 
 # %% tags=["hide-input"]
 views = {
     m: v
-    for m in (*baselines[:1], "RnC(L1)+freeze", "RnC(L2)+freeze", "RnC(Huber)+freeze")
-    if (v := results.view(records, m, results_dir)) is not None
+    for m in (*baselines[:1], *(f"RnC frozen, {of}" for of in ("L1", "L2", "Huber")))
+    if (v := results.view(main.records, m, results_dir)) is not None
 }
 Figure(
     plots.representations(
-        dict(list(views.items())[:2]), label=f"measured solubility, {unit}"
+        dict(list(views.items())[:2]), label=f"measured solubility, {main.unit}"
     ),
-    f"First two principal components of the features in split 0, in units of the first one's standard deviation. {source}.",
+    "First two principal components of the features in split 0, in units of the first one's "
+    f"standard deviation. {main.caption}.",
     name="esol-representations",
-    alt="Scatter plots of two principal components for two encoders, training and test molecules, coloured by solubility.",
+    alt="Scatter plots of two principal components for two encoders, training and test "
+    "molecules, coloured by solubility.",
     format="png",
 )
 
 # %% tags=["hide-input"]
 Table(
-    results.error_table(
-        runs[main].dropna(subset=["test_rank_agreement"]),
+    error_table(
+        main.frame.dropna(subset=["test_rank_agreement"]),
         {"val_rank_agreement": "validation", "test_rank_agreement": "test"},
     ),
-    f"Rank agreement of the final encoder: mean ± half its 95% interval (1: perfect order). {source}.",
+    "Rank agreement of the final encoder: mean ± half its 95% interval (1: perfect order). "
+    f"{main.caption}.",
     name="esol-rank-agreement",
 )
 
@@ -348,28 +358,27 @@ Table(
 # Here the test part holds ring systems that training has not seen. {doc}`../data` says what this split can never test.
 
 # %% tags=["hide-input"]
-other = runs.get("scaffold") if main != "scaffold" else None
-where = source.replace(main, "scaffold")
 Table(
-    results.error_table(
-        other,
+    error_table(
+        other.frame,
         {
             "test_mae": "Test MAE",
             "test_rmse": "Test RMSE",
             "test_mae_raw": "Test MAE, log mol/L",
         },
     ),
-    f"Test errors on the scaffold splits, in standard deviations of the training target unless said otherwise: mean ± half its 95% interval. {where}.",
+    "Test errors on the scaffold splits, in standard deviations of the training target "
+    f"unless said otherwise: mean ± half its 95% interval. {other.caption}.",
     name="esol-scaffold",
 ) if other is not None else Notice("Scaffold splits were not asked for besides.")
 
 # %% tags=["hide-input"]
-others = end_to_end("scaffold") if other is not None else []
+others = end_to_end(other) if other is not None else []
 differences(
-    results.compare(other, "test_mae", others[-1]),
+    statistics.compare(other.frame, "test_mae", others[-1]),
     others[-1],
     "esol-scaffold-differences",
-    where,
+    other,
 ) if others else nothing
 
 # %% [markdown]
@@ -377,9 +386,9 @@ differences(
 
 # %% tags=["hide-input"]
 Table(
-    results.machines([record for grid in grids.values() for record in grid.records]),
-    f"Processors and versions behind this page. Each record names its own machine, threads, versions and commit. {source.split(',')[0]}, "
-    f"profile {profile}.",
+    results.machines(study.records),
+    "Processors and versions behind this page. Each record names its own machine, threads, "
+    f"versions and commit. {study.source.title}, profile {profile}.",
     name="esol-machines",
     format={"Hours of training": ".1f"},
 )
@@ -389,34 +398,41 @@ Table(
 #
 # For the published records (other parameters may say otherwise):
 #
-# - **That Rank-N-Contrast beats end-to-end training here is not borne out.** Against end-to-end L1 as published, every difference to another
-#   network is undecided ({numref}`esol-differences`): that method gets stuck in a good part of the runs, so its mean is high and uncertain. Against
-#   end-to-end L1 at a tenth of the learning rate, the frozen encoder with an L1 regressor is less than a hundredth of a standard deviation behind, which decides nothing; the one fine-tuned with Huber has the higher error, and so
-#   seems to have the one fine-tuned with L1, though not by enough for the number of comparisons ({numref}`esol-differences-slower`).
-# - **It does put the molecules in order**: seen from a test molecule, distances in its features agree far better with distances in
-#   solubility than those of end-to-end training do ({numref}`esol-rank-agreement`). Here that does not make for a lower error.
-# - **Its encoders do not get stuck** at the published settings, with a linear regressor on top ({numref}`esol-stuck`). A smaller
-#   learning rate gives the same to end-to-end training.
-# - **Fine-tuning does not help.** The fine-tuned encoders have no lower error than the frozen ones they started from; with
-#   the L2 loss, fine-tuning diverges or gets stuck in half of the runs on random splits, and in more on scaffold splits.
-# - **The course project's figures are possible splits, but for one.** Its figures for end-to-end L1, RnC(L1)+freeze, RnC(L2) and RnC(Huber) lie inside the
-#   spread of our single splits, its test MAE for RnC(L1) below all of them ({numref}`esol-mae`). One split cannot rank methods that lie this close.
-# - **Extra trees on molecular descriptors have a lower mean error than every network** ({numref}`esol-test-raw`, {numref}`esol-scaffold`). Against end-to-end L1 at a tenth of the learning rate
-#   that is decided ({numref}`esol-differences-slower`); against L1 as published, and on scaffold splits, it is not.
-# - **On new ring systems** the contrastive networks err more than on random splits, and no difference from end-to-end L1, which gets stuck on none of these, is decided ({numref}`esol-scaffold-differences`).
+# - **That Rank-N-Contrast beats end-to-end training here is not borne out.** Against end-to-end L1 as published, every
+#   difference to another network is undecided ({numref}`esol-differences`): that method gets stuck in a good part of
+#   the runs, so its mean is high and uncertain. Against end-to-end L1 at a tenth of the learning rate, the frozen
+#   encoder with an L1 regressor is less than a hundredth of a standard deviation behind, which decides nothing; the one
+#   fine-tuned with Huber has the higher error, and so seems to have the one fine-tuned with L1, though not by enough
+#   for the number of comparisons ({numref}`esol-differences-slower`).
+# - **It does put the molecules in order**: seen from a test molecule, distances in its features agree far better with
+#   distances in solubility than those of end-to-end training do ({numref}`esol-rank-agreement`). Here that does not
+#   make for a lower error.
+# - **Its encoders do not get stuck** at the published settings, with a linear regressor on top ({numref}`esol-stuck`).
+#   A smaller learning rate gives the same to end-to-end training.
+# - **Fine-tuning does not help.** The fine-tuned encoders have no lower error than the frozen ones they started from;
+#   with the L2 loss, fine-tuning diverges or gets stuck in half of the runs on random splits, and in more on scaffold
+#   splits.
+# - **The course project's figures are possible splits, but for one.** Its figures for end-to-end L1, RnC(L1)+freeze,
+#   RnC(L2) and RnC(Huber) lie inside the spread of our single splits, its test MAE for RnC(L1) below all of them
+#   ({numref}`esol-mae`). One split cannot rank methods that lie this close.
+# - **Extra trees on molecular descriptors have a lower mean error than every network** ({numref}`esol-test-raw`,
+#   {numref}`esol-scaffold`). Against end-to-end L1 at a tenth of the learning rate that is decided
+#   ({numref}`esol-differences-slower`); against L1 as published, and on scaffold splits, it is not.
+# - **On new ring systems** the contrastive networks err more than on random splits, and no difference from end-to-end
+#   L1, which gets stuck on none of these, is decided ({numref}`esol-scaffold-differences`).
 #
-# The limits: one data set, one network, the published settings. Only end-to-end training got a second learning rate; a search that gives every method
-# the same effort may change the order.
+# The limits: one data set, one network, the published settings. Only end-to-end training got a second learning rate; a
+# search that gives every method the same effort may change the order.
 
 # %% tags=["remove-input"]
 # what the book's first page quotes
-glue(n_splits=int(runs[main]["seed"].nunique()), unit=unit)
-mae = results.error_table(runs[main], {"test_mae": "mae"}).set_index("Method")["mae"]
+glue(n_splits=int(main.n), unit=main.unit)
+mae = error_table(main.frame, {"test_mae": "mae"}).set_index("Method")["mae"]
 short = {
-    "L1": "l1",
-    "L1 (lr 0.001)": "l1_slower",
-    "RnC(L1)+freeze": "rnc_l1_freeze",
-    "RnC(L1)": "rnc_l1",
+    "L1 end to end": "l1",
+    "L1 end to end, lr 0.001": "l1_slower",
+    "RnC frozen, L1": "rnc_l1_freeze",
+    "RnC fine-tuned, L1": "rnc_l1",
     "extra trees": "extra_trees",
 }
 glue(**{f"mae_{name}": mae[method] for method, name in short.items() if method in mae})

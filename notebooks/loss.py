@@ -26,7 +26,7 @@ n_samples: int = 12  # samples in the random batches
 seed: int = 0  # of the random batches
 
 # %% tags=["remove-cell"]
-from rnclib.report import check_parameters
+from rnclib.parameters import check_parameters
 
 check_parameters(
     globals(), temperature=(0.05, 10.0), n_samples=(4, 40), seed=(0, 2**31)

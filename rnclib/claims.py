@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rnclib import results
+from rnclib import results, statistics
 
 __all__ = ["BEATS", "COURSE", "EFFECTS", "LESS", "ORDER", "PAPER", "Claim", "judge"]
 
@@ -70,7 +70,7 @@ class Claim:
 
 
 def _compared(records: list[dict[str, Any]], claim: Claim, metric: str) -> dict[str, float]:
-    return _row(results.compare(results.frame(records), metric, claim.baseline, [claim.method]), claim.method)
+    return _row(statistics.compare(results.frame(records), metric, claim.baseline, [claim.method]), claim.method)
 
 
 def _row(table: pd.DataFrame, label: Any) -> dict[str, float]:
@@ -87,28 +87,28 @@ def _agreement(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:
 
 
 def _data(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:
-    ratios = results.data_ratio(results.frame(records), "test_mae_raw", claim.baseline, claim.method)
+    ratios = statistics.data_ratio(results.frame(records), "test_mae_raw", claim.baseline, claim.method)
     return _row(ratios, "all")
 
 
 def _corruption(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:
-    return _row(results.corruption_ratio(records, claim.baseline), (claim.method, "mean"))
+    return _row(statistics.corruption_ratio(records, claim.baseline), (claim.method, "mean"))
 
 
 def _growth(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:
-    return _row(results.corruption_growth(records, claim.baseline), claim.method)
+    return _row(statistics.corruption_growth(records, claim.baseline), claim.method)
 
 
 def _unseen(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:
     tests = results.seen_and_unseen(records)
     between = tests[tests["targets"] == "between"]
-    return _row(results.compare(between, "test_mae_raw", claim.baseline, [claim.method]), claim.method)
+    return _row(statistics.compare(between, "test_mae_raw", claim.baseline, [claim.method]), claim.method)
 
 
 def _added(records: list[dict[str, Any]], claim: Claim, measure: str) -> dict[str, float]:
     effects = results.correlation_effects(records)
     added = effects[effects["spurious"] == "added"]
-    return _row(results.compare(added, measure, claim.baseline, [claim.method]), claim.method) if len(added) else {}
+    return _row(statistics.compare(added, measure, claim.baseline, [claim.method]), claim.method) if len(added) else {}
 
 
 def _coefficient(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:
@@ -137,11 +137,11 @@ class _Effect:
         return f"{'above' if self.better > 0 else 'below'} {self.neutral:g}"
 
 
-#: How each kind of effect is measured, and what it says: difference of test MAE (raw units), or of rank agreement; ratio
-#: of training samples needed, of errors on corrupted inputs, or of their growth over clean ones; difference of test MAE
-#: between the ranges of the target that training has seen; difference of what a spurious correlation adds to the
-#: nuisance coefficient, or to the agreement of features with the nuisance, see `rnclib.results.correlation_effects`;
-#: difference of test MAE in standard deviations, in favour of the baseline.
+#: How each kind of effect is measured, and what it says: differences of test MAE in the unit of the data
+#: (``'unseen'``: between the ranges of the target that training has seen) or of rank agreement; ratios of training
+#: samples needed, of errors on corrupted inputs, or of their growth over clean ones; what a spurious correlation adds
+#: to the nuisance coefficient, or to the agreement of features with the nuisance, see
+#: `rnclib.results.correlation_effects`; and, in favour of the baseline, a difference of standardised MAE.
 EFFECTS = {
     "difference": _Effect(_difference, 0.0, -1, "mean", "test MAE {:+.3f} {unit}"),
     "agreement": _Effect(_agreement, 0.0, +1, "mean", "rank agreement {:+.3f}"),
@@ -153,6 +153,7 @@ EFFECTS = {
     "organisation": _Effect(_organisation, 0.0, -1, "mean", "agreement {:+.2f}"),
     "standardised": _Effect(_standardised, 0.0, +1, "mean", "test MAE {:+.3f} standard deviations"),
 }
+
 
 def judge(
     claims: Sequence[Claim],
@@ -203,7 +204,7 @@ def judge(
         rows.append(row)
     table = pd.DataFrame(rows)
     table["n"] = table["n"].astype(int)
-    table["p_holm"] = results.holm(table["p"], family=len(table))
+    table["p_holm"] = statistics.holm(table["p"], family=len(table))
     table["shown"] = [_shown(row) for row in rows]
     table["verdict"] = [_verdict(row) for row in table.to_dict("records")]
     return table

@@ -300,7 +300,7 @@ def carry_out(
     """
     began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     check_device(device)
-    commit, _ = results.commit()  # that of the code which is running, not of what is checked out after hours of training
+    commit, _ = results.commit()  # of the code that runs, not of what is checked out after hours of training
     chosen = _select(run)
     execution = Execution(device, _writable_cache(), _training_data(run), refresh, keep_encoder, commit)
     seed = run.seed if run.weight_seed is None else run.weight_seed
@@ -362,7 +362,7 @@ class _Chosen:
     def samples(self, name: str) -> Samples:
         """One of the three sets, as inputs and targets of its own."""
         index = getattr(self.split, name)
-        return Samples(self.dataset.inputs.take(index), self.dataset.targets[index])
+        return Samples(data.take(self.dataset.inputs, index), self.dataset.targets[index])
 
 
 def _select(run: Run) -> _Chosen:

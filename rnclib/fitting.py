@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -19,6 +19,7 @@ from rnclib.data.augment import Views
 from rnclib.data.images import Images
 from rnclib.data.molecules import Graphs, descriptors
 from rnclib.recipe import Recipe, Stage, given
+from rnclib.regressors import BASELINES, best_head
 from rnclib.training import History, Samples, predict, read_state, train, write_state
 
 __all__ = [
@@ -170,8 +171,8 @@ def fit(
         if not np.isfinite(targets).all():
             raise ValueError(f"{name}: got targets that are NaN or infinite; allowed: finite numbers")
         _check_inputs(recipe, samples.inputs)
-    if recipe.model in _BASELINES:
-        return _BASELINES[recipe.model](train, seed)
+    if recipe.model in BASELINES:
+        return BASELINES[recipe.model](train.inputs, train.targets, seed)
     if recipe.ensemble is None:
         return _Network(recipe, train, val, seed, execution, on_epoch).fitted()
     one = replace(recipe, ensemble=None)
@@ -195,60 +196,6 @@ def _check_inputs(recipe: Recipe, inputs: Any) -> None:
         raise ValueError(
             f"inputs: got an array of shape {inputs.shape}; allowed: (n, n_features), numbers or NaN, not infinite"
         )
-
-
-# --- baselines --------------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Baseline:
-    """A model without features or stages."""
-
-    predict_with: Callable[[Any], np.ndarray]
-    stages: list[TrainedStage] = field(default_factory=list)
-
-    def predict(self, inputs: Any) -> np.ndarray:
-        return self.predict_with(inputs)
-
-    def features(self, inputs: Any) -> None:
-        return None
-
-
-def _training_mean(train: Samples, seed: int) -> _Baseline:
-    mean = train.targets.mean()
-    return _Baseline(lambda inputs: np.full(len(inputs), mean))
-
-
-def _published_equation(train: Samples, seed: int) -> _Baseline:
-    """Delaney's own predictions, which come with the data."""
-
-    def look_up(inputs: Graphs) -> np.ndarray:
-        if inputs.published is None:
-            raise ValueError("model: got \"Delaney's equation\" with data that bring no prediction; allowed: ESOL")
-        return inputs.published
-
-    look_up(train.inputs)
-    return _Baseline(look_up)
-
-
-def _extra_trees(train: Samples, seed: int) -> _Baseline:
-    from sklearn.ensemble import ExtraTreesRegressor
-    from sklearn.impute import SimpleImputer
-    from sklearn.pipeline import make_pipeline
-
-    model = make_pipeline(
-        SimpleImputer(strategy="median", keep_empty_features=True),
-        ExtraTreesRegressor(n_estimators=500, random_state=seed, n_jobs=1),
-    )
-    model.fit(descriptors(train.inputs.smiles), train.targets)
-    return _Baseline(lambda inputs: model.predict(descriptors(inputs.smiles)))
-
-
-_BASELINES: dict[str, Callable[[Samples, int], _Baseline]] = {
-    "training mean": _training_mean,
-    "Delaney's equation": _published_equation,
-    "extra trees": _extra_trees,
-}
 
 
 @dataclass
@@ -453,7 +400,7 @@ class _Network:
         if not (np.isfinite(x).all() and np.isfinite(x_val).all()):
             raise FloatingPointError("features are not finite")
         y, y_val = (targets.double().cpu().numpy() for targets in (self.train_targets, self.val_targets))
-        best, _ = _best_head(cast(str, self.recipe.head), x, y, x_val, y_val)
+        best, _ = best_head(cast(str, self.recipe.head), x, y, x_val, y_val)
         if self.recipe.head == "ridge":  # a linear layer, and so a part of the network
             slope = best[-1].coef_ / best[0].scale_
             with torch.no_grad():
@@ -480,7 +427,7 @@ class _Network:
             for inputs in (self.train_inputs, self.val_inputs)
         )
         y, y_val = (targets.double().cpu().numpy() for targets in (self.train_targets, self.val_targets))
-        return _best_head("ridge", x, y, x_val, y_val)[1] * self.model.scaler[1]
+        return best_head("ridge", x, y, x_val, y_val)[1] * self.model.scaler[1]
 
     def _inputs_of(self, stage: Stage) -> Any:
         """Training inputs as a stage sees them: random views of images, numbers with noise, others as they are."""
@@ -557,29 +504,6 @@ def _preparation(recipe: Recipe, inputs: Any, device: torch.device) -> Callable[
         steps.append(QuantileTransformer(n_quantiles=n_quantiles, output_distribution="normal", random_state=0))
     pipeline = make_pipeline(*steps).fit(numbers(inputs))
     return lambda inputs: torch.tensor(pipeline.transform(numbers(inputs)), dtype=torch.float32, device=device)
-
-
-def _best_head(head: str, x: np.ndarray, y: np.ndarray, x_val: np.ndarray, y_val: np.ndarray) -> tuple[Any, float]:
-    """The regressor with the lowest mean absolute error on the validation set, and that error."""
-    from sklearn.gaussian_process import GaussianProcessRegressor, kernels
-    from sklearn.linear_model import Ridge
-    from sklearn.neighbors import KNeighborsRegressor
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    def process(noise: float) -> GaussianProcessRegressor:
-        kernel = kernels.ConstantKernel() * kernels.Matern(np.sqrt(x.shape[1]), nu=1.5)
-        return GaussianProcessRegressor(kernel, alpha=noise, normalize_y=True, random_state=0)
-
-    candidates: list[Any] = {
-        "ridge": [Ridge(alpha) for alpha in np.logspace(-3, 4, 15)],
-        "neighbours": [KNeighborsRegressor(min(k, len(x)), weights="distance") for k in (1, 3, 5, 10, 20)],
-        "gaussian process": [process(noise) for noise in (0.001, 0.01, 0.1)],
-    }[head]
-    fits = [make_pipeline(StandardScaler(), candidate).fit(x, y) for candidate in candidates]
-    errors = [float(np.abs(one.predict(x_val) - y_val).mean()) for one in fits]
-    best = int(np.argmin(errors))
-    return fits[best], errors[best]
 
 
 @dataclass(frozen=True)

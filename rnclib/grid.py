@@ -196,9 +196,7 @@ def _worker(bundle: list[Run], how: _How, done: Any) -> list[dict[str, Any]]:
     return records
 
 
-def _one_after_the_other(
-    bundle: list[Run], how: _How, on_progress: Callable[[float], None]
-) -> list[dict[str, Any]]:
+def _one_after_the_other(bundle: list[Run], how: _How, on_progress: Callable[[float], None]) -> list[dict[str, Any]]:
     records: list[dict[str, Any]] = []
     networks: set[Any] = set()
     encoders: set[Any] = set()

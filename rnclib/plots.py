@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import matplotlib.pyplot as plt
@@ -14,10 +14,10 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rnclib import results
+from rnclib import statistics
 
 __all__ = [
-    "METHOD_COLOURS",
+    "STYLES",
     "differences",
     "error_by_range",
     "errors",
@@ -28,22 +28,61 @@ __all__ = [
     "parity",
     "rates",
     "representations",
+    "styles",
     "use_style",
 ]
 
-_BLUE, _ORANGE, _GREEN, _RED, _PURPLE, _BROWN, _PINK, _GREY, _OLIVE, _CYAN = sns.color_palette("colorblind", 10)
-#: One colour for each method, the same in every figure.
-METHOD_COLOURS = {
-    "L1": _GREY, "L1 (lr 0.001)": "black", "L1 (lr 0.01)": "black",
-    "L2": _BROWN, "L2 (lr 0.0001)": _BROWN, "Huber": "#555555",
-    "RnC(L1)+freeze": _CYAN, "RnC(L1)": _BLUE, "RnC(L1), fine-tuned": _CYAN,
-    "RnC, closed form": _ORANGE, "RnC, tuned, closed form": _RED, "L1, closed form": _BROWN,
-    "RnC(L2)+freeze": _PINK, "RnC(L2)": _PURPLE,
-    "RnC(Huber)+freeze": _OLIVE, "RnC(Huber)": _ORANGE,
-    "Ordinal Entropy": _GREEN, "Ordinal Entropy, closed form": _GREEN, "RankSim": _RED, "RankSim, closed form": _RED,
-    "SupCon, closed form": _PURPLE,
-    "training mean": "#bbbbbb", "Delaney's equation": _RED, "extra trees": _GREEN,
+# Each has a contrast of at least 3.2 on white and on the book's dark background, and the first eight stay apart for
+# colour-blind readers. Ten colours cannot all be far apart within such bounds: so every method has a marker too.
+BLUE, ORANGE, TEAL, BROWN, PURPLE = "#1191ff", "#e66d07", "#0e7883", "#8e6256", "#745eb8"
+GREY, GREEN, PINK, RED, OLIVE = "#8f8f8f", "#629d58", "#cd6eb9", "#e41028", "#70702a"
+COLOURS = (BLUE, ORANGE, TEAL, BROWN, PURPLE, GREY, GREEN, PINK, RED, OLIVE)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
+
+#: Colour and marker of each method by its label, the same in every figure, and the order of methods in it. Two methods
+#: share both only where no figure has the two.
+STYLES: dict[str, tuple[str, str]] = {
+    "L1 end to end": (GREY, "o"),
+    **dict.fromkeys(("L1 end to end, lr 0.001", "L1 end to end, lr 0.01", "L1 end to end, tuned"), (BROWN, "s")),
+    "L2 end to end": (GREY, "v"),
+    "L2 end to end, lr 0.0001": (BROWN, "v"),
+    "Huber end to end": (GREY, "P"),
+    "RnC frozen, L1": (BLUE, "o"),
+    **dict.fromkeys(("RnC fine-tuned, L1", "RnC fine-tuned, L1, lr 0.01"), (TEAL, "^")),
+    "RnC frozen, closed form": (ORANGE, "D"),
+    "RnC frozen, closed form, tuned": (RED, "X"),
+    **dict.fromkeys(
+        ("L1 end to end, closed form, lr 0.001", "L1 end to end, closed form, lr 0.01",
+         "L1 end to end, closed form, tuned"), (PINK, "D"),
+    ),
+    **dict.fromkeys(("L1 + RnC end to end, lr 0.001", "L1 + RnC end to end, lr 0.01"), (PURPLE, "^")),
+    "RnC frozen, L2": (BLUE, "v"),
+    "RnC fine-tuned, L2": (TEAL, "v"),
+    "RnC frozen, Huber": (BLUE, "P"),
+    "RnC fine-tuned, Huber": (TEAL, "P"),
+    "L1 + Ordinal Entropy end to end, tuned": (GREEN, "s"),
+    "L1 + Ordinal Entropy end to end, closed form, tuned": (GREEN, "D"),
+    "L1 + RankSim end to end, tuned": (PURPLE, "s"),
+    "L1 + RankSim end to end, closed form, tuned": (PURPLE, "D"),
+    "SupCon frozen, closed form, tuned": (OLIVE, "D"),
+    "training mean": (OLIVE, "o"),
+    "Delaney's equation": (OLIVE, "P"),
+    "extra trees": (GREEN, "*"),
 }  # fmt: skip
+
+
+def styles(methods: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each method of a figure; no two methods share both.
+
+    Parameters
+    ----------
+    methods : iterable of str
+        Labels. Those without an entry in `STYLES` get what is left, in their order.
+    """
+    methods = list(dict.fromkeys(methods))
+    taken = {STYLES[method] for method in methods if method in STYLES}
+    left = ((colour, marker) for marker in MARKERS for colour in COLOURS if (colour, marker) not in taken)
+    return {method: STYLES[method] if method in STYLES else next(left) for method in methods}
 
 
 def use_style() -> None:
@@ -64,7 +103,7 @@ def _axes(ax: Axes | None, rows: int | None = None) -> Axes:
 
 
 def _present(frame: pd.DataFrame) -> list[str]:
-    known = [method for method in METHOD_COLOURS if (frame["method"] == method).any()]
+    known = [method for method in STYLES if (frame["method"] == method).any()]
     return known + sorted(set(frame["method"]) - set(known))
 
 
@@ -82,7 +121,7 @@ def _fixed_jitter() -> Iterator[None]:
 def errors(
     runs: pd.DataFrame, metric: str, *, label: str, published: pd.Series | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Each run as a dot, the mean with its 95% interval, and published figures as diamonds; one line per method.
+    """Each run as a dot, the mean with its 95% interval, and published values as diamonds; one line per method.
 
     Parameters
     ----------
@@ -99,17 +138,19 @@ def errors(
     runs = runs.dropna(subset=[metric])
     order = _present(runs)
     ax = _axes(ax, len(order))
-    palette = {method: METHOD_COLOURS.get(method, "black") for method in order}
+    style = styles(order)
+    palette = {method: colour for method, (colour, _) in style.items()}
     with _fixed_jitter():
         sns.stripplot(
             runs, x=metric, y="method", hue="method", order=order, palette=palette, alpha=0.45, size=4,
             jitter=0.22, legend=False, ax=ax, zorder=1,
         )  # fmt: skip
-    summary = results.summarise(runs, metric)
+    summary = statistics.summarise(runs, metric)
     for row, method in enumerate(order):
         mean, low, high = summary.loc[method, ["mean", "low", "high"]]
         spread = None if np.isnan(low) else [[mean - low], [high - mean]]
-        ax.errorbar(mean, row, xerr=spread, fmt="o", color="black", capsize=4, markersize=5, zorder=3)
+        marker = style[method][1]
+        ax.errorbar(mean, row, xerr=spread, fmt=marker, color="black", capsize=4, markersize=5, zorder=3)
         if published is not None and method in published:
             ax.plot(published[method], row, "D", mfc="white", mec="crimson", mew=1.6, markersize=7, zorder=4)
     ax.plot([], [], "ko", label="mean, 95% interval")
@@ -126,18 +167,19 @@ def differences(comparison: pd.DataFrame, *, label: str, ax: Axes | None = None)
     Parameters
     ----------
     comparison : DataFrame
-        From `rnclib.results.compare`.
+        From `rnclib.statistics.compare`.
     label : str
         Of the axis.
     ax : Axes, optional
         By default those of a new figure.
     """
     order = _present(comparison.reset_index())
-    ax = _axes(ax, len(order))
+    ax, style = _axes(ax, len(order)), styles(order)
     for row, method in enumerate(order):
         mean, low, high = comparison.loc[method, ["mean", "low", "high"]]
         spread = None if np.isnan(low) else [[mean - low], [high - mean]]
-        ax.errorbar(mean, row, xerr=spread, fmt="o", color=METHOD_COLOURS.get(method, "black"), capsize=4)
+        colour, marker = style[method]
+        ax.errorbar(mean, row, xerr=spread, fmt=marker, color=colour, capsize=4)
     ax.axvline(0, color="black", linewidth=1)
     ax.set_yticks(range(len(order)), order)
     ax.invert_yaxis()
@@ -186,7 +228,7 @@ def learning_curves(
     figure, axes = _panels(len(panels), 2.6, 2.4, sharey)
     for ax, method in zip(axes, panels, strict=True):
         part = curves[curves["method"] == method]
-        colour = METHOD_COLOURS.get(method, "black")
+        colour, _ = styles(panels)[method]
         for _, run in part.groupby("seed"):
             ax.plot(run["epoch"], run[value], color=colour, alpha=0.2, linewidth=0.8)
         ax.plot(part.groupby("epoch")[value].median(), color=colour, linewidth=2)
@@ -212,7 +254,7 @@ def parity(predictions: pd.DataFrame, methods: Sequence[str], *, unit: str) -> F
     ends = [predictions["target"].min(), predictions["target"].max()]
     for ax, method in zip(axes, panels, strict=True):
         part = predictions[predictions["method"] == method]
-        colour = METHOD_COLOURS.get(method, "black")
+        colour, _ = styles(panels)[method]
         ax.scatter(part["target"], part["prediction"], s=7, alpha=0.3, color=colour, linewidths=0)
         ax.plot(ends, ends, color="black", linewidth=1)
         ax.set(title=method, aspect="equal")
@@ -250,14 +292,15 @@ def error_by_range(
         error=(predictions["prediction"] - predictions["target"]).abs(),
         range=pd.cut(predictions["target"].astype(float), edges, labels=labels, include_lowest=True),
     ).dropna(subset=["range"])
-    for method in [m for m in methods if (frame["method"] == m).any()]:
+    shown = [m for m in methods if (frame["method"] == m).any()]
+    for method in shown:
         per_run = (
             frame[frame["method"] == method]
             .pivot_table(index="range", columns="seed", values="error", aggfunc="mean", observed=False)
             .reindex(labels)
         )
-        colour = METHOD_COLOURS.get(method, "black")
-        ax.plot(labels, per_run.mean(axis=1), "o-", color=colour, label=method)
+        colour, marker = styles(shown)[method]
+        ax.plot(labels, per_run.mean(axis=1), marker=marker, color=colour, label=method)
         ax.fill_between(
             labels, per_run.quantile(0.25, axis=1), per_run.quantile(0.75, axis=1), color=colour, alpha=0.15
         )
@@ -295,7 +338,7 @@ def representations(views: dict[str, pd.DataFrame], *, label: str) -> Figure:
     every = pd.concat(views.values())
     colours: dict[str, Any] = {"cmap": "viridis", "vmin": every["target"].min(), "vmax": every["target"].max()}
     for column, (name, view) in enumerate(views.items()):
-        for row, (part, title) in enumerate((("train", "training part"), ("test", "test part"))):
+        for row, (part, title) in enumerate((("train", "training set"), ("test", "test set"))):
             shown, ax = view[view["part"] == part], grid[row][column]
             points = ax.scatter(shown["pc1"], shown["pc2"], c=shown["target"], s=11, linewidths=0, **colours)
             ax.set_title(f"{name}: {title}")
@@ -305,7 +348,7 @@ def representations(views: dict[str, pd.DataFrame], *, label: str) -> Figure:
 
 
 def organisation(views: dict[str, pd.DataFrame], *, label: str, nuisance: str) -> Figure:
-    """Two principal components of the features of the test part, coloured by target above, and by nuisance below.
+    """Two principal components of the features of the test set, coloured by target above, and by nuisance below.
 
     Parameters
     ----------
@@ -337,7 +380,7 @@ def errors_by_size(runs: pd.DataFrame, metric: str, *, label: str, samples: str,
     Parameters
     ----------
     runs : DataFrame
-        From `rnclib.results.frame`, of one kind of split, with runs of several fractions of the training part.
+        From `rnclib.results.frame`, of one kind of split, with runs of several fractions of the training set.
     metric : str
     label : str
         Of the vertical axis.
@@ -348,10 +391,11 @@ def errors_by_size(runs: pd.DataFrame, metric: str, *, label: str, samples: str,
     """
     ax = _axes(ax)
     sizes = sorted(runs["n_train"].unique())
+    style = styles(_present(runs))
     for method in _present(runs):
-        summary = results.summarise(runs[runs["method"] == method], metric, by="n_train").sort_index()
-        colour = METHOD_COLOURS.get(method, "black")
-        ax.plot(summary.index, summary["mean"], "o-", color=colour, label=method)
+        summary = statistics.summarise(runs[runs["method"] == method], metric, by="n_train").sort_index()
+        colour, marker = style[method]
+        ax.plot(summary.index, summary["mean"], marker=marker, color=colour, label=method)
         ax.fill_between(summary.index, summary["low"], summary["high"], color=colour, alpha=0.15, linewidth=0)
     ax.set(xscale="log", yscale="log", xlabel=f"training {samples}", ylabel=label)
     ax.set_xticks(sizes, [str(n) for n in sizes])
@@ -383,8 +427,8 @@ def errors_by_severity(errors: pd.DataFrame, kinds: Sequence[str], *, label: str
     for ax, kind in zip(axes, kinds, strict=True):
         for method in methods:
             part = errors[(errors["kind"] == kind) & (errors["method"] == method)].groupby("severity")["mae"]
-            colour = METHOD_COLOURS.get(method, "black")
-            ax.plot(part.mean(), color=colour, label=method)
+            colour, marker = styles(methods)[method]
+            ax.plot(part.mean(), marker=marker, markersize=4, color=colour, label=method)
             ax.fill_between(part.mean().index, part.min(), part.max(), color=colour, alpha=0.15, linewidth=0)
         ax.set(title=kind, xticks=range(0, 6))
     figure.supxlabel("severity (0: clean)", fontsize="medium")
@@ -405,7 +449,7 @@ def rates(rates: pd.DataFrame) -> Figure:
     panels = list(rates.groupby("setting", sort=False))
     figure, axes = plt.subplots(1, len(panels), figsize=(9, 3), sharey=True, layout="constrained", squeeze=False)
     for ax, (setting, part) in zip(axes[0], panels, strict=True):
-        bars = ax.barh(part["pipeline"], part["images_per_second"], color=_BLUE)
+        bars = ax.barh(part["pipeline"], part["images_per_second"], color=BLUE)
         bars[0].set_color("0.6")
         ax.bar_label(bars, [f"{times:.1f}×" for times in part["times"]], padding=3)
         ax.set(title=setting, xlabel="images per second")

@@ -288,7 +288,7 @@ class Recipe:
             return name
         stage, _, setting = name.rpartition(".")
         value = getattr(getattr(self, stage) if stage else self, setting)
-        return _SAID[setting].format(value)
+        return _SAID[setting].format({"l1": "negative L1"}.get(value, value))
 
 
 # what a label says of a setting

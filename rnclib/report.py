@@ -1,159 +1,30 @@
-"""What the notebooks need to become pages: parameter checks, tables, figures, notices, publishing.
+"""What a notebook shows: numbered tables, figures, notices, and numbers that other pages quote.
 
-Nothing here imports torch, and nothing heavier than the standard library is imported before it is used, so
-a notebook can check its parameters in its second cell and fail within a second or two.
+Nothing here imports torch, and nothing heavier than the standard library is imported before it is used.
 
 From the shell, ``python -m rnclib.report notebooks/esol.ipynb book/local/esol.ipynb -p profile quick`` runs
-a notebook, cleans it and writes it to where the book reads it.
+a notebook, cleans it and writes it to where the book reads it, see `rnclib.publishing`.
 """
 
 from __future__ import annotations
 
-import argparse
-import ast
 import base64
-import difflib
 import html
 import io
 import math
 import numbers
-import os
 import re
-import sys
-import tempfile
-import time
-from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import nbformat
     import pandas as pd
     from matplotlib.figure import Figure as MatplotlibFigure
 
 __all__ = [
-    "DATA",
-    "Figure",
-    "Notice",
-    "ParameterError",
-    "Table",
-    "check_parameters",
-    "clean",
-    "data_notice",
-    "differences_table",
-    "glue",
-    "p_value",
-    "publish",
-]
-
-
-# --- parameters -----------------------------------------------------------------------------------------
-
-
-class ParameterError(ValueError):
-    """A notebook was given a parameter it does not know, or a value it does not take."""
-
-    def _render_traceback_(self) -> list[str]:
-        """Tell IPython to show the one line that matters, not the frames that led to it."""
-        return [f"{type(self).__name__}: {self}"]
-
-
-def check_parameters(namespace: Mapping[str, Any], /, **allowed: Any) -> None:
-    """End a notebook at once when a parameter is misspelt or has a value it does not take.
-
-    Call it in the first cell after the one tagged ``parameters``, before any heavy import. papermill itself
-    only warns about a name that the notebook does not know, runs to the end and exits 0.
-
-    Parameters
-    ----------
-    namespace : mapping
-        The notebook's ``globals()``.
-    **allowed
-        What each parameter may be:
-
-        - a type, such as ``str``, ``bool`` or ``float`` (which takes integers too);
-        - a tuple of two bounds, both included: ``(1, 100)`` for an integer, ``(0.01, 100.0)`` for any number;
-        - a list of alternatives: values, types, bounds, such as ``["l1", "l2"]`` or ``[None, (1, 100)]``.
-
-    Raises
-    ------
-    ParameterError
-        With one line that says what came and what is allowed.
-
-    Examples
-    --------
-    >>> loss, n_seeds = "l1", 5
-    >>> check_parameters(globals(), loss=["all", "l1", "l2", "huber"], n_seeds=[None, (1, 100)])
-    >>> check_parameters({"loss": "hubber"}, loss=["l1", "l2", "huber"])
-    Traceback (most recent call last):
-        ...
-    rnclib.report.ParameterError: loss: got 'hubber' (did you mean 'huber'?); allowed: 'l1', 'l2' or 'huber'
-    >>> check_parameters({"n_seeds": 0}, n_seeds=[None, (1, 100)])
-    Traceback (most recent call last):
-        ...
-    rnclib.report.ParameterError: n_seeds: got 0; allowed: None or an integer from 1 to 100
-    """
-    problems = []
-    for name in _injected_names(namespace):
-        if name not in allowed:
-            problems.append(f"unknown parameter {name!r}{_hint(name, allowed)}; allowed: {', '.join(allowed)}")
-    for name, rule in allowed.items():
-        if name not in namespace:
-            problems.append(f"parameter {name!r} is not set in the cell tagged 'parameters'")
-        elif not _fits(namespace[name], rule):
-            value = namespace[name]
-            problems.append(f"{name}: got {value!r}{_hint(value, rule)}; allowed: {_describe(rule)}")
-    if problems:
-        raise ParameterError(" | ".join(problems))
-
-
-def _injected_names(namespace: Mapping[str, Any]) -> list[str]:
-    """Names set by the cell papermill adds, found in IPython's history by its first line."""
-    names: dict[str, None] = {}
-    for source in namespace.get("In", ()):
-        if isinstance(source, str) and source.startswith("# Parameters\n"):
-            for node in ast.parse(source).body:
-                if isinstance(node, ast.Assign):
-                    names.update((target.id, None) for target in node.targets if isinstance(target, ast.Name))
-    return list(names)
-
-
-def _fits(value: Any, rule: Any) -> bool:
-    if isinstance(rule, list):
-        return any(_fits(value, one) for one in rule)
-    if isinstance(rule, tuple):
-        kind = numbers.Integral if all(isinstance(bound, int) for bound in rule) else numbers.Real
-        return isinstance(value, kind) and not isinstance(value, bool) and rule[0] <= value <= rule[1]
-    if isinstance(rule, type):
-        if issubclass(rule, (int, float)) and isinstance(value, bool):
-            return rule is bool
-        if rule is float:
-            return isinstance(value, numbers.Real) and math.isfinite(value)
-        return isinstance(value, rule)
-    return type(value) is type(rule) and value == rule
-
-
-def _describe(rule: Any) -> str:
-    if isinstance(rule, list):
-        words = [_describe(one) for one in rule]
-        return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
-    if isinstance(rule, tuple):
-        kind = "an integer" if all(isinstance(bound, int) for bound in rule) else "a number"
-        return f"{kind} from {rule[0]} to {rule[1]}"
-    if isinstance(rule, type):
-        known = {str: "a text", bool: "True or False", int: "an integer", float: "a finite number"}
-        return known.get(rule, f"a {rule.__name__}")
-    return repr(rule)
-
-
-def _hint(given: Any, options: Any) -> str:
-    if not isinstance(given, str) or not isinstance(options, (list, Mapping)):
-        return ""
-    close = difflib.get_close_matches(given, [one for one in options if isinstance(one, str)], n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-# --- what a notebook shows ------------------------------------------------------------------------------
+    "LEFT_OUT", "Figure", "Notice", "Table", "data_notice", "differences_table", "error_table", "glue", "p_value",
+    "side_by_side", "stuck_table",
+]  # fmt: skip
 
 
 class Table:
@@ -295,12 +166,12 @@ def differences_table(
 ) -> Table:
     """A table of paired differences: mean, 95% interval, p value, and number of pairs.
 
-    P values are corrected for all comparisons of the table, see `rnclib.results.holm`.
+    P values are corrected for all comparisons of the table, see `rnclib.statistics.holm`.
 
     Parameters
     ----------
     comparison : DataFrame
-        Columns as from `rnclib.results.compare`.
+        Columns as from `rnclib.statistics.compare`.
     caption, name : str
         See `Table`.
     labels : mapping of str to str
@@ -308,9 +179,9 @@ def differences_table(
     runs : str
         What the pairs are, such as ``"splits"``.
     also : collection of {'better', 'diverged'}
-        Whether to show the share of them on which the method is better, and how many runs diverged.
+        Whether to show the fraction of them on which the method is better, and how many runs diverged.
     """
-    from rnclib.results import holm
+    from rnclib.statistics import holm
 
     return Table(
         comparison.assign(corrected=holm(comparison["p"]).to_numpy()),
@@ -323,6 +194,127 @@ def differences_table(
         },
         format=dict.fromkeys(["mean", "low", "high"], "+.3f") | {"corrected": p_value, "better": ".0%"},
     )  # fmt: skip
+
+
+def error_table(
+    runs: pd.DataFrame, metrics: Mapping[str, str], published: pd.DataFrame | None = None, *, median: bool = False
+) -> pd.DataFrame:
+    """Errors of each method as text, ready for a page: mean ± half its 95% interval, and what was published.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        From `rnclib.results.frame`, of one kind of split.
+    metrics : mapping
+        Column of `runs` to heading, such as ``{"test_mae": "MAE"}``.
+    published : DataFrame, optional
+        Indexed by method, with the same columns. Each of its values is followed by whether it lies "in" the spread of
+        our single splits, from the lowest to the highest, "below" or "above" it.
+    median : bool
+        Add the median over splits, which a few failed runs do not move.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``Method``, ``Splits`` (where runs diverged, such as "11 of 20") and for each metric its heading,
+        ``<heading> median`` and ``<heading> published``.
+
+    Raises
+    ------
+    ValueError
+        If `runs` holds several kinds of split.
+    """
+    from rnclib.statistics import summarise
+
+    if len(runs) and runs["split"].nunique() != 1:
+        raise ValueError(f"runs: got splits {sorted(runs['split'].unique())}; allowed: one kind")
+    summaries = {metric: summarise(runs, metric) for metric in metrics}
+    first = next(iter(summaries.values()))
+    table = first.index.to_frame(index=False, name="Method")
+    table["Splits"] = [
+        f"{n}" + (f" of {n + diverged}" if diverged else "")
+        for n, diverged in zip(first["n"], first["diverged"], strict=True)
+    ]
+    for metric, heading in metrics.items():
+        rows = list(summaries[metric].itertuples())
+        table[heading] = [_with_interval(row) for row in rows]
+        if median:
+            table[f"{heading} median"] = ["–" if math.isnan(row.median) else f"{row.median:.3f}" for row in rows]
+        if published is not None:
+            table[f"{heading} published"] = [
+                _against_spread(published[metric].get(row.Index, math.nan), row) for row in rows
+            ]
+    return table
+
+
+def stuck_table(runs: pd.DataFrame, threshold: float = 0.5) -> pd.DataFrame:
+    """Number of runs of each network that got stuck or diverged, and the test MAE of the others as text.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        From `rnclib.results.frame`, of one kind of split.
+    threshold : float
+        As in `rnclib.statistics.stuck`.
+    """
+    from rnclib.statistics import stuck
+
+    networks = runs[~runs["baseline"]]
+    counted = networks.assign(Stuck=stuck(networks, threshold), Diverged=networks["val_mae"].isna())
+    counts = counted.groupby("method", sort=False)[["Stuck", "Diverged"]].sum()
+    others = error_table(networks[~stuck(networks, threshold)], {"test_mae": "Others"}, median=True)
+    table = counts.join(others.set_index("Method").drop(columns="Splits"))
+    return table.rename_axis("Method").reset_index()
+
+
+def side_by_side(runs: pd.DataFrame, groups: Sequence[str], metric: str, baseline: str) -> pd.DataFrame:
+    """Each method beside the baseline, and their difference, for every value of `groups`.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        From `rnclib.results.frame`, of one kind of split in each group.
+    groups : sequence of str
+        Columns of `runs`.
+    metric : str
+    baseline : str
+        A method.
+
+    Returns
+    -------
+    DataFrame
+        Columns `groups`, ``method``, ``theirs`` (baseline) and ``ours`` (method) as text, mean ± half the 95% interval;
+        those of `rnclib.statistics.compare` for their difference; and ``corrected``, the p value corrected for all rows
+        (Holm).
+    """
+    import pandas as pd
+
+    from rnclib.statistics import compare, holm
+
+    rows = []
+    columns = ["mean", "low", "high", "p", "better", "n", "diverged"]
+    for value, part in runs.groupby(list(groups), sort=False, dropna=False):
+        errors = error_table(part, {metric: "error"}).set_index("Method")["error"]
+        for row in compare(part, metric, baseline).reset_index().to_dict("records"):
+            texts = {"theirs": errors[baseline], "ours": errors[row["method"]]}
+            rows.append(dict(zip(groups, value, strict=True)) | row | texts)
+    table = pd.DataFrame(rows, columns=[*groups, "method", "theirs", "ours", *columns])
+    return table.assign(corrected=holm(table["p"].astype(float)).to_numpy())
+
+
+def _with_interval(row: Any) -> str:
+    if math.isnan(row.mean):
+        return "–"
+    return f"{row.mean:.3f}" if math.isnan(row.low) else f"{row.mean:.3f} ± {row.high - row.mean:.3f}"
+
+
+def _against_spread(value: float, row: Any) -> str:
+    if math.isnan(value):
+        return "–"
+    if row.n < 2:
+        return f"{value:.3f}"
+    where = "below" if value < row.min else "above" if value > row.max else "in"
+    return f"{value:.3f} {where}"
 
 
 class Figure:
@@ -408,25 +400,10 @@ class Notice:
         return {"text/plain": repr(self), "text/html": plain, "text/markdown": box}
 
 
-class Data(NamedTuple):
-    """What tables and captions call a data set, its usual split, its samples, and what a run is repeated over."""
-
-    title: str
-    split: str
-    samples: str
-    runs: str
-
-    def source(self, profile: str) -> str:
-        """Where numbers come from, as captions say it."""
-        return f"{self.title}, {self.split} split, profile {profile}"
-
-
-#: By name of the data set in the records.
-DATA: dict[str, Data] = {
-    "esol": Data("ESOL", "random", "molecules", "splits"),
-    "standin": Data("Synthetic stand-in", "random", "molecules", "splits"),
-    "agedb": Data("AgeDB", "standard", "faces", "seeds"),
-    "synthetic": Data("Synthetic drawn faces", "standard", "faces", "seeds"),
+_LENGTHS = {
+    "paper": "Training followed {training} (profile `paper`).",
+    "quick": "Training was shortened (profile `quick`): good for a first look, not for conclusions.",
+    "smoke": "Training was cut to seconds (profile `smoke`): it shows that the code runs, nothing else.",
 }
 
 
@@ -436,7 +413,7 @@ def data_notice(dataset: str, profile: str, *, detail: str = "") -> Notice:
     Parameters
     ----------
     dataset : str
-        As in the records: ``"esol"``, ``"standin"``, ...; anything that is not measured data is a warning.
+        A name of the catalogue; what is not measured is a warning.
     profile : {"paper", "quick", "smoke"}
         As in the records.
     detail : str, optional
@@ -448,28 +425,17 @@ def data_notice(dataset: str, profile: str, *, detail: str = "") -> Notice:
     These are not measured data: Synthetic stand-in, with targets from a published equation instead of \
 measurements. Training was shortened (profile `quick`): good for a first look, not for conclusions.
     """
-    data = {
-        "esol": "ESOL: 1128 molecules with measured solubility in water.",
-        "agedb": "AgeDB: face images with the age of the person shown.",
-        "standin": "Synthetic stand-in, with targets from a published equation instead of measurements.",
-        "synthetic": "Synthetic stand-in: drawn faces that grow old, not photographs.",
-    }
-    lengths = {
-        "paper": "Training followed the full protocol (profile `paper`).",
-        "quick": "Training was shortened (profile `quick`): good for a first look, not for conclusions.",
-        "smoke": "Training was cut to seconds (profile `smoke`): it shows that the code runs, nothing else.",
-    }
-    if profile not in lengths:
-        raise ValueError(f"profile: got {profile!r}; allowed: {', '.join(map(repr, lengths))}")
-    if dataset == "synthetic":
-        lengths["paper"] = "Training followed the protocol, sized down for a CPU (profile `paper`)."
-    measured = dataset in ("esol", "agedb")
-    text = " ".join(filter(None, [data.get(dataset, f"Data set `{dataset}`."), lengths[profile], detail]))
-    if measured:
-        kind, title = ("note", "Data") if profile == "paper" else ("important", "Data and short training")
-    else:
-        kind, title = "warning", "These are not measured data"
-    return Notice(text, kind=kind, title=title)
+    from rnclib.data import catalogue
+
+    if profile not in _LENGTHS:
+        raise ValueError(f"profile: got {profile!r}; allowed: {', '.join(map(repr, _LENGTHS))}")
+    source = catalogue.source(dataset)
+    text = " ".join(filter(None, [source.notice, _LENGTHS[profile].format(training=source.training), detail]))
+    if not source.measured:
+        return Notice(text, kind="warning", title="These are not measured data")
+    if profile == "paper":
+        return Notice(text, kind="note", title="Data")
+    return Notice(text, kind="important", title="Data and short training")
 
 
 def glue(**values: Any) -> None:
@@ -565,207 +531,11 @@ def _plain_html(text: str) -> str:
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", text)
 
 
-# --- from a notebook to a page --------------------------------------------------------------------------
-
-_CELL_METADATA = ("tags", "mystnb", "jupyter", "editable", "slideshow")
-_NOISE = {"application/vnd.jupyter.widget-view+json", "application/javascript"}
-
-
-def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Take off an executed notebook what differs from run to run or says something about the machine.
-
-    That is widget state, timings, papermill's and the kernel's metadata, everything written to the error
-    stream (progress bars), overwritten lines, memory addresses and the working directory's path. A
-    :class:`Figure` gets its caption and label (one in a cell). Running it twice changes nothing more.
-
-    Parameters
-    ----------
-    notebook : nbformat.NotebookNode
-        Changed in place and returned.
-    """
-    notebook.metadata = _node(
-        {
-            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-            "language_info": {"name": "python", "pygments_lexer": "ipython3"},
-        }
-    )
-    count = 0
-    for number, cell in enumerate(notebook.cells):
-        tags = cell.metadata.get("tags", [])
-        cell.metadata = _node({key: cell.metadata[key] for key in _CELL_METADATA if cell.metadata.get(key)})
-        if "injected-parameters" in tags:  # papermill draws a new id each time
-            cell.id = f"injected-parameters-{number}"
-        if cell.cell_type != "code":
-            continue
-        if cell.source.strip():
-            count += 1
-        cell.execution_count = count if cell.source.strip() else None
-        cell.outputs = [kept for output in cell.outputs if (kept := _clean_output(output)) is not None]
-        cell.outputs = _joined_streams(cell.outputs)
-        figures = []
-        for output in cell.outputs:
-            if output.output_type == "execute_result":
-                output.execution_count = count
-            if "rnclib_figure" in output.get("metadata", {}):
-                figures.append(output.metadata.pop("rnclib_figure"))
-        if len(figures) > 1:
-            names = ", ".join(note["name"] for note in figures)
-            raise ValueError(f"a cell can show one Figure, this one shows {names}: give each its own cell")
-        for note in figures:
-            settings = {
-                **cell.metadata.get("mystnb", {}),
-                "figure": {"caption": note["caption"], "name": note["name"]},
-                "image": {"alt": note["alt"]},
-            }
-            cell.metadata["mystnb"] = _node(settings)
-    return notebook
-
-
-def _clean_output(output: Any) -> Any:
-    if output.output_type == "stream":
-        if output.name == "stderr":
-            return None
-        output.text = _steady("\n".join(line.rsplit("\r", 1)[-1] for line in output.text.split("\n")))
-        return output if output.text.strip() else None
-    data: MutableMapping[str, Any] = output.get("data", {})
-    for mime in _NOISE & set(data):
-        del data[mime]
-        data.pop("text/plain", None)
-    if "text/plain" in data:
-        data["text/plain"] = _steady(data["text/plain"])
-    return output if data or output.output_type == "error" else None
-
-
-def _joined_streams(outputs: list[Any]) -> list[Any]:
-    joined: list[Any] = []
-    for output in outputs:
-        if joined and output.output_type == joined[-1].output_type == "stream":
-            joined[-1].text += output.text
-        else:
-            joined.append(output)
-    return joined
-
-
-def _steady(text: str) -> str:
-    here = str(Path.cwd())
-    if len(here) > 1:
-        text = text.replace(here + os.sep, "").replace(here, ".")
-    return re.sub(r"\b0x[0-9a-f]{6,}\b", "0x…", text)
-
-
-def _node(mapping: dict[str, Any]) -> Any:
-    from nbformat import from_dict
-
-    return from_dict(mapping)
-
-
-def publish(notebook: str | Path, to: str | Path, /, **parameters: Any) -> Path:
-    """Run a notebook with papermill, clean it, and write it to where the book reads it.
-
-    What the notebook prints, progress bars included, is shown while it runs. When a cell fails, ``to`` stays
-    as it was.
-
-    Parameters
-    ----------
-    notebook : str or pathlib.Path
-        The notebook as it is in ``notebooks/``.
-    to : str or pathlib.Path
-        The page, ``book/chapters/esol.ipynb`` say; folders are made.
-    **parameters
-        Handed to the notebook, which refuses those it does not know (:func:`check_parameters`).
-
-    Returns
-    -------
-    pathlib.Path
-        The page.
-
-    Raises
-    ------
-    FileNotFoundError
-        There is no such notebook.
-    RuntimeError
-        A cell failed; the message ends with the cell's own error.
-    """
-    notebook, to = Path(notebook), Path(to)
-    if not notebook.is_file():
-        raise FileNotFoundError(f"no notebook {notebook}")
-    if to.suffix != ".ipynb":
-        raise ValueError(f"to: got {str(to)!r}; allowed: a path that ends in .ipynb")
-    if to.exists() and to.resolve() == notebook.resolve():
-        raise ValueError(f"to: got {str(to)!r}, the notebook itself; allowed: another file")
-    import nbformat
-    import papermill
-
-    given = ", ".join(f"{name}={value}" for name, value in parameters.items())
-    print(f"running {notebook}{f' with {given}' if given else ''}", file=sys.stderr, flush=True)
-    started = time.monotonic()
-    try:
-        executed = papermill.execute_notebook(
-            str(notebook),
-            None,
-            parameters=parameters,
-            progress_bar=False,
-            stdout_file=sys.stderr,
-            stderr_file=sys.stderr,
-            # none of its remarks on how it is reached or stopped; a cell that fails raises
-            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
-        )
-    except papermill.PapermillExecutionError as error:
-        shown = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback)).strip()
-        raise RuntimeError(f"{notebook} failed in cell {error.exec_count}:\n{shown}") from None
-    clean(executed)
-    to.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(dir=to.parent, prefix=f".{to.stem}-", suffix=".tmp")
-    try:
-        with open(handle, "w", encoding="utf-8") as file:
-            nbformat.write(executed, file)
-        os.chmod(draft, 0o644)
-        os.replace(draft, to)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
-    print(f"wrote {to} after {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
-    return to
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Publish one notebook from the shell; the exit status is 1 when a cell fails."""
-    parser = argparse.ArgumentParser(
-        prog="python -m rnclib.report",
-        description="Run a notebook, clean it, and write it to where the book reads it.",
-    )
-    parser.add_argument("notebook", help="for example notebooks/esol.ipynb")
-    parser.add_argument("to", help="for example book/local/esol.ipynb")
-    parser.add_argument(
-        "-p",
-        nargs=2,
-        metavar=("NAME", "VALUE"),
-        action="append",
-        default=[],
-        dest="parameters",
-        help="a parameter of the notebook; may be given several times",
-    )
-    options = parser.parse_args(arguments)
-    try:
-        publish(options.notebook, options.to, **{name: _literal(value) for name, value in options.parameters})
-    except (RuntimeError, OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
-def _literal(text: str) -> Any:
-    """Read a value as papermill's own ``-p`` does: a number, True, False, None, else the text itself."""
-    words = {"True": True, "False": False, "None": None}
-    if text in words:
-        return words[text]
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+#: What stands in place of a table of data that the parameters leave out.
+LEFT_OUT = Notice("These parameters leave out this data set.")
 
 
 if __name__ == "__main__":
+    from rnclib.publishing import main
+
     raise SystemExit(main())

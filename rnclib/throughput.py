@@ -27,8 +27,9 @@ from rnclib.data.augment import AREA, ASPECT, BRIGHTNESS, CONTRAST, FLIP, GREYSC
 from rnclib.data.images import Images, decode
 from rnclib.data.synthetic import make_faces
 from rnclib.encoders import ImageEncoder
-from rnclib.protocols import AGEDB_PRESETS
-from rnclib.training import Stage, predict, train
+from rnclib.protocols import FACES_PRESETS
+from rnclib.recipe import Stage
+from rnclib.training import Samples, predict, train
 
 __all__ = ["PIPELINES", "measure", "projected_hours", "rates"]
 
@@ -42,8 +43,8 @@ PIPELINES = {
     "rnclib, bf16, compiled": "both",
 }
 
-# The paper run on AgeDB: images of its training part.
-TRAINING_PART = 12_208
+# The paper run on AgeDB: images of its training set.
+TRAINING_SET = 12_208
 
 #: What each profile measures: settings (model, side in pixels, batch, images of one turn) and turns.
 PROFILES: dict[str, dict[str, dict[str, Any]]] = {
@@ -121,7 +122,7 @@ def _take_turns(
     labels, resident = torch.tensor(ages, dtype=torch.float32, device=there), images.to(there)
     torch.manual_seed(0)
     encoder = ImageEncoder(setting["model"]).to(there)
-    stage = replace(AGEDB_PRESETS["paper"]["encoder"]["rnc"], epochs=1, batch_size=batch, learning_rate=1e-3)
+    stage = replace(FACES_PRESETS["paper"]["encoder"]["rnc"], epochs=1, batch_size=batch, learning_rate=1e-3)
     epochs: dict[str, Callable[[], Any]] = {}
     for name in PIPELINES:
         model = copy.deepcopy(encoder)
@@ -211,12 +212,12 @@ def _plain_epoch(
 
 def _epoch(encoder: nn.Module, stage: Stage, images: Images, labels: Tensor, fabric: Fabric) -> Callable[[], Any]:
     views = Views(images, np.arange(len(labels)), seed=0, n_views=stage.n_views or 1)
-    return lambda: train(encoder, stage, views, labels, seed=0, fabric=fabric)
+    return lambda: train(encoder, stage, Samples(views, labels), seed=0, fabric=fabric)
 
 
 def _features(encoder: nn.Module, images: Images, n: int) -> Callable[[], Any]:
     views = Views(images, np.arange(n), seed=0)
-    return lambda: predict(encoder, views, np.arange(n))
+    return lambda: predict(encoder, views)
 
 
 def rates(record: dict[str, Any]) -> pd.DataFrame:
@@ -251,9 +252,9 @@ def projected_hours(record: dict[str, Any]) -> pd.Series:
     usable = table["pipeline"].str.startswith("rnclib") & ~table["pipeline"].str.contains("compiled")
     ours = table[usable].groupby("model")["images_per_second"].max()
     frozen = table[table["pipeline"] == "frozen features"].set_index("model")["images_per_second"]
-    preset = AGEDB_PRESETS["paper"]
+    preset = FACES_PRESETS["paper"]
     encoder, regressor = preset["encoder"]["rnc"].epochs, preset["regressor"]["l1"].epochs
-    return TRAINING_PART * (encoder / ours + regressor / frozen) / 3600
+    return TRAINING_SET * (encoder / ours + regressor / frozen) / 3600
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -190,7 +190,8 @@ class _Loop:
         self.labels = training.targets.to(fabric.device)
         self.loss_of = _loss_function(stage, self.labels, distributed=fabric.world_size > 1)
         self.val_loss_of = _loss_function(stage, self.labels)
-        self.history, self.best = History(), None
+        self.history = History()
+        self.best: dict[str, Any] | None = None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -317,7 +318,7 @@ def _batches(stage: Stage, n: int, processes: int) -> tuple[int, range]:
 
 
 def _optimizer(stage: Stage, model: nn.Module) -> torch.optim.Optimizer:
-    settings = {"lr": stage.learning_rate, "weight_decay": stage.weight_decay, "fused": True}
+    settings: dict[str, Any] = {"lr": stage.learning_rate, "weight_decay": stage.weight_decay, "fused": True}
     if stage.optimizer == "adamw":
         return torch.optim.AdamW(model.parameters(), **settings)
     return torch.optim.SGD(model.parameters(), momentum=stage.momentum, **settings)

@@ -89,11 +89,13 @@ def grid(scope: Scope) -> list[Run]:
     wanted = scope.choice
     if wanted is None:
         wanted = "all" if scope.profile == "paper" or scope.kind == "molecules" else "views"
-    return [
-        run.but(method=f"{choice}: {value}") if value else run
+    chosen = [
+        (value, run.but(method=f"{choice}: {value}") if value else run)
         for choice, value, run in _variants(scope)
         if wanted == "all" or choice in ("protocol", wanted)
     ]
+    # molecules have no second view to leave out: nothing but the protocol is nothing to compare
+    return [run for _, run in chosen] if any(value for value, _ in chosen) else []
 
 
 def label_of(dataset: str, choice: str, value: str) -> str:

@@ -14,7 +14,7 @@ from rnclib.claims import LESS, PAPER, Claim
 from rnclib.experiment import Run
 from rnclib.protocols.search import SEARCHES, TUNED, with_settings
 
-__all__ = ["CHAPTER", "steps"]
+__all__ = ["CHAPTER", "pairs", "steps"]
 
 _FRACTIONS = {"paper": (0.05, 0.1, 0.2, 0.4, 0.7, 1.0), "quick": (0.1, 0.3, 1.0), "smoke": (0.2, 1.0)}
 
@@ -48,6 +48,25 @@ def grid(scope: Scope) -> list[Run]:
     return [
         run.but(fraction=None if fraction == 1 else fraction) for run in runs for fraction in _FRACTIONS[scope.profile]
     ]
+
+
+def pairs(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    """Labels of each contrastive method and of the end-to-end training with the same kind of regressor.
+
+    Where end-to-end training is there as published too, the two as published come first.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        From the grid, of one data set.
+    """
+    well = protocols.end_to_end(runs[0].data.dataset)
+    closed_form = next(run.label for run in runs if run.recipe.pretrain is None and run.recipe.head is not None)
+    published = ("RnC frozen, L1", "L1 end to end")
+    contrastive = {run.label: run.recipe for run in runs if run.recipe.pretrain is not None}
+    found = [(method, well if recipe.head is None else closed_form) for method, recipe in contrastive.items()]
+    as_published = published[1] != well and published[1] in {run.label for run in runs}
+    return [published, *found] if as_published else found
 
 
 def steps(runs: Sequence[Run], n_train: Mapping[float, int]) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from rnclib import protocols
 from rnclib.chapters.base import MOLECULES, Chapter, Experiment, Scope, of_molecules
 from rnclib.claims import BEATS, COURSE, ORDER, PAPER, Claim
 from rnclib.experiment import Run
-from rnclib.recipe import BASELINES, REGRESSION_LOSSES
+from rnclib.recipe import REGRESSION_LOSSES
 
 __all__ = ["CHAPTER", "PUBLISHED"]
 

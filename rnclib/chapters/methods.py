@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rnclib.chapters.base import FACES, MOLECULES, SMALL_FACES, Chapter, Experiment, Scope, check, compared
+import pandas as pd
+
+from rnclib.chapters.base import FACES, MOLECULES, SMALL_FACES, Chapter, Experiment, Scope, compared
 from rnclib.claims import BEATS, COURSE, PAPER, Claim
 from rnclib.experiment import Run, key
 from rnclib.protocols.search import METHODS, SEARCHES, TUNED, with_settings
 
-__all__ = ["CHAPTER", "best_trials", "searched", "trials"]
+__all__ = ["CHAPTER", "best_trials", "search_table"]
 
 # kind of inputs, profile: trials, and what is changed in a chapter's run and in its stages to make them short
 _TRIALS: dict[str, dict[str, tuple[int, dict[str, Any], dict[str, int]]]] = {
@@ -38,10 +40,11 @@ def _tuned(method: str, settings: Mapping[str, Any], end_to_end: Run, frozen: Ru
     return replace(end_to_end if recipe.pretrain is None else frozen, recipe=recipe)
 
 
-def trials(scope: Scope) -> dict[str, list[Run]]:
-    """The runs of the search for settings: as many trials of each method, on one split, with short training.
+def search_grid(scope: Scope) -> list[Run]:
+    """The search for settings: as many trials of each method, on one split, with short training.
 
-    Their test sets have no part in the choice.
+    Their test sets have no part in the choice. Trials of a method follow each other, the methods are in the order of
+    `rnclib.protocols.search.METHODS`.
 
     Parameters
     ----------
@@ -61,58 +64,72 @@ def trials(scope: Scope) -> dict[str, list[Run]]:
         return run.but(**changes, **stages)
 
     pair = shortened(end_to_end), shortened(frozen)
-    return {
-        method: [
-            replace(_tuned(method, settings, *pair), method=f"{method}, trial {number}")
-            for number, settings in enumerate(SEARCHES[scope.kind][method].trials(n_trials))
-        ]
+    return [
+        replace(_tuned(method, settings, *pair), method=f"{method}, trial {number}")
         for method in METHODS
-    }
+        for number, settings in enumerate(SEARCHES[scope.kind][method].trials(n_trials))
+    ]
 
 
-def search_grid(scope: Scope) -> list[Run]:
-    """All trials, see `trials`.
-
-    Parameters
-    ----------
-    scope : Scope
-    """
-    return [run for runs in trials(scope).values() for run in runs]
+def _by_method(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """The trials of each method: as many of each, one method after the other, see `search_grid`."""
+    n_trials = len(runs) // len(METHODS)
+    return {method: list(runs[i * n_trials : (i + 1) * n_trials]) for i, method in enumerate(METHODS)}
 
 
-def searched(kind: str, method: str) -> dict[str, str]:
-    """What is searched for a method: bounds or values, as text, by field of its `rnclib.recipe.Stage`.
-
-    Parameters
-    ----------
-    kind : {'molecules', 'images'}
-    method : str
-        One of `rnclib.protocols.search.METHODS`.
-    """
-    check("method", method, METHODS)
-    return {
-        field: ", ".join(map(str, among)) if isinstance(among, list) else f"{among[0]:g} to {among[1]:g}"
-        for field, among in SEARCHES[kind][method].searched.items()
-    }
+def _errors(runs: Sequence[Run], records: Sequence[dict[str, Any]]) -> pd.Series:
+    """Validation MAE by number of the trial; those that diverged have none."""
+    errors = {record["key"]: record["metrics"]["val"]["raw"]["mae"] for record in records if record["metrics"]}
+    return pd.Series({number: errors.get(key(run)) for number, run in enumerate(runs)}, dtype=float).dropna()
 
 
-def best_trials(search: Mapping[str, Sequence[Run]], records: Sequence[dict[str, Any]]) -> dict[str, int]:
+def best_trials(runs: Sequence[Run], records: Sequence[dict[str, Any]]) -> dict[str, int]:
     """The trial of each method that has the lowest validation MAE.
 
     Parameters
     ----------
-    search : mapping
-        From `trials`.
+    runs : sequence of Run
+        From `search_grid`.
     records : sequence of dict
-        Of these runs. Trials that diverged have no error.
+        Of these runs. A method whose trials all diverged is left out.
     """
-    errors = {record["key"]: record["metrics"]["val"]["raw"]["mae"] for record in records if record["metrics"]}
-    best = {}
-    for method, runs in search.items():
-        found = [(errors[key(run)], number) for number, run in enumerate(runs) if key(run) in errors]
-        if found:
-            best[method] = min(found)[1]
-    return best
+    errors = {method: _errors(its, records) for method, its in _by_method(runs).items()}
+    return {method: int(of.idxmin()) for method, of in errors.items() if len(of)}
+
+
+def search_table(runs: Sequence[Run], records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """What was searched, and what came out: one row for each setting of each method.
+
+    Parameters
+    ----------
+    runs, records
+        As for `best_trials`.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``method``, ``setting``, ``searched`` (bounds or values), ``chosen``, ``trials`` (such as "14 of 15"
+        where one diverged), and validation MAE of the ``first`` trial and of the ``best``.
+    """
+    best, rows = best_trials(runs, records), []
+    for method, its in _by_method(runs).items():
+        errors, recipe = _errors(its, records), its[best.get(method, 0)].recipe
+        stage = recipe.pretrain or recipe.fit
+        for field, among in SEARCHES[its[0].data.source.kind][method].searched.items():
+            rows.append(
+                {
+                    "method": method,
+                    "setting": field.replace("regulariser", "term").replace("_", " "),
+                    "searched": ", ".join(map(str, among))
+                    if isinstance(among, list)
+                    else f"{among[0]:g} to {among[1]:g}",
+                    "chosen": f"{getattr(stage, field):g}",
+                    "trials": f"{len(errors)}" + (f" of {len(its)}" if len(errors) < len(its) else ""),
+                    "first": errors.get(0),
+                    "best": errors.min(),
+                }
+            )
+    return pd.DataFrame(rows)
 
 
 def grid(scope: Scope) -> list[Run]:

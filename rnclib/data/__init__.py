@@ -1,4 +1,4 @@
-"""Data sets, and the index lists that divide them into training, validation and test."""
+"""Data sets, and the sample numbers that divide them into training, validation and test set."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ __all__ = [
     "cache_dir",
     "group_split",
     "public_file",
+    "sample_numbers",
+    "take",
 ]
 
+#: Names of the three sets, in records and as attributes of a `Split`.
 PARTS = ("train", "val", "test")
 
 
@@ -29,8 +32,8 @@ class Dataset:
     Attributes
     ----------
     inputs : object
-        Indexable by an integer array of sample numbers, which gives a batch that an encoder takes; its method ``take``
-        gives some of the samples as inputs of their own.
+        `rnclib.data.molecules.Graphs`, `rnclib.data.images.Images`, or an array of numbers, shape (n, n_features). An
+        array of sample numbers as index gives a batch that an encoder takes; `take` gives inputs with fewer samples.
     targets : ndarray, shape (n,), float64
         In the unit of the source.
     checksum : str
@@ -38,8 +41,8 @@ class Dataset:
     splits : mapping of str to callable
         Ways to divide the samples, by name; each takes a seed and returns a `Split`.
     nuisance : ndarray, shape (n,), or None
-        An attribute of each sample that is no reason for its target: whether a molecule has nitrogen (0 or 1), or the
-        hue of a synthetic face's background, as the age that it stands for where the two are correlated.
+        An attribute of each sample that has no influence on its target: whether a molecule has nitrogen (0 or 1); the
+        hue of a synthetic face's background, given as the age that it stands for where hue and age are correlated.
     """
 
     inputs: Any
@@ -54,7 +57,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Split:
-    """Sample numbers of the three sets, each sorted, no sample in two of them; some may be in none.
+    """Sample numbers of the three sets, sorted. No sample is in two of them; some may be in none.
 
     Attributes
     ----------
@@ -73,10 +76,10 @@ def group_split(
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
     largest: float | None = None,
 ) -> Split:
-    """Divide samples at random into three parts without tearing a group apart.
+    """Divide samples at random into the three sets; all samples of a group go to the same one.
 
-    The groups are shuffled, then each goes to the test part if it still fits there, else to the
-    validation part if it fits there, else to training.
+    The groups are shuffled. Each then goes to the test set if it still fits there, else to the validation set if it
+    fits there, else to the training set.
 
     Parameters
     ----------
@@ -85,9 +88,9 @@ def group_split(
     seed : int
         Non-negative; the same seed gives the same split.
     fractions : tuple of float
-        Shares of training, validation and test; they sum to 1.
+        Of the samples, for training, validation and test set; they sum to 1.
     largest : float, optional
-        Groups of more than `largest` samples go to training without a draw.
+        Groups of more than `largest` samples always go to the training set.
 
     Returns
     -------
@@ -97,7 +100,7 @@ def group_split(
     Raises
     ------
     ValueError
-        If the fractions are not positive or do not sum to 1, the seed is negative, or a part stays empty.
+        If the fractions are not positive or do not sum to 1, the seed is negative, or a set stays empty.
 
     Examples
     --------
@@ -115,25 +118,66 @@ def group_split(
 
     n = len(groups)
     room = {"test": round(fractions[2] * n), "val": round(fractions[1] * n), "train": n}
-    parts: dict[str, list[int]] = {part: [] for part in PARTS}
+    sets: dict[str, list[int]] = {name: [] for name in PARTS}
     candidates = []
     for indices in members.values():
         if largest is not None and len(indices) > largest:
-            parts["train"] += indices
+            sets["train"] += indices
         else:
             candidates.append(indices)
     for g in np.random.default_rng(seed).permutation(len(candidates)):
-        part = next(part for part, free in room.items() if len(candidates[g]) <= free)
-        parts[part] += candidates[g]
-        room[part] -= len(candidates[g])
+        name = next(name for name, free in room.items() if len(candidates[g]) <= free)
+        sets[name] += candidates[g]
+        room[name] -= len(candidates[g])
 
-    for part, indices in parts.items():
+    for name, indices in sets.items():
         if not indices:
             raise ValueError(
-                f"groups: got {n} samples in {len(members)} groups, which leaves the {part} part empty; "
-                "allowed: enough small groups to fill each part"
+                f"groups: got {n} samples in {len(members)} groups, which leaves the set {name!r} empty; "
+                "allowed: enough small groups to fill each set"
             )
-    return Split(**{part: np.sort(np.array(indices)) for part, indices in parts.items()})
+    return Split(**{name: np.sort(np.array(indices)) for name, indices in sets.items()})
+
+
+def take(inputs: Any, index: np.ndarray | Sequence[int]) -> Any:
+    """Some of the samples, in the order of `index`, as inputs of the same type.
+
+    Parameters
+    ----------
+    inputs : object
+        See `Dataset`.
+    index : sequence of int
+        Sample numbers.
+
+    Examples
+    --------
+    >>> take(np.array([[1, 2], [3, 4], [5, 6]]), [2, 0]).tolist()
+    [[5, 6], [1, 2]]
+    """
+    if isinstance(inputs, np.ndarray):  # its own ``take`` would count single numbers, not rows
+        return inputs[sample_numbers(index, len(inputs))]
+    return inputs.take(index)
+
+
+def sample_numbers(index: np.ndarray | Sequence[int], n: int) -> np.ndarray:
+    """The index as an array of sample numbers; a mask or negative numbers, which could be misread, are refused.
+
+    Parameters
+    ----------
+    index : sequence of int
+    n : int
+        Number of samples.
+
+    Raises
+    ------
+    IndexError
+    """
+    numbers = np.asarray(index)
+    if numbers.ndim == 1 and not numbers.size:
+        return numbers.astype(np.int64)
+    if numbers.ndim != 1 or numbers.dtype.kind not in "iu" or numbers.min() < 0 or numbers.max() >= n:
+        raise IndexError(f"index: got {index!r}; allowed: a sequence of sample numbers from 0 to {n - 1}")
+    return numbers
 
 
 def cache_dir() -> Path:

@@ -27,8 +27,8 @@ def read_table(root: str | Path | None = None, *, urls: Sequence[str] = URLS) ->
     Parameters
     ----------
     root : path, optional
-        A folder whose own ``agedb.csv`` is read if there is one. Otherwise the public table is
-        (Yang et al. 2021), see `rnclib.data.public_file`.
+        A folder: if it holds an ``agedb.csv``, that is read. Otherwise the public table (Yang et al. 2021) is, see
+        `rnclib.data.public_file`.
     urls : sequence of str
         Where to download the public table from.
 
@@ -41,7 +41,7 @@ def read_table(root: str | Path | None = None, *, urls: Sequence[str] = URLS) ->
     Raises
     ------
     ValueError
-        If the table lacks a column, names an image twice, or holds an age or a part that is none.
+        If the table lacks a column, names an image twice, or holds an age or a split that is not allowed.
     FileNotFoundError
         If the public table cannot be had.
     """
@@ -102,7 +102,8 @@ def load_agedb(
     FileNotFoundError
         If there are no images at all; the message says how to request them.
     ValueError
-        If `data_dir` is None; or one that lists all files that are missing, cannot be read, or whose name gives another age than the table.
+        If `data_dir` is None. If files are missing, cannot be read, or have another age in their name than in the
+        table: one error lists them all.
     """
     if data_dir is None:
         raise ValueError("data_dir: got None; allowed: the folder that holds AgeDB's images")
@@ -146,34 +147,34 @@ def load_agedb(
         inputs=images,
         targets=table["age"].to_numpy(float),
         checksum=hashlib.sha256((text + checksum).encode()).hexdigest(),
-        # each is one split, whatever the seed of a run
+        # the seed of a run changes neither of them
         splits={"standard": lambda _: standard_split(table), "identity": lambda _: identity_split(table)},
     )
 
 
 def standard_split(table: pd.DataFrame) -> Split:
-    """The split of Yang et al. (2021) that the table itself names; the people of its test set are in training too."""
+    """The split of Yang et al. (2021), as the table has it. The people of its test set are in its training set too."""
     return _as_split(table["split"].to_numpy())
 
 
 def identity_split(table: pd.DataFrame, seed: int = 0) -> Split:
-    """A split in which no person is in two sets, as large and as balanced over age as the standard one.
+    """A split in which no person is in two sets, with sizes and ages as in the standard one.
 
-    Starting from several random assignments of people to the three sets, one person after the other moves, or changes places
-    with another, so that the age histograms of validation and test (in steps of five years) come closest to those of
-    the standard split, until nothing helps; the best result counts.
+    A search assigns people to the three sets at random. Then it moves one person after the other, or exchanges two, as
+    long as that brings the age histograms of validation and test set (in steps of five years) closer to those of the
+    standard split. Of several such searches the best result counts.
 
     Parameters
     ----------
     table : DataFrame
         From `read_table`.
     seed : int
-        Of the random starts, and of the order in which people are tried.
+        Of the random assignments, and of the order in which people are tried.
 
     Returns
     -------
     Split
-        Sets of the sizes of the standard split, within 2% wherever the people have images few enough.
+        Its sets have the sizes of the standard split, within 2% unless single people have too many images.
 
     Raises
     ------
@@ -182,29 +183,29 @@ def identity_split(table: pd.DataFrame, seed: int = 0) -> Split:
     """
     persons, person = np.unique(table["person"].to_numpy(str), return_inverse=True)
     if len(persons) < 3:
-        raise ValueError(f"table: got {len(persons)} people; allowed: at least three, one for each part")
+        raise ValueError(f"table: got {len(persons)} people; allowed: at least three, one for each set")
     age_bin = (table["age"].to_numpy() // 5).astype(int)
     histogram = np.zeros((len(persons), age_bin.max() + 1))
     np.add.at(histogram, (person, age_bin), 1)
-    part_of_image = table["split"].to_numpy()
-    wanted = np.stack([np.bincount(age_bin[part_of_image == part], minlength=histogram.shape[1]) for part in PARTS[1:]])
+    set_of_image = table["split"].to_numpy()
+    wanted = np.stack([np.bincount(age_bin[set_of_image == name], minlength=histogram.shape[1]) for name in PARTS[1:]])
 
     def cost(held: np.ndarray) -> np.ndarray:
-        # a size that is off counts as if all of it were off in one more bin
+        # the size of a set counts like one more bin of its histogram
         off = held - wanted
         return (off**2).sum((-1, -2)) + (off.sum(-1) ** 2).sum(-1)
 
-    # Three nobodies without images, one in each part: to change places with one of them is to move there alone.
+    # One made-up person without images in each set: to exchange somebody with them is to move that person alone.
     n_people = len(persons)
     histogram = np.concatenate([histogram, np.zeros((3, histogram.shape[1]))])
     everyone = np.arange(len(histogram))
-    shares = np.array([(part_of_image == part).mean() for part in PARTS])
+    fractions = np.array([(set_of_image == name).mean() for name in PARTS])
     rng = np.random.default_rng(seed)
     best, least = None, np.inf
     for _ in range(4):
-        where = np.append(rng.choice(3, size=n_people, p=shares), [0, 1, 2])
-        # row 0 is for training, whose histogram follows from the others
-        held = np.stack([histogram[where == part].sum(0) for part in range(3)])
+        where = np.append(rng.choice(3, size=n_people, p=fractions), [0, 1, 2])
+        # row 0 is the training set, which no cost depends on: its histogram follows from those of the others
+        held = np.stack([histogram[where == number].sum(0) for number in range(3)])
         changed = True
         while changed:
             changed = False
@@ -224,5 +225,5 @@ def identity_split(table: pd.DataFrame, seed: int = 0) -> Split:
     return _as_split(np.array(PARTS)[best[person]])
 
 
-def _as_split(part_of_image: np.ndarray) -> Split:
-    return Split(**{part: np.flatnonzero(part_of_image == part) for part in PARTS})
+def _as_split(set_of_image: np.ndarray) -> Split:
+    return Split(**{name: np.flatnonzero(set_of_image == name) for name in PARTS})

@@ -1,4 +1,4 @@
-"""The published training views of face images, drawn for each sample and made for whole batches on their device."""
+"""The random views of images that the paper trains on, made for whole batches on their device."""
 
 from __future__ import annotations
 
@@ -168,11 +168,11 @@ def _crop(x: Tensor, size: int, how: Parameters) -> Tensor:
     centre = (torch.arange(size, dtype=x.dtype, device=x.device) + 0.5) / size
 
     def positions(start: Tensor, length: Tensor, mirrored: Tensor | None = None) -> Tensor:
-        share = centre.expand(len(start), -1)
+        along = centre.expand(len(start), -1)
         if mirrored is not None:
-            share = torch.where(mirrored[:, None], 1 - share, share)
+            along = torch.where(mirrored[:, None], 1 - along, along)
         # in pixels, from the centre of the first; nothing outside of the crop is looked at
-        at = (share * length[:, None] - 0.5).clamp(torch.zeros_like(length)[:, None], length[:, None] - 1)
+        at = (along * length[:, None] - 0.5).clamp(torch.zeros_like(length)[:, None], length[:, None] - 1)
         return (2 * (start[:, None] + at) + 1) / side - 1
 
     top, left, height, width = box.unbind(1)

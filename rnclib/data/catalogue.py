@@ -1,6 +1,6 @@
-"""Every data set by name, with all that pages, grids and runs have to know of it. Nothing here imports torch.
+"""Every data set by name, with all that pages, grids and runs need to know about it. Nothing here imports torch.
 
-To add a data set, write its loader and one entry here.
+To add a data set, write a function that loads it and one entry here.
 """
 
 from __future__ import annotations
@@ -46,19 +46,20 @@ class Source:
     n_samples : int, optional
         Number of samples; None if that is an option.
     sha256 : str or callable, optional
-        Checksum of the data; or what computes it from the `options`, as ``'module:function'``, without loading them.
-        By default that of the loaded data.
+        Checksum of the data, or a function (``'module:function'``) that computes it from the `options` without loading
+        the data. If there is neither, the data are loaded to know it.
     seeded : bool
-        Whether each seed has a split of its own. If not, runs of several seeds differ in their training only.
+        Whether each seed has a split of its own. If not, all seeds have the same, and only their training differs.
     needs : tuple of (str, int)
-        Options of the loader that a run must give, with the least value of each.
+        Options of the loader that a run must give, each with the least value that the loader accepts.
     takes : tuple of str
         Options of the loader that a run may give.
     nuisance : {'selected', 'drawn'}, optional
-        How an attribute is made to correlate with the target in training: by the choice of samples
+        How a spurious correlation with the target is made: by the choice of samples
         (`rnclib.data.shifts.spurious_split`), or in the data themselves, by the option ``correlated`` of the loader.
+        By default there is none.
     stands_in_for : str, optional
-        Name of the measured data set that it takes the place of.
+        Name of the measured data set that it replaces where that cannot be had.
     training : str
         What the profile ``'paper'`` trains on it.
     """
@@ -103,11 +104,11 @@ class Source:
         return f"{self.title}, {split or self.splits[0]} split, profile {profile}"
 
 
-_MOLECULES = {
+_MOLECULES: dict[str, Any] = {
     "kind": "molecules", "samples": "molecules", "unit": "log mol/L", "splits": ("random", "scaffold", "size"),
     "n_samples": 1128, "nuisance": "selected",
 }  # fmt: skip
-_FACES = {
+_FACES: dict[str, Any] = {
     "kind": "images", "samples": "faces", "unit": "years", "splits": ("standard", "identity"), "seeded": False,
 }  # fmt: skip
 
@@ -141,7 +142,7 @@ SOURCES: dict[str, Source] = {
             notice="Synthetic faces: drawings that grow old, not photographs.",
             licence="made by rnclib",
             loader="rnclib.data.synthetic:load_faces", sha256="rnclib.data.synthetic:recipe",
-            needs=(("size", 8), ("n_samples", 100)), takes=("data_seed",), nuisance="drawn", stands_in_for="agedb",
+            needs=(("size", 14), ("n_samples", 100)), takes=("data_seed",), nuisance="drawn", stands_in_for="agedb",
             training="the protocol, sized down for a CPU",
         ),
     )
@@ -166,7 +167,7 @@ def source(name: str) -> Source:
 
 
 def load(name: str, **options: Any) -> Dataset:
-    """The data, from memory if they have been loaded before.
+    """The data; from memory if they have been loaded before with the same options.
 
     Parameters
     ----------
@@ -177,7 +178,9 @@ def load(name: str, **options: Any) -> Dataset:
     Raises
     ------
     ValueError
-        If there is no such data set, or the loader does not take an option.
+        If there is no such data set.
+    TypeError
+        If the loader does not take an option.
     FileNotFoundError
         If the data cannot be had; the message says how to get them.
     """
@@ -185,7 +188,7 @@ def load(name: str, **options: Any) -> Dataset:
 
 
 def checksum(name: str, **options: Any) -> str:
-    """SHA-256 that stands for the data in keys and records; where it can be, without loading them.
+    """SHA-256 of the data in keys and records, found without loading them where the catalogue says how.
 
     Parameters
     ----------
@@ -206,7 +209,7 @@ def _loaded(of: Source, options: tuple[tuple[str, Any], ...]) -> Dataset:
 
 
 def _called(what: str | Callable[..., Any], options: dict[str, Any]) -> Any:
-    if isinstance(what, str):
-        module, _, function = what.partition(":")
-        what = getattr(import_module(module), function)
-    return what(**options)
+    if not isinstance(what, str):
+        return what(**options)
+    module, _, function = what.partition(":")
+    return getattr(import_module(module), function)(**options)

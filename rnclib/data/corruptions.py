@@ -1,9 +1,9 @@
 """Inputs made worse in graded steps, to see what a trained model still gets right.
 
-For images the families of ImageNet-C (Hendrycks and Dietterich 2019): noise, blur, weather and digital artefacts, with
-strengths set for small images, in shares of a picture's side. The packages of the published code have theirs in pixels
-of large photographs (`imagenet-c` takes 224 only; `imagecorruptions` needs OpenCV and scikit-image too). For molecules:
-hidden, wrong and exchanged atoms, and missing bonds.
+For images the families of ImageNet-C (Hendrycks and Dietterich 2019): noise, blur, weather and digital artefacts. Their
+strengths are set for small images, as fractions of a picture's side; those of the published code are in pixels of large
+photographs (the package `imagenet-c` takes 224 only; `imagecorruptions` needs OpenCV and scikit-image too). For
+molecules: hidden, wrong and exchanged atoms, and missing bonds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rnclib.data.molecules import Graphs
 __all__ = ["IMAGE_CORRUPTIONS", "MOLECULE_CORRUPTIONS", "SEVERITIES", "corrupt_graphs", "corrupt_images"]
 
 SEVERITIES = (1, 2, 3, 4, 5)
-_AT_ONCE = 2**25  # values of pictures that are corrupted together: each takes eight bytes in every array made of them
+_AT_ONCE = 2**25  # bytes of pictures that are corrupted together; as floats, they take eight times the memory
 
 # --- images: each takes values from 0 to 1, shape (n, side, side, 3), a strength and a generator --------------------
 
@@ -34,9 +34,9 @@ def _shot_noise(x: np.ndarray, photons: float, rng: np.random.Generator) -> np.n
     return rng.poisson(x * photons) / photons
 
 
-def _impulse_noise(x: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+def _impulse_noise(x: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
     hit = rng.random(x.shape)
-    return np.where(hit < share / 2, 0.0, np.where(hit < share, 1.0, x))
+    return np.where(hit < fraction / 2, 0.0, np.where(hit < fraction, 1.0, x))
 
 
 def _defocus_blur(x: np.ndarray, radius: float, rng: np.random.Generator) -> np.ndarray:
@@ -65,9 +65,9 @@ def _zoom_blur(x: np.ndarray, zoom: float, rng: np.random.Generator) -> np.ndarr
     for factor in 1 + zoom * np.arange(1, steps + 1) / steps:
         at = centre + (np.arange(side) - centre) / factor
         low = np.clip(at.astype(int), 0, side - 2)
-        share = at - low
-        rows = x[:, low] * (1 - share)[None, :, None, None] + x[:, low + 1] * share[None, :, None, None]
-        total += rows[:, :, low] * (1 - share)[:, None] + rows[:, :, low + 1] * share[:, None]
+        above = at - low
+        rows = x[:, low] * (1 - above)[None, :, None, None] + x[:, low + 1] * above[None, :, None, None]
+        total += rows[:, :, low] * (1 - above)[:, None] + rows[:, :, low + 1] * above[:, None]
     return total / (steps + 1)
 
 
@@ -157,7 +157,7 @@ def _clouds(n: int, side: int, rng: np.random.Generator) -> np.ndarray:
     return (total - low) / (high - low)
 
 
-# kind: family, how, strength at severity 1 to 5. Lengths are shares of the picture's side.
+# kind: family, how, strength at severity 1 to 5. Lengths are fractions of the picture's side.
 _IMAGES: dict[str, tuple[str, Callable[..., np.ndarray], tuple[float, ...]]] = {
     "Gaussian noise": ("noise", _gaussian_noise, (0.04, 0.06, 0.08, 0.09, 0.10)),
     "shot noise": ("noise", _shot_noise, (500, 250, 100, 75, 50)),
@@ -208,7 +208,7 @@ def corrupt_images(pixels: np.ndarray, kind: str, severity: int, seed: int) -> n
 
 RATES = (0.05, 0.1, 0.2, 0.3, 0.5)
 
-#: Kinds of corruption of molecules, and what they do to the share of atoms or bonds that the severity gives.
+#: Kinds of corruption of molecules, and what each does to the fraction of atoms or bonds that the severity gives.
 MOLECULE_CORRUPTIONS = {
     "masked atoms": "all features of an atom are 0",
     "flipped features": "a feature of an atom is that of another atom, anywhere in the set",
@@ -247,7 +247,7 @@ def corrupt_graphs(graphs: Graphs, kind: str, severity: int, seed: int) -> Graph
         steps = 1 + (rng.random(n_atoms) * (length - 1)).astype(int)  # to any other, going round
         other = torch.from_numpy(first + (np.arange(n_atoms) - first + steps) % length)
         return replace(graphs, x=torch.where(hit[:, None], graphs.x[other], graphs.x))
-    # both directions of a bond share a random number: that of its two ends, lower first
+    # one random number for both directions of a bond, which are recognised by having the same two atoms
     molecule = torch.repeat_interleave(graphs.edge_start.diff())
     ends = (graphs.edge_index + graphs.node_start[molecule]).sort(dim=0).values.T.numpy()
     bonds, bond_of = np.unique(ends, axis=0, return_inverse=True)

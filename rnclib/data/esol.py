@@ -1,4 +1,4 @@
-"""ESOL (Delaney 2004), measured aqueous solubility of 1128 molecules, and a labelled stand-in for it."""
+"""ESOL (Delaney 2004), measured solubility of 1128 molecules in water, and a synthetic stand-in for it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def delaney_equation(smiles: Sequence[str]) -> np.ndarray:
 
     logS = 0.16 − 0.63 cLogP − 0.0062 MW + 0.066 RB − 0.74 AP, with the octanol–water partition
     coefficient cLogP (here Crippen's), the molecular weight MW, the number of rotatable bonds RB and the
-    aromatic share of the heavy atoms AP (Delaney 2004, table 3).
+    fraction of heavy atoms that are aromatic, AP (Delaney 2004, table 3).
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ ENDS = (
     "[N+](=O)[O-]",
     "C(Cl)Cl",
 )
-# a second ring: with the chain between, it makes scaffolds enough for a scaffold split
+# a second ring at the end of a chain: molecules with two rings have enough different scaffolds for a scaffold split
 RINGS = ("c3ccccc3", "C3CCCC3", "c3cccnc3", "C3CCOCC3", "c3ccco3")
 
 

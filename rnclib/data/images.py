@@ -1,4 +1,4 @@
-"""Photographs decoded once: uint8 arrays on disk or on a device, from which batches are made without touching files."""
+"""Image files decoded once into an array of bytes, on disk or on a device, from which batches are made."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from rnclib.data import cache_dir
+from rnclib.data import cache_dir, sample_numbers
 
 if TYPE_CHECKING:
     from PIL import Image as PILImage
@@ -30,7 +30,7 @@ COPIED = 2**30  # bytes of images that a subset may copy into memory
 
 @dataclass(frozen=True)
 class Images:
-    """Square images, stored a little larger than they are used.
+    """Square images, stored a little larger than the network sees them.
 
     Attributes
     ----------
@@ -39,7 +39,8 @@ class Images:
     size : int
         Side of the evaluation view, and of the crops that training takes.
     device : device, optional
-        Where batches are made; by default where the pixels are. Pixels that are elsewhere are copied batch by batch.
+        Where batches are made; by default where the pixels are. If that is elsewhere, pixels are copied there batch by
+        batch.
     rows : ndarray of int, optional
         Which of the pixels are these images, in their order; by default all.
     """
@@ -54,7 +55,8 @@ class Images:
 
     def stored(self, index: np.ndarray | Sequence[int]) -> torch.Tensor:
         """Pixels of the images `index` as they are stored, on `device`."""
-        rows = np.asarray(index) if self.rows is None else self.rows[np.asarray(index)]
+        rows = sample_numbers(index, len(self))
+        rows = rows if self.rows is None else self.rows[rows]
         stored = self.pixels[torch.as_tensor(rows, dtype=torch.int64, device=self.pixels.device)]
         return stored if self.device is None else stored.to(self.device)
 
@@ -69,13 +71,14 @@ class Images:
         """Centre crops of the images `index`, shape (len(index), 3, size, size), scaled to [−1, 1], channels last."""
         return self.cropped(index).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
-    def take(self, index: np.ndarray) -> Images:
+    def take(self, index: np.ndarray | Sequence[int]) -> Images:
         """The images `index`, in that order, as images of their own.
 
-        They are copied into memory, but for a set that would take more than `COPIED` bytes there: of that, `rows` says
-        which pixels are used.
+        Up to `COPIED` bytes are copied into memory. Of a larger set the pixels stay where they are, and `rows` says
+        which of them are used.
         """
-        rows = np.asarray(index) if self.rows is None else self.rows[index]
+        rows = sample_numbers(index, len(self))
+        rows = rows if self.rows is None else self.rows[rows]
         if len(rows) * self.pixels[:1].nbytes > COPIED:
             return replace(self, rows=rows)
         return replace(self, pixels=self.pixels[torch.from_numpy(rows).to(self.pixels.device)], rows=None)
@@ -87,8 +90,8 @@ class Images:
         ----------
         device : device or str
         room : int, optional
-            Bytes that the pixels may take there, by default half of a GPU's free memory. A set that needs more stays
-            where it is, such as in a file, and is read batch by batch.
+            Bytes that the pixels may take there, by default half of a GPU's free memory. Pixels that need more stay
+            where they are, such as in a file, and are read batch by batch.
         """
         device = torch.device(device)
         if room is None and device.type == "cuda":
@@ -143,7 +146,7 @@ def decode(paths: Sequence[Path], size: int, *, progress: bool = True, upright: 
         raise ValueError(f"size: got {size!r}; allowed: an integer of at least 8")
     stored = round(size * 8 / 7)
     checksum = digest(paths)
-    # the checksum is that of the files alone, whatever is made of them
+    # the checksum says which files these are; the name in the cache, what has been made of them
     kind = f"{FORMAT} upright" if upright else f"{FORMAT}"
     name = hashlib.sha256(f"{checksum} {stored} {kind}".encode()).hexdigest()[:16]
     target = cache_dir() / "images" / f"{name}.npy"

@@ -6,11 +6,12 @@ import functools
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 
-from rnclib.data import Split, group_split
+from rnclib.data import Split, group_split, sample_numbers
 
 with warnings.catch_warnings():  # torch-geometric 2.8 scripts helpers and asks for widgets at import time
     warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
@@ -32,9 +33,9 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Graphs:
-    """Molecular graphs laid end to end, so that any batch is made by a few index operations.
+    """Molecular graphs laid end to end, so that a few index operations make a batch.
 
-    Collating ready-made graphs one by one would take a good part of a training step on the CPU.
+    Joining single graphs into a batch would take much of the time of a training step on the CPU.
 
     Attributes
     ----------
@@ -62,10 +63,7 @@ class Graphs:
 
     def __getitem__(self, index: np.ndarray | Sequence[int]) -> Data:
         """Batch of the molecules `index`, in that order, as one disconnected graph."""
-        numbers = np.asarray(index)
-        if numbers.ndim != 1 or (numbers.size and (numbers.dtype.kind not in "iu" or numbers.min() < 0)):
-            raise IndexError(f"index: got {index!r}; allowed: a sequence of molecule numbers from 0 to {len(self) - 1}")
-        wanted = torch.as_tensor(numbers, dtype=torch.int64, device=self.x.device)
+        wanted = torch.as_tensor(sample_numbers(index, len(self)), dtype=torch.int64, device=self.x.device)
         atoms, molecule = _ragged_take(self.node_start, wanted)
         bonds, molecule_of_bond = _ragged_take(self.edge_start, wanted)
         n_atoms = self.node_start[wanted + 1] - self.node_start[wanted]
@@ -75,12 +73,15 @@ class Graphs:
 
     def to(self, device: torch.device | str) -> Graphs:
         """The same graphs on `device`."""
-        tensors = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
+        tensors: dict[str, Any] = {
+            name: value.to(device) for name, value in vars(self).items() if isinstance(value, torch.Tensor)
+        }
         return replace(self, **tensors)
 
-    def take(self, index: np.ndarray) -> Graphs:
+    def take(self, index: np.ndarray | Sequence[int]) -> Graphs:
         """The molecules `index`, in that order, as graphs of their own."""
-        wanted = torch.as_tensor(index, dtype=torch.int64, device=self.x.device)
+        numbers = sample_numbers(index, len(self))
+        wanted = torch.as_tensor(numbers, dtype=torch.int64, device=self.x.device)
         atoms, _ = _ragged_take(self.node_start, wanted)
         bonds, _ = _ragged_take(self.edge_start, wanted)
 
@@ -92,17 +93,17 @@ class Graphs:
             edge_index=self.edge_index[:, bonds],
             node_start=starts(self.node_start),
             edge_start=starts(self.edge_start),
-            smiles=tuple(self.smiles[i] for i in index) if self.smiles else (),
-            published=None if self.published is None else self.published[index],
+            smiles=tuple(self.smiles[i] for i in numbers) if self.smiles else (),
+            published=None if self.published is None else self.published[numbers],
         )
 
 
 def _ragged_take(start: torch.Tensor, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Positions of the runs `index` in a ragged array, and which of the runs each position belongs to."""
+    """Positions of all atoms (or bonds) of the molecules `index`, and to which of these molecules each one belongs."""
     length = start[index + 1] - start[index]
-    run = torch.repeat_interleave(length)
+    molecule = torch.repeat_interleave(length)
     before = torch.cumsum(length, 0) - length
-    return torch.arange(len(run), device=run.device) + (start[index] - before)[run], run
+    return torch.arange(len(molecule), device=molecule.device) + (start[index] - before)[molecule], molecule
 
 
 def graphs_from_smiles(smiles: Sequence[str]) -> Graphs:
@@ -215,9 +216,9 @@ def split(smiles: Sequence[str], kind: str, seed: int) -> Split:
     ----------
     smiles : sequence of str
     kind : {'random', 'scaffold', 'size'}
-        ``'random'`` draws molecules (by canonical SMILES). ``'scaffold'`` draws Bemis–Murcko scaffolds;
-        one with more molecules than half a validation or test set goes to training. ``'size'`` tests the largest
-        molecules, of more heavy atoms than any other: the same for every seed, which draws the validation set.
+        ``'random'`` draws molecules (by canonical SMILES). ``'scaffold'`` draws Bemis–Murcko scaffolds; one with more
+        molecules than half a test set always goes to the training set. ``'size'`` tests the molecules with the most
+        heavy atoms: that test set is the same for every seed; the seed draws the validation set.
     seed : int
 
     Raises
@@ -231,7 +232,7 @@ def split(smiles: Sequence[str], kind: str, seed: int) -> Split:
         return group_split(_cached(murcko_scaffold, tuple(smiles)), seed, largest=round(0.1 * len(smiles)) / 2)
     if kind == "size":
         size = _cached(n_heavy_atoms, tuple(smiles))
-        # as many as a tenth of all, and of one size either all or none
+        # at most a tenth of all: of molecules of the same size, all or none are tested
         largest = size > np.sort(size)[-1 - round(0.1 * len(size))]
         others, test = np.flatnonzero(~largest), np.flatnonzero(largest)
         names = np.array(_cached(canonical_smiles, tuple(smiles)))

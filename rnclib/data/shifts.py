@@ -1,4 +1,4 @@
-"""Fewer samples, unseen target ranges, label noise and spurious correlation: training made unlike the test."""
+"""Fewer training samples, unseen target ranges, label noise and spurious correlation."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def subsample(split: Split, fraction: float, seed: int) -> Split:
     return Split(train=np.sort(order[:kept]), val=split.val, test=split.test)
 
 
-#: Ranges of the target that stay in training: their centres and half widths, in quantiles of the training targets.
+#: Ranges of the target that stay in the training set: centre and half width of each, in quantiles of its targets.
 SEEN = {
     "two peaks": ((0.25, 0.12), (0.75, 0.12)),
     "three peaks": ((1 / 6, 0.09), (1 / 2, 0.09), (5 / 6, 0.09)),
@@ -45,7 +45,7 @@ SEEN = {
 
 
 def seen_ranges(split: Split, targets: np.ndarray, kind: str) -> list[tuple[float, float]]:
-    """The ranges of the target that `with_unseen_ranges` leaves in training, from below, both ends included.
+    """The ranges of the target that `with_unseen_ranges` leaves in the training set, lowest first, ends included.
 
     Parameters
     ----------
@@ -60,10 +60,10 @@ def seen_ranges(split: Split, targets: np.ndarray, kind: str) -> list[tuple[floa
 
 
 def with_unseen_ranges(split: Split, targets: np.ndarray, kind: str, seed: int) -> Split:
-    """The same split with training and validation samples taken away, so that ranges of the target stay unseen.
+    """The same split without the training and validation samples whose targets lie in certain ranges.
 
-    Two or three ranges stay as bell-shaped peaks, dense in the middle and thin at their ends; ``'cut-out'`` takes the
-    middle fifth away and leaves the rest as it is. The test set stays as it is.
+    With peaks, two or three ranges of the target are left, and fewer samples towards the ends of each. With
+    ``'cut-out'``, the middle fifth of the targets is taken away. The test set stays as it is.
 
     Parameters
     ----------
@@ -76,53 +76,53 @@ def with_unseen_ranges(split: Split, targets: np.ndarray, kind: str, seed: int) 
     ordered = np.sort(targets[split.train])
     chance = np.random.default_rng([seed, len(targets)]).random(len(targets))
 
-    def kept(part: np.ndarray) -> np.ndarray:
-        density = np.zeros(len(part))
-        quantile = np.searchsorted(ordered, targets[part]) / len(ordered)
+    def kept(index: np.ndarray) -> np.ndarray:
+        density = np.zeros(len(index))
+        quantile = np.searchsorted(ordered, targets[index]) / len(ordered)
         for (low, high), (centre, half) in zip(ranges, SEEN[kind], strict=True):
-            inside = (targets[part] >= low) & (targets[part] <= high)
+            inside = (targets[index] >= low) & (targets[index] <= high)
             bell = 1.0 if kind == "cut-out" else np.exp(-0.5 * ((quantile - centre) / (half / 2)) ** 2)
             density = np.maximum(density, inside * bell)
-        return part[chance[part] < density]
+        return index[chance[index] < density]
 
     return Split(train=kept(split.train), val=kept(split.val), test=split.test)
 
 
 def with_label_noise(split: Split, targets: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """The targets, with a fraction of those of training and validation exchanged among themselves.
+    """The targets with label noise: within training and validation set, a fraction of the targets change places.
 
     Parameters
     ----------
     split : Split
     targets : ndarray, shape (n,)
     fraction : float
-        Of each of the two sets, from 0 to 1.
+        Of the targets in each of the two sets, from 0 to 1.
     seed : int
 
     Returns
     -------
     ndarray, shape (n,)
-        Those of the test set are as they were.
+        Targets of the test set are as they were.
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"fraction: got {fraction!r}; allowed: 0 to 1")
-    rng, wrong = np.random.default_rng([seed, len(targets)]), targets.copy()
-    for part in (split.train, split.val):
-        chosen = rng.permutation(part)[: round(fraction * len(part))]
-        wrong[chosen] = targets[np.roll(chosen, 1)]
-    return wrong
+    rng, noisy = np.random.default_rng([seed, len(targets)]), targets.copy()
+    for index in (split.train, split.val):
+        chosen = rng.permutation(index)[: round(fraction * len(index))]
+        noisy[chosen] = targets[np.roll(chosen, 1)]
+    return noisy
 
 
-#: Fraction of the samples against the correlation that `spurious_split` leaves in training.
+#: Fraction that `spurious_split` keeps of the training samples which contradict the correlation.
 AGAINST = 0.1
 
 
 def spurious_split(split: Split, targets: np.ndarray, attribute: np.ndarray, seed: int, *, correlated: bool) -> Split:
     """The same split with samples taken away, so that an attribute correlates with the target in training only.
 
-    Training and validation keep all samples that have the attribute and a target of at least the training median, all
-    that have neither, and one in ten of the others. The test set keeps equally many samples of each of the four
-    combinations.
+    A target is high if it is at least the median of the training set. Training and validation set keep all samples with
+    the attribute and a high target, all with neither, and one in ten of the others. The test set keeps the same number
+    of samples of each of the four combinations.
 
     Parameters
     ----------
@@ -131,7 +131,8 @@ def spurious_split(split: Split, targets: np.ndarray, attribute: np.ndarray, see
     attribute : ndarray of bool, shape (n,)
     seed : int
     correlated : bool
-        If not, training and validation are random subsets of the same sizes, for comparison; the test set is the same.
+        If not, for comparison: training and validation set are random subsets of the same sizes, and the test set is
+        the same.
 
     Raises
     ------
@@ -141,10 +142,10 @@ def spurious_split(split: Split, targets: np.ndarray, attribute: np.ndarray, see
     high, has = targets >= np.median(targets[split.train]), np.asarray(attribute, bool)
     rng = np.random.default_rng([seed, len(targets)])
 
-    def kept(part: np.ndarray) -> np.ndarray:
-        order = rng.permutation(part)
+    def kept(index: np.ndarray) -> np.ndarray:
+        order = rng.permutation(index)
         against = order[high[order] != has[order]]
-        chosen = np.setdiff1d(part, against[round(AGAINST * len(against)) :])
+        chosen = np.setdiff1d(index, against[round(AGAINST * len(against)) :])
         return chosen if correlated else np.sort(order[: len(chosen)])
 
     train, val = kept(split.train), kept(split.val)
@@ -152,5 +153,7 @@ def spurious_split(split: Split, targets: np.ndarray, attribute: np.ndarray, see
     cells = [order[(high[order] == h) & (has[order] == a)] for h in (False, True) for a in (False, True)]
     each = min(map(len, cells))
     if not each:
-        raise ValueError("attribute: got one that lacks a combination with low or high targets in the test set; allowed: all four")
+        raise ValueError(
+            "attribute: got one that lacks a combination with low or high targets in the test set; allowed: all four"
+        )
     return Split(train=train, val=val, test=np.sort(np.concatenate([cell[:each] for cell in cells])))

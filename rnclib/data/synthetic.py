@@ -89,7 +89,7 @@ class Scene:
     Attributes
     ----------
     turn : float
-        Of the head to its side, −1 to 1.
+        Of the head to one side, −1 to 1.
     tilt : float
         In degrees.
     zoom, x, y : float
@@ -169,8 +169,8 @@ def _smooth(low: float, high: float, x: float) -> float:
     return t * t * (3 - 2 * t)
 
 
-def _mix(a: Sequence[float], b: Sequence[float], share: float) -> tuple[int, ...]:
-    return tuple(round((1 - share) * p + share * q) for p, q in zip(a, b, strict=True))
+def _mix(a: Sequence[float], b: Sequence[float], fraction: float) -> tuple[int, ...]:
+    return tuple(round((1 - fraction) * p + fraction * q) for p, q in zip(a, b, strict=True))
 
 
 class _Face:
@@ -329,7 +329,8 @@ def draw_ages(n: int, rng: np.random.Generator) -> np.ndarray:
     return np.interp(rng.random(n), QUANTILES, AGES).round().astype(int)
 
 
-#: Where hue and age correlate: hue of the oldest (that of age 0 is 0, as 1 would be), and fraction of the pictures.
+#: Spurious correlation of background and age: the hue that stands for the age `OLDEST` (0 stands for age 0), and the
+#: fraction of the pictures that have the hue of their age.
 ARC, OLDEST, CORRELATED = 0.7, 101, 0.9
 
 
@@ -349,8 +350,8 @@ def make_faces(
     seed : int
         Decides everything.
     correlated : bool
-        Give nine in ten pictures of training and validation a background whose hue stands for the age; the
-        others, and all of the test set, are the same as without.
+        Give nine in ten pictures of training and validation set a background whose hue stands for the age. The
+        others, and the whole test set, are the same pictures as without.
     progress : bool
         Show a bar.
 
@@ -374,12 +375,13 @@ def make_faces(
         raise ValueError(f"root: got {str(root)!r}, which holds an agedb.csv already; allowed: another folder")
     rng = np.random.default_rng([seed, FORMAT])
     ages = draw_ages(n, rng)
-    # A person's pictures span some decades: people are dealt out along the ages, with a spread.
+    # Pictures in the order of their ages, give or take some years, are dealt out in runs: one run to each person.
+    # So the pictures of a person span some decades, not a whole life.
     n_people = max(6, n // IMAGES_A_PERSON)
     person = np.empty(n, int)
     person[np.argsort(ages + rng.normal(0, 15, n))] = np.arange(n) * n_people // n
     people = [Person.random(np.random.default_rng([seed, FORMAT, 1, p])) for p in range(n_people)]
-    split = _balanced_parts(ages, rng)
+    split = _balanced_split(ages, rng)
     (root / "AgeDB").mkdir(parents=True, exist_ok=True)
     rows = []
     for i in tqdm(range(n), "drawing", disable=not progress, unit="face"):
@@ -398,32 +400,36 @@ def make_faces(
     return table
 
 
-def _balanced_parts(ages: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Validation and test with equally many images of each age, as far as a third of that age's images reaches."""
+def _balanced_split(ages: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The set of each image: validation and test set have the same number of images of every age.
+
+    That number is the same for all ages, or a third of an age's images where these are too few.
+    """
     counts = np.bincount(ages)
     wanted = min(HELD_OUT * len(ages), (counts // 3).sum())  # few images may not reach it
     quota = next(k for k in range(1, len(ages)) if np.minimum(k, counts // 3).sum() >= wanted)
-    parts = np.full(len(ages), "train", dtype=object)
+    name = np.full(len(ages), "train", dtype=object)
     for age in np.flatnonzero(counts):
         members = rng.permutation(np.flatnonzero(ages == age))
         each = min(quota, len(members) // 3)
-        parts[members[:each]] = "val"
-        parts[members[each : 2 * each]] = "test"
-    return parts
+        name[members[:each]] = "val"
+        name[members[each : 2 * each]] = "test"
+    return name
 
 
 def recipe(n_samples: int, size: int, data_seed: int = 0, correlated: bool = False) -> str:
-    """What stands for the checksum of synthetic faces: a digest of what is asked for, not of pixels.
+    """Stands in for the checksum of synthetic faces: a digest of the options that they are made with, not of pixels.
 
-    Another version of Pillow may draw a line or write a JPEG a little differently; records name theirs.
+    Another version of Pillow may draw a line or write a JPEG a little differently. Records name the version.
     """
-    return hashlib.sha256(f"faces {FORMAT} {n_samples} {size} {data_seed}{' tied' if correlated else ''}".encode()).hexdigest()
+    asked = f"faces {FORMAT} {n_samples} {size} {data_seed}{' tied' if correlated else ''}"
+    return hashlib.sha256(asked.encode()).hexdigest()
 
 
 def load_faces(
     n_samples: int = 4000, size: int = 64, data_seed: int = 0, *, correlated: bool = False, progress: bool = True
 ) -> Dataset:
-    """Synthetic faces by the way that AgeDB's images take, made on first use in the cache.
+    """Synthetic faces, loaded like the images of AgeDB; on first use they are made, in the cache.
 
     Parameters
     ----------
@@ -473,8 +479,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         table = make_faces(arguments.folder, arguments.n, arguments.size, arguments.seed)
     except ValueError as error:
         parser.error(str(error))
-    parts = ", ".join(f"{count} {part}" for part, count in table["split"].value_counts().items())
-    print(f"{len(table)} synthetic faces in {arguments.folder} ({parts}); its agedb.csv names them all")
+    sizes = ", ".join(f"{count} {name}" for name, count in table["split"].value_counts().items())
+    print(f"{len(table)} synthetic faces in {arguments.folder} ({sizes}); its agedb.csv names them all")
 
 
 if __name__ == "__main__":

@@ -40,8 +40,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             if option == "exclude":
                 chapter.add_argument("--exclude", nargs="*", metavar="FILE", help="photographs to leave out")
             elif option != "tuned":
-                about = None if values is None else f"one of {', '.join(map(str, values))}"
-                chapter.add_argument(f"--{option.replace('_', '-')}", help=about)
+                allowed = None if values is None else f"one of {', '.join(map(str, values))}"
+                chapter.add_argument(f"--{option.replace('_', '-')}", help=allowed)
         chapter.add_argument("--device", default="cpu", help="cpu, cuda or auto (default: cpu)")
         chapter.add_argument("--results-dir", default=None, help="folder of the records (default: book/results)")
         chapter.add_argument("--refresh", action="store_true", default=False, help="train every run anew")
@@ -49,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     name, device, results_dir, refresh = (options.pop(one) for one in ("chapter", "device", "results_dir", "refresh"))
     try:
         runs = experiments()[name].runs(**options)
+        if not runs:
+            raise ValueError(f"options: got {options}, which leave no runs; allowed: those of {name} on this data set")
         check_device(device)
         key(runs[0])  # finds the data, or says how to get them
     except (FileNotFoundError, ValueError) as error:

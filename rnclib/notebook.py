@@ -1,0 +1,196 @@
+"""What the notebook of a chapter begins with: its runs, loaded or trained, and what captions say of them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from rnclib import plots, results
+from rnclib.chapters import experiments
+from rnclib.data import catalogue
+from rnclib.experiment import Run
+from rnclib.grid import run_grid
+from rnclib.report import data_notice
+
+__all__ = ["Study", "machines", "open_experiment", "resolve"]
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """The runs of an experiment on one data set.
+
+    Attributes
+    ----------
+    source : Source
+        What the catalogue says of the data set.
+    profile : str
+    runs : list of Run
+    records : list of dict
+        Of these runs, with their labels.
+    """
+
+    source: catalogue.Source
+    profile: str
+    runs: list[Run]
+    records: list[dict[str, Any]]
+
+    @functools.cached_property
+    def frame(self) -> pd.DataFrame:
+        """One row per run, see `rnclib.results.frame`."""
+        return results.frame(self.records)
+
+    @property
+    def name(self) -> str:
+        """Of the data set, in records."""
+        return self.source.name
+
+    @property
+    def unit(self) -> str:
+        """Of the target."""
+        return self.source.unit
+
+    @property
+    def repeats(self) -> str:
+        """What runs of one method differ in: ``'splits'`` or ``'seeds'``."""
+        return self.source.runs
+
+    @property
+    def n(self) -> int:
+        """How many of these there are."""
+        return self.frame["seed"].nunique()
+
+    @property
+    def split(self) -> str:
+        """Of the first run."""
+        return self.runs[0].data.split
+
+    @property
+    def caption(self) -> str:
+        """Where numbers come from, for the end of a caption."""
+        return self.source.caption(self.profile, self.split)
+
+    @property
+    def methods(self) -> list[str]:
+        """Labels of the methods, in the order of the runs."""
+        return list(dict.fromkeys(run.label for run in self.runs))
+
+    def where(self, **fields: Any) -> Study | None:
+        """The study of those runs whose configuration has these fields, or None where there are none.
+
+        Parameters
+        ----------
+        **fields
+            A value, True for any, or None for none.
+        """
+
+        def fits(record: dict[str, Any]) -> bool:
+            values = {name: record["config"].get(name) for name in fields}
+            return all(
+                (values[name] is not None) if wanted is True else values[name] == wanted
+                for name, wanted in fields.items()
+            )
+
+        kept = [number for number, record in enumerate(self.records) if fits(record)]
+        if not kept:
+            return None
+        return replace(self, runs=[self.runs[i] for i in kept], records=[self.records[i] for i in kept])
+
+
+def resolve(dataset: str, profile: str, results_dir: str | None = None) -> str:
+    """The data set that ``'auto'`` stands for: ESOL if there are published records of it or it can be had.
+
+    Parameters
+    ----------
+    dataset : str
+        Anything but ``'auto'`` is given back.
+    profile : str
+        Published (``'paper'``) records of ESOL are readable without the data.
+    results_dir : path, optional
+        The store; by default `rnclib.results.results_dir`.
+
+    Returns
+    -------
+    str
+        ``'esol'`` or ``'standin'`` for ``'auto'``; a sentence printed says why where it is the latter.
+    """
+    if dataset != "auto":
+        return dataset
+    root = results_dir or results.results_dir()
+    if profile == "paper" and results.exists(root, profile="paper", experiment="esol", dataset="esol"):
+        return "esol"
+    try:
+        catalogue.load("esol")
+    except FileNotFoundError as error:
+        print(f"using the stand-in. {error}")
+        return "standin"
+    return "esol"
+
+
+def open_experiment(
+    name: str,
+    *datasets: str,
+    profile: str,
+    results_dir: str | None = None,
+    refresh: bool = False,
+    device: str = "cpu",
+    by_dataset: Mapping[str, Mapping[str, Any]] | None = None,
+    **options: Any,
+) -> list[Study | None]:
+    """Load or train an experiment's runs, print how many of each, and show on which data they are.
+
+    Parameters
+    ----------
+    name : str
+        Of the experiment, see `rnclib.chapters.experiments`.
+    *datasets : str
+        Names of the catalogue, ``'auto'`` (see `resolve`) or ``'none'``.
+    profile, results_dir, refresh, device
+        See `rnclib.grid.run_grid`.
+    by_dataset : mapping, optional
+        Options for single data sets.
+    **options
+        See `rnclib.chapters.base.Scope`.
+
+    Returns
+    -------
+    list of Study or None
+        One for each of `datasets`; None for ``'none'``, and where the options leave no runs to compare.
+    """
+    from IPython.display import display
+
+    plots.use_style()
+    studies: list[Study | None] = []
+    for asked in datasets:
+        dataset = resolve(asked, profile, results_dir)
+        if dataset == "none":
+            studies.append(None)
+            continue
+        its = {**options, **(by_dataset or {}).get(dataset, {})}
+        runs = experiments()[name].runs(dataset=dataset, profile=profile, **its)
+        if not runs:
+            studies.append(None)
+            continue
+        grid = run_grid(runs, results_dir=results_dir, refresh=refresh, device=device)
+        print(f"{name}, {dataset}, {profile}: {grid}")
+        studies.append(Study(catalogue.source(dataset), profile, runs, grid.records))
+    for dataset in dict.fromkeys(study.name for study in studies if study is not None):
+        display(data_notice(dataset, profile))
+    return studies
+
+
+def machines(*studies: Study | None) -> pd.DataFrame:
+    """Where the runs of several studies were made, see `rnclib.results.machines`.
+
+    Parameters
+    ----------
+    *studies : Study or None
+    """
+    by_title: dict[str, list[dict[str, Any]]] = {}
+    for study in studies:
+        if study is not None:
+            by_title.setdefault(study.source.title, []).extend(study.records)
+    return results.machines(by_title)

@@ -1,0 +1,115 @@
+"""The check of a notebook's parameters. It imports the standard library alone, so that a notebook fails in a second."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import math
+import numbers
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["ParameterError", "check_parameters"]
+
+
+class ParameterError(ValueError):
+    """A notebook was given a parameter it does not know, or a value it does not take."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Tell IPython to show the one line that matters, not the frames that led to it."""
+        return [f"{type(self).__name__}: {self}"]
+
+
+def check_parameters(namespace: Mapping[str, Any], /, **allowed: Any) -> None:
+    """End a notebook at once when a parameter is misspelt or has a value it does not take.
+
+    Call it in the first cell after the one tagged ``parameters``, before any heavy import. papermill itself
+    only warns about a name that the notebook does not know, runs to the end and exits 0.
+
+    Parameters
+    ----------
+    namespace : mapping
+        The notebook's ``globals()``.
+    **allowed
+        What each parameter may be:
+
+        - a type, such as ``str``, ``bool`` or ``float`` (which takes integers too);
+        - a tuple of two bounds, both included: ``(1, 100)`` for an integer, ``(0.01, 100.0)`` for any number;
+        - a list of alternatives: values, types, bounds, such as ``["l1", "l2"]`` or ``[None, (1, 100)]``.
+
+    Raises
+    ------
+    ParameterError
+        With one line that says what came and what is allowed.
+
+    Examples
+    --------
+    >>> loss, n_seeds = "l1", 5
+    >>> check_parameters(globals(), loss=["all", "l1", "l2", "huber"], n_seeds=[None, (1, 100)])
+    >>> check_parameters({"loss": "hubber"}, loss=["l1", "l2", "huber"])
+    Traceback (most recent call last):
+        ...
+    rnclib.parameters.ParameterError: loss: got 'hubber' (did you mean 'huber'?); allowed: 'l1', 'l2' or 'huber'
+    >>> check_parameters({"n_seeds": 0}, n_seeds=[None, (1, 100)])
+    Traceback (most recent call last):
+        ...
+    rnclib.parameters.ParameterError: n_seeds: got 0; allowed: None or an integer from 1 to 100
+    """
+    problems = []
+    for name in _injected_names(namespace):
+        if name not in allowed:
+            problems.append(f"unknown parameter {name!r}{_hint(name, allowed)}; allowed: {', '.join(allowed)}")
+    for name, rule in allowed.items():
+        if name not in namespace:
+            problems.append(f"parameter {name!r} is not set in the cell tagged 'parameters'")
+        elif not _fits(namespace[name], rule):
+            value = namespace[name]
+            problems.append(f"{name}: got {value!r}{_hint(value, rule)}; allowed: {_describe(rule)}")
+    if problems:
+        raise ParameterError(" | ".join(problems))
+
+
+def _injected_names(namespace: Mapping[str, Any]) -> list[str]:
+    """Names set by the cell papermill adds, found in IPython's history by its first line."""
+    names: dict[str, None] = {}
+    for source in namespace.get("In", ()):
+        if isinstance(source, str) and source.startswith("# Parameters\n"):
+            for node in ast.parse(source).body:
+                if isinstance(node, ast.Assign):
+                    names.update((target.id, None) for target in node.targets if isinstance(target, ast.Name))
+    return list(names)
+
+
+def _fits(value: Any, rule: Any) -> bool:
+    if isinstance(rule, list):
+        return any(_fits(value, one) for one in rule)
+    if isinstance(rule, tuple):
+        kind = numbers.Integral if all(isinstance(bound, int) for bound in rule) else numbers.Real
+        return isinstance(value, kind) and not isinstance(value, bool) and rule[0] <= value <= rule[1]
+    if isinstance(rule, type):
+        if issubclass(rule, (int, float)) and isinstance(value, bool):
+            return rule is bool
+        if rule is float:
+            return isinstance(value, numbers.Real) and math.isfinite(value)
+        return isinstance(value, rule)
+    return type(value) is type(rule) and value == rule
+
+
+def _describe(rule: Any) -> str:
+    if isinstance(rule, list):
+        words = [_describe(one) for one in rule]
+        return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+    if isinstance(rule, tuple):
+        kind = "an integer" if all(isinstance(bound, int) for bound in rule) else "a number"
+        return f"{kind} from {rule[0]} to {rule[1]}"
+    if isinstance(rule, type):
+        known = {str: "a text", bool: "True or False", int: "an integer", float: "a finite number"}
+        return known.get(rule, f"a {rule.__name__}")
+    return repr(rule)
+
+
+def _hint(given: Any, options: Any) -> str:
+    if not isinstance(given, str) or not isinstance(options, (list, Mapping)):
+        return ""
+    close = difflib.get_close_matches(given, [one for one in options if isinstance(one, str)], n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
