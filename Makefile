@@ -30,10 +30,9 @@ $(STAMP): pyproject.toml .constraints.txt
 
 # Each chapter's quick profile on this machine; records and pages go to ignored folders.
 report: env
-	$(BIN)/python -m rnclib.report notebooks/loss.ipynb book/local/loss.ipynb
-	$(BIN)/python -m rnclib.report notebooks/esol.ipynb book/local/esol.ipynb -p profile quick -p split random
-	for name in agedb data_efficiency robustness ablations methods claims benchmark; do \
-		$(BIN)/python -m rnclib.report notebooks/$$name.ipynb book/local/$$name.ipynb -p profile quick || exit 1; \
+	set -e; chapters="$$($(BIN)/python -m rnclib.chapters quick)"; \
+	printf '%s\n' "$$chapters" | while read -r name parameters; do \
+		$(BIN)/python -m rnclib.report notebooks/$$name.ipynb book/local/$$name.ipynb $$parameters < /dev/null; \
 	done
 	$(MAKE) book
 
@@ -43,12 +42,13 @@ book: env
 	@echo "The book: $(CURDIR)/_build/html/index.html"
 
 chapters: env
-	for name in loss esol agedb data_efficiency robustness ablations methods claims benchmark; do \
-		$(BIN)/python -m rnclib.report notebooks/$$name.ipynb book/chapters/$$name.ipynb || exit 1; \
+	set -e; chapters="$$($(BIN)/python -m rnclib.chapters)"; \
+	for name in $$chapters; do \
+		$(BIN)/python -m rnclib.report notebooks/$$name.ipynb book/chapters/$$name.ipynb; \
 	done
 
 test: env
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadscope
 
 check: env
 	$(BIN)/ruff check .

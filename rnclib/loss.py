@@ -402,15 +402,13 @@ def _sums_by_exponentials(x, y, rows, temperature, label_diff, feature_sim, need
     Index k runs over samples, i over the anchors of a block, g over groups of equal labels. Cosines are lowered
     by 1, so that they are at most 0 as -distance is; this cancels in the loss.
     """
-    M = len(x)
-    v = x
+    M, v = len(x), x
     if feature_sim == "l2":
         x = x - x[:1]  # if all are equal, exactly 0, where the mean may round
         x = x - x.mean(dim=0)
     square = (x * x).sum(dim=1)
     radius = float(square.max().sqrt()) if feature_sim == "l2" else 1.0
-    reach = radius / temperature
-    if reach > REACH[x.dtype]:
+    if (reach := radius / temperature) > REACH[x.dtype]:
         return None
     share, slope = CLOSE[x.dtype]
     close = max(share, slope * reach) * radius
@@ -420,29 +418,20 @@ def _sums_by_exponentials(x, y, rows, temperature, label_diff, feature_sim, need
     order = group.argsort(stable=True)
     rank = order.argsort()
     v, x, square, group = v[order], x.index_select(0, order), square[order], group[order]
-    anchors_a_block = max(BLOCK // M, min(ANCHORS, TABLE // len(values)), 1)
-    blocks = rank[rows].sort().values.split(anchors_a_block)
+    blocks = rank[rows].sort().values.split(max(BLOCK // M, min(ANCHORS, TABLE // len(values)), 1))
     group_ranges = torch.stack([group[block[[0, -1]]] for block in blocks]).tolist()
 
     one = torch.ones((), dtype=x.dtype, device=x.device)
     total = torch.zeros((), dtype=torch.float64, device=x.device)
     grad, weight = torch.zeros_like(x), torch.zeros_like(square)
     for block, (first, last) in zip(blocks, group_ranges, strict=True):
-        whole = len(block) == M
-        anchors = x if whole else x.index_select(0, block)
+        anchors = x if len(block) == M else x.index_select(0, block)
         itself = block, torch.arange(len(block), device=x.device)
         pairs = []
         if feature_sim == "l2":
             distance = (square[:, None] + square[block]).addmm_(x, anchors.T, alpha=-2)
-            distance[itself] = torch.inf
-            pairs = (distance < close * close).nonzero()
-            if len(pairs) > distance.numel() // 64 and x.dtype == torch.float32:
+            if (pairs := _corrected(distance, itself, v, close)) is None:
                 return None
-            distance[itself] = 0
-            distance = distance.clamp_(min=torch.finfo(x.dtype).tiny).sqrt_()
-            pairs = [pair.unbind(1) for pair in pairs.split(8 * BLOCK // x.shape[1] + 1)]
-            for k, i in pairs:
-                distance[k, i] = torch.linalg.vector_norm(v[k] - v[block[i]], dim=1)
         else:
             distance = 1 - x @ anchors.T
             distance[itself] = 0
@@ -467,25 +456,54 @@ def _sums_by_exponentials(x, y, rows, temperature, label_diff, feature_sim, need
         force[itself] = 0
         if feature_sim == "l2":  # ∂distance/∂anchor = (anchor - x_k)/distance
             force /= distance
-            for k, i in pairs:
-                pull = force[k, i][:, None] * (v[k] - v[block[i]])
-                pull = torch.where(distance[k, i][:, None] > 0, pull, 0)
-                force[k, i] = 0
-                grad.index_add_(0, k, pull)
-                grad.index_add_(0, block[i], pull, alpha=-1)
-        if whole:  # anchors is x: one product serves both sides of every pair
-            force = force + force.T
-            if feature_sim == "l2":
-                grad += force.sum(1)[:, None] * x
-            grad -= force @ x
-        else:
-            weight += force.sum(1)
-            weight.index_add_(0, block, force.sum(0))
-            grad.addmm_(force, anchors, alpha=-1)
-            grad.index_add_(0, block, force.T @ x, alpha=-1)
+            _add_close_pairs(grad, force, distance, pairs, v, block)
+        _add_forces(grad, weight, force, x, anchors, block, feature_sim)
     if feature_sim == "l2":
         grad += weight[:, None] * x
     return total, grad[rank]
+
+
+def _corrected(distance, itself, v, close):
+    """Turn squared distances (M, anchors) into distances, in place, and give the close pairs back in portions.
+
+    A small difference of large squares has lost its digits: close pairs are computed from the embeddings `v`.
+    None where so many pairs are close that another precision is the quicker way.
+    """
+    block, _ = itself
+    distance[itself] = torch.inf
+    pairs = (distance < close * close).nonzero()
+    if len(pairs) > distance.numel() // 64 and distance.dtype == torch.float32:
+        return None
+    distance[itself] = 0
+    distance.clamp_(min=torch.finfo(distance.dtype).tiny).sqrt_()
+    pairs = [pair.unbind(1) for pair in pairs.split(8 * BLOCK // v.shape[1] + 1)]
+    for k, i in pairs:
+        distance[k, i] = torch.linalg.vector_norm(v[k] - v[block[i]], dim=1)
+    return pairs
+
+
+def _add_close_pairs(grad, force, distance, pairs, v, block):
+    """Move the force between close pairs from `force` to `grad`; where two embeddings are equal there is none."""
+    for k, i in pairs:
+        pull = force[k, i][:, None] * (v[k] - v[block[i]])
+        pull = torch.where(distance[k, i][:, None] > 0, pull, 0)
+        force[k, i] = 0
+        grad.index_add_(0, k, pull)
+        grad.index_add_(0, block[i], pull, alpha=-1)
+
+
+def _add_forces(grad, weight, force, x, anchors, block, feature_sim):
+    """Add the forces between all samples and the anchors of a block; `weight` collects their part along x."""
+    if anchors is x:  # one product serves both sides of every pair
+        force = force + force.T
+        if feature_sim == "l2":
+            grad += force.sum(1)[:, None] * x
+        grad -= force @ x
+    else:
+        weight += force.sum(1)
+        weight.index_add_(0, block, force.sum(0))
+        grad.addmm_(force, anchors, alpha=-1)
+        grad.index_add_(0, block, force.T @ x, alpha=-1)
 
 
 def _groups(y):

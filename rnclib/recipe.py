@@ -174,8 +174,8 @@ class Recipe:
     ensemble : int, optional
         Train so many networks that differ in their seed, and average their predictions.
     notable : tuple of str
-        What the label says besides: ``'tuned'``, and settings that are not the published ones, such as
-        ``'fit.learning_rate'`` or ``'projection'``. No part of a run's key.
+        What the label says besides: settings that are not the published ones, such as ``'fit.learning_rate'`` or
+        ``'projection'``, and words such as ``'tuned'``. No part of a run's key.
     """
 
     model: str
@@ -284,9 +284,9 @@ class Recipe:
         return ", ".join([*words, *(self._said(name) for name in self.notable)])
 
     def _said(self, name: str) -> str:
-        if name == "tuned":
-            return name
         stage, _, setting = name.rpartition(".")
+        if setting not in _SAID:
+            return name
         value = getattr(getattr(self, stage) if stage else self, setting)
         return _SAID[setting].format({"l1": "negative L1"}.get(value, value))
 
@@ -294,7 +294,7 @@ class Recipe:
 # what a label says of a setting
 _SAID = {
     "learning_rate": "lr {:g}", "temperature": "temperature {:g}", "feature_sim": "{} similarity",
-    "batch_size": "batches of {}", "n_views": "{} view", "epochs": "{} epochs", "unit_features": "features of length 1",
+    "batch_size": "batches of {}", "n_views": "{} view", "unit_features": "features of length 1",
     "projection": "projection head of {}",
 }  # fmt: skip
 

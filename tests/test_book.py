@@ -49,12 +49,30 @@ def test_every_page_of_the_contents_exists_and_every_page_is_in_the_contents(set
     assert set(listed) == there
 
 
+def test_the_contents_list_the_chapters_in_their_order():
+    from rnclib.chapters import NAMES
+
+    (part,) = [one for one in yaml.safe_load((ROOT / "_toc.yml").read_text())["parts"] if one["caption"] == "Chapters"]
+    assert [chapter["file"] for chapter in part["chapters"]] == [f"chapters/{name}" for name in NAMES]
+
+
+def test_the_reference_describes_every_module():
+    described = set(re.findall(r"automodule:: (\S+)", (BOOK / "api.md").read_text(encoding="utf-8")))
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for path in (ROOT / "rnclib").rglob("*.py")
+        if path.stem != "__main__"
+    }
+    chapters = {name for name in modules if name.startswith("rnclib.chapters.") and not name.endswith(".base")}
+    assert described == modules - chapters - {"rnclib"}
+
+
 def test_building_runs_no_notebook():
     assert yaml.safe_load((ROOT / "_config.yml").read_text())["execute"]["execute_notebooks"] == "off"
 
 
 def test_published_chapters_are_clean():
-    from rnclib.report import clean
+    from rnclib.publishing import clean
 
     for path in sorted((BOOK / "chapters").glob("*.ipynb")):
         text = path.read_text(encoding="utf-8")
@@ -140,7 +158,8 @@ def chapter(name="demo"):
     import pandas as pd
     from matplotlib.figure import Figure as Drawing
 
-    from rnclib.report import Figure, Notice, Table, clean, glue
+    from rnclib.publishing import clean
+    from rnclib.report import Figure, Notice, Table, glue
 
     frame = pd.DataFrame(
         {"method": ["end to end", "RnC $|x|$ {cite:p}`zha2023rnc`"], "error": [0.5, -0.25], "runs": [3, 20]}

@@ -1,7 +1,10 @@
-"""Every notebook: a pair without outputs, guarded parameters, and a run in seconds."""
+"""Every notebook: a pair without outputs, guarded parameters, and a run to its end on each kind of data."""
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import io
 import os
 import shutil
 import subprocess
@@ -9,45 +12,33 @@ import sys
 from pathlib import Path
 
 import jupytext
+import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pytest
+import torch
 from jupytext.compare import compare_notebooks
 from PIL import Image
 
 from rnclib import results
+from rnclib.chapters import NAMES, ablations, chapter, experiments, methods
 from rnclib.experiment import key
-from rnclib.protocols import (
-    ABLATIONS,
-    TUNED,
-    ablations_grid,
-    agedb_grid,
-    best_trials,
-    efficiency_grid,
-    esol_grid,
-    methods_grid,
-    robustness_grid,
-    tuning_grid,
-)
+from rnclib.protocols.search import TUNED
+from rnclib.recipe import REGRESSION_LOSSES
 
 ROOT = Path(__file__).resolve().parents[1]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-SMOKE = {
-    "esol": ["-p", "profile", "smoke", "-p", "split", "random", "-p", "dataset", "standin"],
-    "agedb": ["-p", "profile", "smoke"],
-    "benchmark": ["-p", "profile", "smoke"],
-    "data_efficiency": ["-p", "profile", "smoke", "-p", "molecules", "standin"],
-    "robustness": ["-p", "profile", "smoke", "-p", "molecules", "standin"],
-    "claims": ["-p", "profile", "smoke"],
-    "ablations": ["-p", "profile", "smoke", "-p", "molecules", "standin"],
-    "methods": ["-p", "profile", "smoke", "-p", "molecules", "standin"],
-}
+STORE = ROOT / "book" / "results"
 TWO_KINDS = ("data_efficiency", "robustness", "ablations", "methods")
 
 
-def papermill(notebook: Path, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def notebook_of(name: str) -> Path:
+    return ROOT / "notebooks" / f"{name}.ipynb"
+
+
+def papermill(name: str, out: Path, **parameters: object) -> subprocess.CompletedProcess[str]:
+    options = [word for one in parameters.items() for word in ("-p", *map(str, one))]
     return subprocess.run(
-        [sys.executable, "-m", "papermill", str(notebook), str(out), "--no-progress-bar", *options],
+        [sys.executable, "-m", "papermill", str(notebook_of(name)), str(out), "--no-progress-bar", *options],
         cwd=ROOT,
         env=os.environ | {"RNC_CACHE": str(out.parent / "cache"), "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -56,18 +47,55 @@ def papermill(notebook: Path, out: Path, *options: str) -> subprocess.CompletedP
     )
 
 
-@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
-def notebook(request) -> Path:
+@pytest.fixture
+def execute(monkeypatch, tmp_path):
+    """Runs the code of a notebook in this process, without the seconds that a kernel takes to start."""
+    monkeypatch.setenv("RNC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(ROOT)
+    torch.set_num_threads(1)
+
+    def show(value: object, **options: object) -> None:
+        if value is not None and hasattr(value, "_repr_mimebundle_"):
+            assert value._repr_mimebundle_()
+
+    monkeypatch.setattr("IPython.display.display", show)
+
+    def run(name: str, **parameters: object) -> str:
+        """What it prints."""
+        namespace: dict[str, object] = {"__name__": "__main__"}
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            for cell in nbformat.read(notebook_of(name), as_version=4).cells:
+                if cell.cell_type != "code":
+                    continue
+                body = ast.parse(cell.source)
+                last = body.body.pop() if body.body and isinstance(body.body[-1], ast.Expr) else None
+                exec(compile(body, f"{name}.ipynb", "exec"), namespace)
+                if last is not None:
+                    show(eval(compile(ast.Expression(last.value), f"{name}.ipynb", "eval"), namespace))
+                if "parameters" in cell.metadata.get("tags", []):
+                    assert set(parameters) <= set(namespace)
+                    namespace |= parameters
+        return printed.getvalue()
+
+    yield run
+    plt.close("all")
+
+
+@pytest.fixture(params=NAMES)
+def name(request) -> str:
     return request.param
 
 
-def test_there_are_notebooks():
-    assert {"esol", "loss"} <= {path.stem for path in NOTEBOOKS}
+# --- what is committed ----------------------------------------------------------------------------------
 
 
-def test_both_forms_say_the_same_and_hold_no_outputs(notebook):
-    stored = nbformat.read(notebook, as_version=4)
-    twin = jupytext.read(notebook.with_suffix(".py"))
+def test_there_is_a_notebook_for_each_chapter_and_no_other():
+    assert {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")} == set(NAMES)
+
+
+def test_both_forms_say_the_same_and_hold_no_outputs(name):
+    stored = nbformat.read(notebook_of(name), as_version=4)
+    twin = jupytext.read(notebook_of(name).with_suffix(".py"))
     compare_notebooks(stored, twin, fmt="py:percent", compare_outputs=False, raise_on_first_difference=True)
     for cell in stored.cells:
         assert not cell.get("outputs") and not cell.get("execution_count"), cell.source[:80]
@@ -76,39 +104,64 @@ def test_both_forms_say_the_same_and_hold_no_outputs(notebook):
     assert sum(text.startswith("# ") for text in prose) == 1 and prose[0].startswith("# ")  # one title, first
 
 
-def test_the_published_page_has_the_words_of_its_notebook(notebook):
-    published = nbformat.read(ROOT / "book" / "chapters" / notebook.name, as_version=4)
+def test_no_line_is_longer_than_a_page_is_wide(name):
+    lines = notebook_of(name).with_suffix(".py").read_text(encoding="utf-8").splitlines()
+    long = [line for line in lines if len(line) > 120 and "notebook_metadata_filter" not in line]
+    assert long == []
+
+
+def published(name: str) -> nbformat.NotebookNode:
+    return nbformat.read(ROOT / "book" / "chapters" / f"{name}.ipynb", as_version=4)
+
+
+def test_the_published_page_has_the_words_of_its_notebook(name):
     words = [
-        [cell.source for cell in nb.cells if cell.cell_type == "markdown"]
-        for nb in (nbformat.read(notebook, as_version=4), published)
+        [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+        for notebook in (nbformat.read(notebook_of(name), as_version=4), published(name))
     ]
     assert words[0] == words[1]  # else: make chapters
 
 
-def test_parameters_are_literals_and_are_checked_next(notebook):
-    cells = nbformat.read(notebook, as_version=4).cells
+def test_the_published_page_has_the_tables_and_figures_of_its_chapter(name):
+    tables, figures = [], []
+    for cell in published(name).cells:
+        for output in cell.get("outputs", ()):
+            lines = output.get("data", {}).get("text/markdown", "").splitlines()
+            if lines and lines[0].startswith(":::{table}"):
+                tables.append(lines[1].removeprefix(":name: "))
+        if figure := cell.metadata.get("mystnb", {}).get("figure"):
+            figures.append(figure["name"])
+    assert tuple(tables) == chapter(name).tables
+    assert tuple(figures) == chapter(name).figures
+
+
+def test_parameters_are_literals_and_are_checked_next(name):
+    cells = nbformat.read(notebook_of(name), as_version=4).cells
     (position,) = [i for i, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", [])]
     names: dict[str, object] = {}
     exec(cells[position].source, {"__builtins__": {"str": str, "int": int, "float": float, "bool": bool}}, names)
     guard = next(cell for cell in cells[position + 1 :] if cell.cell_type == "code")
     assert "check_parameters(" in guard.source
-    assert all(f"{name}=" in guard.source for name in names if name != "__annotations__")
+    assert all(f"{one}=" in guard.source for one in names if one != "__annotations__")
 
 
 def test_the_guard_of_the_design_choices_knows_them_all():
-    source = (ROOT / "notebooks" / "ablations.py").read_text()
-    assert all(f'"{choice}",' in source for choice in (*ABLATIONS, "regressor"))
+    source = notebook_of("ablations").with_suffix(".py").read_text()
+    assert all(f'"{choice}",' in source for choice in (*ablations.CHOICES, "regressor"))
 
 
 def test_no_training_loop_lives_in_a_notebook():
-    for path in NOTEBOOKS:
-        if path.stem != "loss":  # it moves a handful of points, which is its subject
-            source = path.with_suffix(".py").read_text()
-            assert "backward(" not in source and "optim." not in source, path.name
+    for name in NAMES:
+        if name != "loss":  # it moves a handful of points, which is its subject
+            source = notebook_of(name).with_suffix(".py").read_text()
+            assert "backward(" not in source and "optim." not in source, name
 
 
-def test_a_misspelt_parameter_ends_with_one_clear_line(notebook, tmp_path):
-    done = papermill(notebook, tmp_path / "out.ipynb", "-p", "n_seedz", "3")
+# --- parameters that are refused ------------------------------------------------------------------------
+
+
+def test_a_misspelt_parameter_ends_with_one_clear_line(name, tmp_path):
+    done = papermill(name, tmp_path / "out.ipynb", n_seedz=3)
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert "n_seedz" in last and "allowed" in last
@@ -119,99 +172,92 @@ def test_a_misspelt_parameter_ends_with_one_clear_line(notebook, tmp_path):
     [("esol", "loss", "hubber", "huber"), ("agedb", "loss", "hubber", "huber"), ("claims", "profile", "papre", "paper"),
      *((name, "profile", "papre", "paper") for name in TWO_KINDS)],
 )  # fmt: skip
-def test_a_bad_value_ends_with_one_clear_line(tmp_path, name, parameter, value, meant):
-    done = papermill(ROOT / "notebooks" / f"{name}.ipynb", tmp_path / "out.ipynb", "-p", parameter, value)
-    assert done.returncode == 1
-    assert f"{parameter}: got '{value}' (did you mean '{meant}'?)" in done.stderr.strip().splitlines()[-1]
+def test_a_bad_value_is_refused_with_what_was_meant(execute, name, parameter, value, meant):
+    from rnclib.parameters import ParameterError
+
+    with pytest.raises(ParameterError) as caught:
+        execute(name, **{parameter: value})
+    assert str(caught.value).startswith(f"{parameter}: got '{value}' (did you mean '{meant}'?); allowed: ")
 
 
-def test_it_runs_in_seconds(notebook, tmp_path):
-    options = SMOKE.get(notebook.stem, [])
-    if options:
-        options = [*options, "-p", "results_dir", str(tmp_path / "results")]
-    done = papermill(notebook, tmp_path / "out.ipynb", *options)
+# --- runs of seconds ------------------------------------------------------------------------------------
+
+
+def test_papermill_runs_the_profile_of_seconds_to_its_end(name, tmp_path):
+    parameters = dict(chapter(name).smoke)
+    if parameters:
+        parameters["results_dir"] = str(tmp_path / "results")
+    done = papermill(name, tmp_path / "out.ipynb", **parameters)
     assert done.returncode == 0, done.stderr[-2000:]
+    cells = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
+    assert all(cell.execution_count for cell in cells if cell.cell_type == "code" and cell.source)
 
 
 @pytest.mark.parametrize(
-    ("name", "options"),
+    ("name", "parameters", "left"),
     [
-        *((name, ["-p", "molecules", "none"]) for name in TWO_KINDS),
-        *((name, ["-p", "molecules", "standin", "-p", "faces", "none"]) for name in TWO_KINDS),
-        ("robustness", ["-p", "molecules", "none", "-p", "faces", "none"]),
-        ("ablations", ["-p", "molecules", "standin", "-p", "choice", "views"]),
+        *((name, {"molecules": "none"}, {"synthetic"}) for name in TWO_KINDS),
+        *((name, {"molecules": "standin", "faces": "none"}, {"standin"}) for name in TWO_KINDS),
+        ("robustness", {"molecules": "none", "faces": "none"}, set()),
+        ("ablations", {"molecules": "standin", "choice": "views"}, {"synthetic"}),
     ],
 )
-def test_it_runs_on_other_data(tmp_path, name, options):
-    store = ["-p", "profile", "smoke", "-p", "results_dir", str(tmp_path / "results")]
-    done = papermill(ROOT / "notebooks" / f"{name}.ipynb", tmp_path / "out.ipynb", *options, *store)
-    assert done.returncode == 0, done.stderr[-2000:]
+def test_it_runs_on_other_data(execute, tmp_path, name, parameters, left):
+    execute(name, profile="smoke", results_dir=str(tmp_path / "results"), **parameters)
+    records = results.load(tmp_path / "results", profile="smoke", experiment=name)
+    assert {record["dataset"] for record in records} == left
 
 
-PUBLISHED = {
-    "esol, random": esol_grid(dataset="esol", profile="paper", split="random"),
-    "esol, scaffold": esol_grid(dataset="esol", profile="paper", split="scaffold"),
-    "agedb, drawn faces": agedb_grid(dataset="synthetic", profile="paper"),
-    "data_efficiency, esol": efficiency_grid(dataset="esol", profile="paper"),
-    "robustness, esol": robustness_grid(dataset="esol", profile="paper"),
-    "robustness, drawn faces": robustness_grid(dataset="synthetic", profile="paper"),
-    "ablations, esol": ablations_grid(dataset="esol", profile="paper"),
-    "tuning, esol": tuning_grid(dataset="esol", profile="paper"),
-    "methods, esol": methods_grid(dataset="esol", profile="paper"),
-    "tuning, drawn faces": tuning_grid(dataset="synthetic", profile="paper"),
-    "methods, drawn faces": methods_grid(dataset="synthetic", profile="paper"),
-    "ablations, drawn faces": ablations_grid(dataset="synthetic", profile="paper"),
-    "data_efficiency, drawn faces": efficiency_grid(dataset="synthetic", profile="paper"),
-}
+@pytest.mark.parametrize("parameters", [{"seed": 6}, {"n_samples": 40}, {"temperature": 0.05}], ids=str)
+def test_the_statements_on_the_loss_hold_for_other_parameters(execute, parameters):
+    assert "points of the path, all of them in order" in execute("loss", **parameters)
 
 
-@pytest.mark.parametrize("chapter", PUBLISHED)
-def test_every_published_run_has_its_record(chapter):
-    grid = PUBLISHED[chapter]
-    stored = results.load(ROOT / "book" / "results", profile="paper", experiment=grid[0].experiment)
-    keys = {record["key"] for record in stored}
-    assert [config for config in grid if key(config) not in keys] == []
+# --- published records ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("experiment", experiments())
+@pytest.mark.parametrize("dataset", ["esol", "synthetic"])
+def test_every_published_run_has_its_record(experiment, dataset):
+    if dataset not in experiments()[experiment].datasets:
+        pytest.skip(f"{experiment} is about other data")
+    runs = experiments()[experiment].runs(dataset=dataset, profile="paper")
+    keys = {record["key"] for record in results.load(STORE, profile="paper", experiment=experiment)}
+    assert runs and [run for run in runs if key(run) not in keys] == []
 
 
 @pytest.mark.parametrize("dataset", TUNED)
 def test_the_methods_have_the_settings_that_the_published_search_chose(dataset):
-    keys = {key(config) for config in tuning_grid(dataset=dataset, profile="paper")}
-    stored = results.load(ROOT / "book" / "results", profile="paper", experiment="tuning", dataset=dataset)
-    assert best_trials([record for record in stored if record["key"] in keys]) == TUNED[dataset]
+    runs = experiments()["tuning"].runs(dataset=dataset, profile="paper")
+    records = results.load(STORE, profile="paper", experiment="tuning", dataset=dataset)
+    assert methods.best_trials(runs, records) == TUNED[dataset]
 
 
-def printed(notebook: Path) -> str:
-    cells = nbformat.read(notebook, as_version=4).cells
-    return "".join(output.get("text", "") for cell in cells for output in cell.get("outputs", []))
+@pytest.fixture
+def no_training(monkeypatch):
+    monkeypatch.setattr("rnclib.grid.carry_out", lambda *_, **__: pytest.fail("it trained"))
 
 
+@pytest.mark.usefixtures("no_training")
 @pytest.mark.parametrize(
     ("loss", "split"), [("huber", "both"), ("l2", "both"), ("huber", "scaffold"), ("l1", "random")]
 )
-def test_the_published_runs_of_one_loss_are_loaded_without_training(tmp_path, loss, split):
-    for kind in ("random", "scaffold"):
-        test_every_published_run_has_its_record(f"esol, {kind}")  # else this would train for hours
-    out = tmp_path / "out.ipynb"
-    done = papermill(ROOT / "notebooks" / "esol.ipynb", out, "-p", "loss", loss, "-p", "split", split)
-    assert done.returncode == 0, done.stderr[-2000:]
-    text = printed(out)
-    assert f"esol, paper, {'random' if split == 'both' else split} split" in text and " 0 trained now" in text
+def test_the_published_runs_of_one_loss_are_loaded_without_training(execute, loss, split):
+    printed = execute("esol", loss=loss, split=split)
+    assert printed.startswith("esol, esol, paper: ") and " 0 trained now" in printed
+    assert all(f"{name} end to end" not in printed for of, name in REGRESSION_LOSSES.items() if of != loss)
 
 
-def test_the_published_runs_with_less_data_are_loaded_without_training(tmp_path):
-    for data in ("esol", "drawn faces"):
-        test_every_published_run_has_its_record(f"data_efficiency, {data}")
-    out = tmp_path / "out.ipynb"
-    done = papermill(ROOT / "notebooks" / "data_efficiency.ipynb", out)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert [line for line in printed(out).splitlines() if ", paper: " in line and " 0 trained now" not in line] == []
-    assert "esol, paper: " in printed(out) and "synthetic, paper: " in printed(out)
+@pytest.mark.usefixtures("no_training")
+def test_the_published_runs_with_less_data_are_loaded_without_training(execute):
+    lines = execute("data_efficiency").splitlines()
+    assert [line.partition(": ")[0] for line in lines] == [
+        "data_efficiency, esol, paper", "data_efficiency, synthetic, paper",
+    ]  # fmt: skip
+    assert all(" 0 trained now" in line for line in lines)
 
 
-@pytest.mark.parametrize("options", [["-p", "seed", "6"], ["-p", "n_samples", "40"], ["-p", "temperature", "0.05"]])
-def test_the_statements_on_the_loss_hold_for_other_parameters(tmp_path, options):
-    done = papermill(ROOT / "notebooks" / "loss.ipynb", tmp_path / "out.ipynb", *options)
-    assert done.returncode == 0, done.stderr[-2000:]
+# --- photographs ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -230,34 +276,17 @@ def photographs(tmp_path_factory):
 
 
 @pytest.mark.parametrize("split", ["standard", "identity"])
-def test_the_face_chapter_runs_on_a_folder_of_photographs(photographs, tmp_path, split):
-    options = [
-        "-p",
-        "profile",
-        "smoke",
-        "-p",
-        "dataset",
-        "agedb",
-        "-p",
-        "data_dir",
-        str(photographs),
-        "-p",
-        "split",
-        split,
-    ]
-    store = ["-p", "results_dir", str(tmp_path / "results")]
-    done = papermill(ROOT / "notebooks" / "agedb.ipynb", tmp_path / "out.ipynb", *options, *store)
-    assert done.returncode == 0, done.stderr[-2000:]
+def test_the_face_chapter_runs_on_a_folder_of_photographs(execute, photographs, tmp_path, split):
+    data = {"dataset": "agedb", "data_dir": str(photographs), "split": split}
+    execute("agedb", profile="smoke", results_dir=str(tmp_path / "results"), **data)
     records = results.load(tmp_path / "results", profile="smoke", experiment="agedb", dataset="agedb", split=split)
     assert len(records) == 7 and not any(record["data"]["synthetic"] for record in records)
 
 
 @pytest.mark.parametrize("name", TWO_KINDS)
-def test_the_chapters_on_the_claims_run_on_a_folder_of_photographs(photographs, tmp_path, name):
-    options = ["-p", "molecules", "none", "-p", "faces", "agedb", "-p", "data_dir", str(photographs)]
-    store = ["-p", "profile", "smoke", "-p", "results_dir", str(tmp_path / "results")]
-    done = papermill(ROOT / "notebooks" / f"{name}.ipynb", tmp_path / "out.ipynb", *options, *store)
-    assert done.returncode == 0, done.stderr[-2000:]
+def test_the_chapters_on_the_claims_run_on_a_folder_of_photographs(execute, photographs, tmp_path, name):
+    data = {"molecules": "none", "faces": "agedb", "data_dir": str(photographs)}
+    execute(name, profile="smoke", results_dir=str(tmp_path / "results"), **data)
     records = results.load(tmp_path / "results", profile="smoke", experiment=name)
     assert records and {record["dataset"] for record in records} == {"agedb"}
 
@@ -268,8 +297,7 @@ def test_the_face_chapter_stops_at_a_photograph_that_cannot_be_read(photographs,
     first, second, *_ = sorted((damaged / "AgeDB").iterdir())
     first.write_bytes(first.read_bytes()[:500])
     second.unlink()
-    options = ["-p", "profile", "smoke", "-p", "dataset", "agedb", "-p", "data_dir", str(damaged)]
-    done = papermill(ROOT / "notebooks" / "agedb.ipynb", tmp_path / "out.ipynb", *options)
+    done = papermill("agedb", tmp_path / "out.ipynb", profile="smoke", dataset="agedb", data_dir=damaged)
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert f"missing: {second.name}" in last and f"cannot be read: {first.name}" in last

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
-from rnclib import plots, results
+from rnclib import plots, results, statistics
 
-MAE = {"RnC(L1)": [0.20, 0.22, 0.27], "L1": [0.30, 0.28, 0.35], "my own": [0.5, 0.6, 0.4]}
+MAE = {"RnC frozen, L1": [0.20, 0.22, 0.27], "L1 end to end": [0.30, 0.28, 0.35], "my own": [0.5, 0.6, 0.4]}
 
 
 @pytest.fixture(autouse=True)
@@ -50,13 +50,13 @@ def panels_of(figure):
 
 
 def test_errors_shows_every_run_the_mean_and_its_interval():
-    published = pd.Series({"L1": 0.247, "L2": 0.3})
+    published = pd.Series({"L1 end to end": 0.247, "L2 end to end": 0.3})
     ax = plots.errors(runs_of(MAE), "test_mae", label="test MAE", published=published)
     drawn(ax.figure)
-    order = ["L1", "RnC(L1)", "my own"]  # the house's order, then strangers
+    order = ["L1 end to end", "RnC frozen, L1", "my own"]  # the house's order, then strangers
     assert rows_of(ax) == order
     assert ax.get_xlabel() == "test MAE"
-    summary = results.summarise(runs_of(MAE), "test_mae")
+    summary = statistics.summarise(runs_of(MAE), "test_mae")
     clouds = [points for points in ax.collections if len(points.get_offsets()) == 3]
     assert len(clouds) == len(ax.containers) == 3
     for row, method in enumerate(order):
@@ -75,16 +75,22 @@ def test_errors_shows_every_run_the_mean_and_its_interval():
 
 
 def test_errors_leaves_out_what_diverged():
-    runs = runs_of({"L1": [0.3, math.nan, 0.4], "L2": [math.nan] * 3, "Huber": [0.2, math.nan, math.nan]})
+    runs = runs_of(
+        {
+            "L1 end to end": [0.3, math.nan, 0.4],
+            "L2 end to end": [math.nan] * 3,
+            "Huber end to end": [0.2, math.nan, math.nan],
+        }
+    )
     ax = plots.errors(runs, "test_mae", label="test MAE")
     drawn(ax.figure)
-    assert rows_of(ax) == ["L1", "Huber"]
+    assert rows_of(ax) == ["L1 end to end", "Huber end to end"]
     assert [len(points.get_offsets()) for points in ax.collections if len(points.get_offsets())][:1] == [2]
     assert len(ax.containers[1][2]) == 0  # one run has no interval
 
 
 def test_errors_of_nothing_is_an_empty_figure():
-    drawn(plots.errors(runs_of({"L2": [math.nan] * 3}), "test_mae", label="test MAE").figure)
+    drawn(plots.errors(runs_of({"L2 end to end": [math.nan] * 3}), "test_mae", label="test MAE").figure)
 
 
 def test_errors_draws_into_the_axes_it_is_given():
@@ -108,28 +114,27 @@ def test_the_same_runs_give_the_same_drawing_and_others_random_numbers_stay():
 
 
 def test_differences_shows_each_interval_and_the_line_of_no_difference():
-    comparison = results.compare(runs_of(MAE), "test_mae", "L1")
+    comparison = statistics.compare(runs_of(MAE), "test_mae", "L1 end to end")
     ax = plots.differences(comparison, label="difference")
     drawn(ax.figure)
-    assert rows_of(ax) == ["RnC(L1)", "my own"]
+    assert rows_of(ax) == ["RnC frozen, L1", "my own"]
     assert ax.yaxis_inverted()  # the first method is on top
     for row, method in enumerate(rows_of(ax)):
         point, _, (bar,) = ax.containers[row]
         assert (point.get_xdata()[0], point.get_ydata()[0]) == pytest.approx((comparison.loc[method, "mean"], row))
         expected = comparison.loc[method, ["low", "high"]].to_numpy(float)
         assert bar.get_segments()[0][:, 0] == pytest.approx(expected)
-    assert point.get_color() == "black" and to_rgb(ax.containers[0][0].get_color()) == to_rgb(
-        plots.METHOD_COLOURS["RnC(L1)"]
-    )
+    drawn_as = [(ax.containers[row][0].get_color(), ax.containers[row][0].get_marker()) for row in range(2)]
+    assert drawn_as == list(plots.styles(rows_of(ax)).values())
     assert any(list(line.get_xdata()) == [0, 0] for line in ax.lines)
 
 
 def test_differences_without_an_interval_or_without_a_method():
-    one = results.compare(runs_of({"L1": [0.3], "L2": [0.25]}), "test_mae", "L1")
+    one = statistics.compare(runs_of({"L1 end to end": [0.3], "L2 end to end": [0.25]}), "test_mae", "L1 end to end")
     ax = plots.differences(one, label="difference")
     drawn(ax.figure)
     assert len(ax.containers) == 1 and len(ax.containers[0][2]) == 0
-    none = results.compare(runs_of({"L1": [0.3, 0.2]}), "test_mae", "L1")
+    none = statistics.compare(runs_of({"L1 end to end": [0.3, 0.2]}), "test_mae", "L1 end to end")
     drawn(plots.differences(none, label="difference").figure)
 
 
@@ -150,9 +155,15 @@ def curves_of(methods, seeds=3):
 
 @pytest.mark.parametrize(("value", "top"), [("val_loss", 1.0), ("train_loss", 2.0)])
 def test_learning_curves_shows_each_run_and_their_median(value, top):
-    figure = drawn(plots.learning_curves(curves_of(["L1", "RnC(L1)"]), ["RnC(L1)", "L2", "L1"], value=value))
+    figure = drawn(
+        plots.learning_curves(
+            curves_of(["L1 end to end", "RnC frozen, L1"]),
+            ["RnC frozen, L1", "L2 end to end", "L1 end to end"],
+            value=value,
+        )
+    )
     panels = panels_of(figure)
-    assert [ax.get_title() for ax in panels] == ["RnC(L1)", "L1"]
+    assert [ax.get_title() for ax in panels] == ["RnC frozen, L1", "L1 end to end"]
     for ax in panels:
         assert ax.get_yscale() == "log"
         *runs, median = ax.lines
@@ -167,7 +178,7 @@ def test_learning_curves_shows_each_run_and_their_median(value, top):
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 7])
 def test_there_is_a_panel_for_each_method(n):
-    methods = list(plots.METHOD_COLOURS)[:n]
+    methods = list(plots.STYLES)[:n]
     figure = drawn(plots.learning_curves(curves_of(methods), methods))
     panels = panels_of(figure)
     assert [ax.get_title() for ax in panels] == methods
@@ -177,15 +188,16 @@ def test_there_is_a_panel_for_each_method(n):
 
 
 def test_learning_curves_of_nothing_is_an_empty_figure():
-    nothing = curves_of(["L2"]).assign(val_loss=math.nan)
+    nothing = curves_of(["L2 end to end"]).assign(val_loss=math.nan)
     for curves in (nothing, nothing[:0], results.curves([diverged()])):
-        figure = drawn(plots.learning_curves(curves, ["L1", "L2"]))
+        figure = drawn(plots.learning_curves(curves, ["L1 end to end", "L2 end to end"]))
         assert not any(ax.lines for ax in figure.axes)
 
 
 def diverged():
     return {
-        "experiment": "esol", "dataset": "esol", "profile": "quick", "split": "random", "method": "L2", "seed": 0,
+        "experiment": "esol", "dataset": "esol", "profile": "quick", "split": "random", "seed": 0,
+        "method": "L2 end to end",
         "data": {"checksum": "0" * 64}, "stages": [], "metrics": {},
         "test": {"index": [1], "target": [0.5], "prediction": []},
     }  # fmt: skip
@@ -196,7 +208,7 @@ def diverged():
 PREDICTIONS = pd.DataFrame(
     [
         {"method": method, "split": "random", "seed": seed, "index": i, "target": target, "prediction": target + gap}
-        for method, gap in (("L1", 1.0), ("RnC(L1)", -0.5))
+        for method, gap in (("L1 end to end", 1.0), ("RnC frozen, L1", -0.5))
         for seed in range(2)
         for i, target in enumerate([-5.0, -3.5, -1.0, 0.5])
     ]
@@ -204,9 +216,9 @@ PREDICTIONS = pd.DataFrame(
 
 
 def test_parity_shows_every_prediction_and_the_diagonal():
-    figure = drawn(plots.parity(PREDICTIONS, ["RnC(L1)", "Huber", "L1"], unit="log mol/L"))
+    figure = drawn(plots.parity(PREDICTIONS, ["RnC frozen, L1", "Huber end to end", "L1 end to end"], unit="log mol/L"))
     panels = panels_of(figure)
-    assert [ax.get_title() for ax in panels] == ["RnC(L1)", "L1"]
+    assert [ax.get_title() for ax in panels] == ["RnC frozen, L1", "L1 end to end"]
     for ax, gap in zip(panels, (-0.5, 1.0), strict=True):
         (points,) = ax.collections
         x, y = points.get_offsets().T
@@ -219,15 +231,17 @@ def test_parity_shows_every_prediction_and_the_diagonal():
 
 def test_parity_of_nothing_is_an_empty_figure():
     for predictions in (PREDICTIONS, results.predictions([diverged()])):
-        assert not any(ax.collections for ax in drawn(plots.parity(predictions, ["Huber"], unit="u")).axes)
+        assert not any(ax.collections for ax in drawn(plots.parity(predictions, ["Huber end to end"], unit="u")).axes)
 
 
 def test_error_by_range_is_the_mean_over_runs_of_each_runs_mean():
     predictions = PREDICTIONS.copy()
-    predictions.loc[(predictions["method"] == "L1") & (predictions["seed"] == 1), "prediction"] += 1.0
-    ax = plots.error_by_range(predictions, ["L1", "RnC(L1)", "L2"], [-6, -3, 0, 2], unit="log mol/L")
+    predictions.loc[(predictions["method"] == "L1 end to end") & (predictions["seed"] == 1), "prediction"] += 1.0
+    ax = plots.error_by_range(
+        predictions, ["L1 end to end", "RnC frozen, L1", "L2 end to end"], [-6, -3, 0, 2], unit="log mol/L"
+    )
     drawn(ax.figure)
-    assert [line.get_label() for line in ax.lines] == ["L1", "RnC(L1)"]
+    assert [line.get_label() for line in ax.lines] == ["L1 end to end", "RnC frozen, L1"]
     np.testing.assert_allclose(ax.lines[0].get_ydata(), [1.5, 1.5, 1.5])  # 1 in one run, 2 in the other
     np.testing.assert_allclose(ax.lines[1].get_ydata(), [0.5, 0.5, 0.5])
     counts = [label.get_text().split("\n")[1].split()[0] for label in ax.get_xticklabels()]
@@ -238,17 +252,20 @@ def test_error_by_range_is_the_mean_over_runs_of_each_runs_mean():
 
 
 def test_ranges_include_their_upper_bound_and_the_first_its_lower():
-    ax = plots.error_by_range(PREDICTIONS, ["L1"], [-5, -3.5, 0.5], unit="u")
+    ax = plots.error_by_range(PREDICTIONS, ["L1 end to end"], [-5, -3.5, 0.5], unit="u")
     counts = [label.get_text().split("\n")[1].split()[0] for label in ax.get_xticklabels()]
     assert counts == ["2", "2"]
 
 
 def test_ranges_without_a_sample_are_gaps():
-    ax = plots.error_by_range(PREDICTIONS, ["L1"], [-12, -8, -6, -4, 2, 4], unit="u")
+    ax = plots.error_by_range(PREDICTIONS, ["L1 end to end"], [-12, -8, -6, -4, 2, 4], unit="u")
     drawn(ax.figure)
     np.testing.assert_allclose(ax.lines[0].get_ydata(), [math.nan, math.nan, 1, 1, math.nan])
     assert len(ax.get_xticklabels()) == 5
-    for predictions, methods in ((PREDICTIONS, ["Huber"]), (results.predictions([diverged()]), ["L2"])):
+    for predictions, methods in (
+        (PREDICTIONS, ["Huber end to end"]),
+        (results.predictions([diverged()]), ["L2 end to end"]),
+    ):
         ax = plots.error_by_range(predictions, methods, [-6, 0, 2], unit="u")
         assert not drawn(ax.figure).axes[0].lines
 
@@ -265,9 +282,9 @@ def test_representations_shows_each_part_in_one_scale_of_colours():
 
     figure = drawn(plots.representations({"one": view(0), "two": view(5)}, label="solubility"))
     by_title = {ax.get_title(): ax for ax in figure.axes if ax.get_title()}
-    assert list(by_title) == ["one: training part", "two: training part",
-                              "one: test part", "two: test part"]  # fmt: skip
-    for title, rows in (("one: training part", range(5)), ("two: test part", range(7, 10))):
+    assert list(by_title) == ["one: training set", "two: training set",
+                              "one: test set", "two: test set"]  # fmt: skip
+    for title, rows in (("one: training set", range(5)), ("two: test set", range(7, 10))):
         (points,) = by_title[title].collections
         assert points.get_offsets().tolist() == [[float(i), -float(i)] for i in rows]
         assert points.get_array().tolist() == [float(i) + (5 if "two" in title else 0) for i in rows]
@@ -294,7 +311,7 @@ def test_errors_by_size_draws_the_mean_at_each_size_on_logarithmic_axes():
                 "n_pool": 80,
                 "mae": mae + seed,
             }
-            for method, mae in (("L1", 1.0), ("RnC(L1)", 2.0))
+            for method, mae in (("L1 end to end", 1.0), ("RnC frozen, L1", 2.0))
             for seed in (0, 1)
             for n in (20, 80)
         ]
@@ -303,7 +320,7 @@ def test_errors_by_size_draws_the_mean_at_each_size_on_logarithmic_axes():
     drawn(ax.figure)
     assert (ax.get_xscale(), ax.get_yscale(), ax.get_xlabel()) == ("log", "log", "training molecules")
     lines = {line.get_label(): line.get_xydata().tolist() for line in ax.lines}
-    assert lines == {"L1": [[20, 1.5], [80, 1.5]], "RnC(L1)": [[20, 2.5], [80, 2.5]]}
+    assert lines == {"L1 end to end": [[20, 1.5], [80, 1.5]], "RnC frozen, L1": [[20, 2.5], [80, 2.5]]}
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["20", "80"]
     low, high = ax.get_ylim()
     assert low < 1.0 and high > 3.0  # every run, whatever its interval
@@ -312,7 +329,7 @@ def test_errors_by_size_draws_the_mean_at_each_size_on_logarithmic_axes():
 def test_errors_by_severity_has_a_panel_for_each_kind():
     rows = [
         {"method": method, "seed": seed, "kind": kind, "severity": severity, "mae": scale * severity + seed}
-        for method, scale in (("L1", 1.0), ("RnC(L1)", 3.0))
+        for method, scale in (("L1 end to end", 1.0), ("RnC frozen, L1", 3.0))
         for seed in (0, 2)
         for kind in ("fog", "snow")
         for severity in range(6)
@@ -322,7 +339,10 @@ def test_errors_by_severity_has_a_panel_for_each_kind():
     assert [ax.get_title() for ax in panels] == ["snow", "fog"]
     for ax in panels:
         lines = {line.get_label(): line.get_ydata().tolist() for line in ax.lines}
-        assert lines == {"L1": [1.0 + s for s in range(6)], "RnC(L1)": [1.0 + 3 * s for s in range(6)]}
+        assert lines == {
+            "L1 end to end": [1.0 + s for s in range(6)],
+            "RnC frozen, L1": [1.0 + 3 * s for s in range(6)],
+        }
 
 
 def test_an_organisation_is_coloured_by_target_and_by_nuisance():
@@ -330,12 +350,12 @@ def test_an_organisation_is_coloured_by_target_and_by_nuisance():
         {"part": ["train", "test", "test"], "target": [9.0, 1.0, 2.0], "nuisance": [9.0, 5.0, 4.0],
          "pc1": [0.0, 1.0, 2.0], "pc2": [0.0, 3.0, 4.0]}
     )  # fmt: skip
-    figure = drawn(plots.organisation({"L1": view, "RnC(L1)": view}, label="age", nuisance="hue"))
+    figure = drawn(plots.organisation({"L1 end to end": view, "RnC frozen, L1": view}, label="age", nuisance="hue"))
     panels, bars = figure.axes[:4], figure.axes[4:]
-    assert [ax.get_title() for ax in panels] == ["L1", "RnC(L1)", "", ""]
+    assert [ax.get_title() for ax in panels] == ["L1 end to end", "RnC frozen, L1", "", ""]
     for ax, column in zip(panels, ("target", "target", "nuisance", "nuisance"), strict=True):
         (points,) = ax.collections
-        assert points.get_array().tolist() == view[column][1:].tolist()  # of the test part
+        assert points.get_array().tolist() == view[column][1:].tolist()  # of the test set
         assert points.get_offsets().tolist() == [[1, 3], [2, 4]]
     assert [bar.get_ylabel() for bar in bars] == ["age", "hue"]
     plots.organisation({}, label="age", nuisance="hue")
@@ -355,13 +375,85 @@ def test_rates_are_bars_with_their_multiples():
 # --- the house's style ----------------------------------------------------------------------------------
 
 
-def test_every_method_of_the_chapters_has_a_colour():
-    from rnclib.experiment import BASELINES
-    from rnclib.protocols import ESOL_METHODS
+def shown_together():
+    """Labels by experiment and data set: what a figure of a chapter may show side by side."""
+    from rnclib.chapters import experiments
 
-    assert {*ESOL_METHODS, *BASELINES} <= set(plots.METHOD_COLOURS)
-    of_networks = [to_rgb(plots.METHOD_COLOURS[m]) for m in ESOL_METHODS if not m.startswith("L2 (")]
-    assert len(set(of_networks)) == len(of_networks)
+    for name, experiment in experiments().items():
+        for dataset in ("esol", "synthetic"):
+            if dataset in experiment.datasets and name != "tuning":  # no figure shows the trials of the search
+                runs = experiment.runs(dataset=dataset, profile="paper")
+                yield name, dataset, list(dict.fromkeys(run.label for run in runs))
+
+
+def test_no_two_methods_of_a_figure_share_colour_and_marker():
+    found = list(shown_together())
+    assert len(found) == 10
+    for name, dataset, labels in found:
+        styles = plots.styles(labels)
+        assert list(styles) == labels
+        assert len(set(styles.values())) == len(labels), (name, dataset)
+
+
+def test_every_method_has_a_style_of_its_own_but_for_changed_design_choices():
+    for name, _, labels in shown_together():
+        strangers = [label for label in labels if label not in plots.STYLES]
+        assert not strangers or name == "ablations", strangers  # whose figure names each in a row of its own
+
+
+def test_a_method_looks_the_same_beside_any_others():
+    alone = plots.styles(["RnC frozen, L1"])
+    beside = plots.styles(["my own", "RnC frozen, L1", "another"])
+    assert beside["RnC frozen, L1"] == alone["RnC frozen, L1"] == plots.STYLES["RnC frozen, L1"]
+    assert len(set(beside.values())) == 3
+
+
+def luminance(colour):
+    """Relative luminance as WCAG 2 defines it."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one, other):
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("background", ["#ffffff", "#121212", "#1e1e1e"])
+def test_colours_are_legible_on_light_and_dark_pages(background):
+    assert {colour for colour, _ in plots.STYLES.values()} <= set(plots.COLOURS)
+    assert contrast("#ffffff", "#000000") == pytest.approx(21)
+    assert min(contrast(colour, background) for colour in plots.COLOURS) >= 3
+
+
+# What a colour-blind reader sees, for linear RGB: Machado et al. (2009), severity 1.
+COLOUR_BLIND = {
+    "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+
+
+def lab(colour, blindness=None):
+    """CIELAB of a colour, as a reader sees it."""
+    rgb = np.array(to_rgb(colour))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    if blindness is not None:
+        linear = np.clip(np.array(COLOUR_BLIND[blindness]) @ linear, 0, 1)
+    to_xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    x, y, z = np.cbrt(np.array(to_xyz) @ linear / [0.9505, 1.0, 1.089])
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("blindness", [None, *COLOUR_BLIND])
+def test_colours_of_one_figure_can_be_told_apart_or_have_another_marker(blindness):
+    far = 10  # CIELAB units; about 2 can just be told apart side by side
+    for name, dataset, labels in shown_together():
+        styles = list(plots.styles(labels).values())
+        for i, (colour, marker) in enumerate(styles):
+            for other, its_marker in styles[:i]:
+                alike = np.linalg.norm(lab(colour, blindness) - lab(other, blindness)) < far
+                assert not alike or marker != its_marker, (name, dataset, colour, other)
 
 
 def test_the_style_is_set_for_all_figures():

@@ -26,42 +26,136 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 # standard library. A new arrow is a decision about the design, and is made here.
 ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "rnclib": ({"rnclib.loss"}, set()),
-    "rnclib.loss": (set(), {"torch"}),
-    "rnclib.metrics": (set(), {"numpy", "scipy"}),
+    "rnclib.benchmark": ({"rnclib.loss", "rnclib.results"}, {"numpy", "pandas", "torch"}),
+    "rnclib.chapters": ({"rnclib.experiment"}, set()),
+    "rnclib.chapters.__main__": ({"rnclib.chapters"}, set()),
+    "rnclib.chapters.ablations": (
+        {"rnclib.chapters.base", "rnclib.claims", "rnclib.experiment", "rnclib.recipe"},
+        set(),
+    ),
+    "rnclib.chapters.agedb": (
+        {"rnclib.chapters.base", "rnclib.claims", "rnclib.experiment", "rnclib.protocols", "rnclib.recipe"},
+        {"pandas"},
+    ),
+    "rnclib.chapters.base": (
+        {
+            "rnclib.claims",
+            "rnclib.data.catalogue",
+            "rnclib.experiment",
+            "rnclib.protocols",
+            "rnclib.recipe",
+            "rnclib.results",
+        },
+        {"pandas"},
+    ),
+    "rnclib.chapters.benchmark": ({"rnclib.chapters.base"}, set()),
+    "rnclib.chapters.claims": ({"rnclib.chapters.base"}, set()),
+    "rnclib.chapters.data_efficiency": (
+        {"rnclib.chapters.base", "rnclib.claims", "rnclib.experiment", "rnclib.protocols", "rnclib.protocols.search"},
+        {"pandas"},
+    ),
+    "rnclib.chapters.esol": (
+        {"rnclib.chapters.base", "rnclib.claims", "rnclib.experiment", "rnclib.protocols", "rnclib.recipe"},
+        {"pandas"},
+    ),
+    "rnclib.chapters.loss": ({"rnclib.chapters.base"}, set()),
+    "rnclib.chapters.methods": (
+        {"rnclib.chapters.base", "rnclib.claims", "rnclib.experiment", "rnclib.protocols.search"},
+        {"pandas"},
+    ),
+    "rnclib.chapters.robustness": (
+        {
+            "rnclib.chapters.base",
+            "rnclib.claims",
+            "rnclib.data.catalogue",
+            "rnclib.data.shifts",
+            "rnclib.experiment",
+            "rnclib.protocols",
+        },
+        set(),
+    ),
+    "rnclib.claims": ({"rnclib.results", "rnclib.statistics"}, {"numpy", "pandas"}),
     "rnclib.data": (set(), {"numpy", "pooch"}),
-    "rnclib.data.molecules": ({"rnclib.data"}, {"numpy", "torch", "torch_geometric", "rdkit"}),
-    "rnclib.data.esol": ({"rnclib.data", "rnclib.data.molecules"}, {"numpy", "pandas", "rdkit"}),
-    "rnclib.data.images": ({"rnclib.data"}, {"numpy", "torch", "tqdm", "PIL"}),
-    "rnclib.data.augment": ({"rnclib.data.images"}, {"numpy", "torch"}),
-    "rnclib.data.corruptions": ({"rnclib.data.molecules"}, {"numpy", "scipy", "torch", "PIL"}),
     "rnclib.data.agedb": ({"rnclib.data", "rnclib.data.images"}, {"numpy", "pandas"}),
-    "rnclib.data.synthetic": ({"rnclib.data", "rnclib.data.agedb"}, {"numpy", "pandas", "tqdm", "PIL"}),
+    "rnclib.data.augment": ({"rnclib.data.images"}, {"numpy", "torch"}),
+    "rnclib.data.catalogue": ({"rnclib.data"}, set()),
+    "rnclib.data.corruptions": ({"rnclib.data.molecules"}, {"PIL", "numpy", "scipy", "torch"}),
+    "rnclib.data.esol": (
+        {"rnclib.data", "rnclib.data.catalogue", "rnclib.data.molecules"},
+        {"numpy", "pandas", "rdkit"},
+    ),
+    "rnclib.data.images": ({"rnclib.data"}, {"PIL", "numpy", "torch", "tqdm"}),
+    "rnclib.data.molecules": ({"rnclib.data"}, {"numpy", "rdkit", "torch", "torch_geometric"}),
+    "rnclib.data.shifts": ({"rnclib.data"}, {"numpy"}),
+    "rnclib.data.synthetic": ({"rnclib.data", "rnclib.data.agedb"}, {"PIL", "numpy", "pandas", "tqdm"}),
     "rnclib.encoders": (set(), {"torch", "torch_geometric", "torchvision"}),
-    "rnclib.other_losses": (set(), {"torch"}),
-    "rnclib.training": ({"rnclib.loss", "rnclib.other_losses"}, {"numpy", "torch", "lightning_fabric"}),
-    "rnclib.results": (set(), {"numpy", "pandas", "scipy"}),
+    "rnclib.evaluation": (
+        {
+            "rnclib.data",
+            "rnclib.data.corruptions",
+            "rnclib.data.images",
+            "rnclib.fitting",
+            "rnclib.loss",
+            "rnclib.metrics",
+            "rnclib.recipe",
+        },
+        {"numpy", "sklearn", "torch"},
+    ),
     "rnclib.experiment": (
         {
             "rnclib.data",
-            "rnclib.data.agedb",
+            "rnclib.data.catalogue",
+            "rnclib.data.shifts",
+            "rnclib.data.synthetic",
+            "rnclib.evaluation",
+            "rnclib.fitting",
+            "rnclib.recipe",
+            "rnclib.results",
+        },
+        {"numpy", "torch"},
+    ),
+    "rnclib.fitting": (
+        {
             "rnclib.data.augment",
-            "rnclib.data.corruptions",
-            "rnclib.data.esol",
             "rnclib.data.images",
             "rnclib.data.molecules",
-            "rnclib.data.synthetic",
             "rnclib.encoders",
-            "rnclib.loss",
-            "rnclib.metrics",
-            "rnclib.results",
+            "rnclib.recipe",
+            "rnclib.regressors",
             "rnclib.training",
         },
-        {"numpy", "torch", "lightning_fabric", "joblib", "sklearn", "tqdm"},
+        {"lightning_fabric", "numpy", "sklearn", "torch"},
     ),
-    "rnclib.protocols": ({"rnclib.data", "rnclib.experiment", "rnclib.training"}, {"numpy", "pandas"}),
-    "rnclib.plots": ({"rnclib.results"}, {"numpy", "pandas", "matplotlib", "seaborn"}),
-    "rnclib.claims": ({"rnclib.data", "rnclib.experiment", "rnclib.protocols", "rnclib.results"}, {"numpy", "pandas"}),
-    "rnclib.benchmark": ({"rnclib.loss", "rnclib.results"}, {"numpy", "pandas", "torch"}),
+    "rnclib.grid": ({"rnclib.experiment", "rnclib.fitting", "rnclib.results"}, {"joblib", "torch", "tqdm"}),
+    "rnclib.loss": (set(), {"torch"}),
+    "rnclib.metrics": (set(), {"numpy", "scipy"}),
+    "rnclib.notebook": (
+        {
+            "rnclib.chapters",
+            "rnclib.data.catalogue",
+            "rnclib.experiment",
+            "rnclib.grid",
+            "rnclib.plots",
+            "rnclib.report",
+            "rnclib.results",
+        },
+        {"IPython", "pandas"},
+    ),
+    "rnclib.other_losses": (set(), {"torch"}),
+    "rnclib.parameters": (set(), set()),
+    "rnclib.plots": ({"rnclib.statistics"}, {"matplotlib", "numpy", "pandas", "seaborn"}),
+    "rnclib.protocols": ({"rnclib.data.catalogue", "rnclib.recipe"}, set()),
+    "rnclib.protocols.__main__": ({"rnclib.chapters", "rnclib.experiment", "rnclib.fitting", "rnclib.grid"}, set()),
+    "rnclib.protocols.search": ({"rnclib.recipe"}, set()),
+    "rnclib.publishing": (set(), {"nbformat", "papermill"}),
+    "rnclib.recipe": (set(), set()),
+    "rnclib.regressors": ({"rnclib.data.molecules"}, {"numpy", "sklearn"}),
+    "rnclib.report": (
+        {"rnclib.data.catalogue", "rnclib.publishing", "rnclib.statistics"},
+        {"IPython", "matplotlib", "pandas"},
+    ),
+    "rnclib.results": ({"rnclib.data.catalogue"}, {"numpy", "pandas"}),
+    "rnclib.statistics": ({"rnclib.results"}, {"numpy", "pandas", "scipy"}),
     "rnclib.throughput": (
         {
             "rnclib.benchmark",
@@ -71,12 +165,16 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
             "rnclib.data.synthetic",
             "rnclib.encoders",
             "rnclib.protocols",
+            "rnclib.recipe",
             "rnclib.results",
             "rnclib.training",
         },
-        {"numpy", "pandas", "torch", "torchvision", "lightning_fabric", "PIL"},
+        {"PIL", "lightning_fabric", "numpy", "pandas", "torch", "torchvision"},
     ),
-    "rnclib.report": ({"rnclib.results"}, {"pandas", "matplotlib", "IPython", "nbformat", "papermill"}),
+    "rnclib.training": (
+        {"rnclib.loss", "rnclib.other_losses", "rnclib.recipe"},
+        {"lightning_fabric", "numpy", "torch"},
+    ),
 }
 
 
@@ -150,14 +248,34 @@ def test_the_arrows_keep_the_principles_of_the_design():
     found = arrows()
     for name in found:
         assert name not in reach(name, found), f"{name} is in a circle of imports"
-    for name in ("rnclib.results", "rnclib.metrics", "rnclib.plots", "rnclib.report"):
+    without_torch = (
+        "recipe",
+        "results",
+        "statistics",
+        "claims",
+        "metrics",
+        "plots",
+        "report",
+        "parameters",
+        "publishing",
+    )
+    for name in (*(f"rnclib.{one}" for one in without_torch), "rnclib.data.catalogue", "rnclib.protocols"):
         assert not reach(name, found) & {"torch", "torch_geometric", "lightning_fabric", "rnclib.training"}, name
-    for name in ("rnclib.loss", "rnclib.training", "rnclib.encoders", "rnclib.data.esol", "rnclib.data.molecules"):
-        assert not reach(name, found) & {"rnclib.results", "rnclib.experiment", "rnclib.report"}, name
     for name in found:
         if name.startswith("rnclib.data"):
-            assert not reach(name, found) & {"rnclib.training", "rnclib.encoders", "rnclib.loss"}, name
-    assert {name for name in found if "rnclib.experiment" in found[name]} <= {"rnclib.protocols", "rnclib.claims"}
+            assert not reach(name, found) & {"rnclib.training", "rnclib.encoders", "rnclib.loss", "rnclib.recipe"}, name
+    # a loss, a network or a fit can be had without the store, a test set or a chapter
+    private = {"rnclib.results", "rnclib.experiment", "rnclib.grid", "rnclib.chapters", "rnclib.protocols"}
+    private |= {"rnclib.report", "rnclib.data.catalogue", "rnclib.evaluation"}
+    for name in ("loss", "recipe", "training", "encoders", "fitting"):
+        assert not reach(f"rnclib.{name}", found) & private, name
+    assert "rnclib.results" not in reach("rnclib.evaluation", found)
+    assert "rnclib.grid" not in reach("rnclib.experiment", found)
+    chapters = {
+        name for name in found if name.startswith("rnclib.chapters.") and not name.endswith(("base", "__main__"))
+    }
+    for name in chapters:
+        assert not reach(name, found) & (chapters - {name}), f"{name} knows another chapter"
 
 
 @pytest.mark.parametrize(
@@ -209,15 +327,66 @@ def writes(source: str, function: str = "write") -> bool:
     )
 
 
-def test_only_the_experiment_writes_records():
+def test_only_the_grid_writes_records():
     sources = {name: path.read_text(encoding="utf-8") for name, path in modules().items()}
     sources |= {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "notebooks").glob("*.py")}
-    assert {name for name, source in sources.items() if writes(source)} == {"rnclib.experiment"}
-    # figures of the benchmark are no runs, and lie in a folder of their own
+    assert {name for name, source in sources.items() if writes(source)} == {"rnclib.grid"}
+    # measurements of the benchmark are no runs, and lie in a folder of their own
     others = {name for name, source in sources.items() if writes(source, "write_text")}
-    assert others <= {"rnclib.experiment", "rnclib.benchmark"}
+    assert others <= {"rnclib.grid", "rnclib.benchmark"}
     assert writes("from rnclib.results import write") and writes("import rnclib\nrnclib.results.write(1, 2)")
     assert not writes("from rnclib.results import load") and not writes("results.write_text(1, 2)")
+
+
+# --- how long and how wide --------------------------------------------------------------------------------
+
+# the public loss takes what the official one takes, and options of its own
+MANY_PARAMETERS = {"rnclib.loss.rnc_loss", "rnclib.loss.RnCLoss.__init__"}
+# one algorithm, most of it comments and docstrings
+LONG_MODULES = {"rnclib.loss"}
+
+
+def functions(source: str, module: str) -> dict[str, tuple[int, int]]:
+    """Lines of code and number of parameters of each function, inner ones counted with the outer."""
+    found = {}
+
+    def visit(node: ast.AST, name: str) -> None:
+        for inner in ast.iter_child_nodes(node):
+            if isinstance(inner, ast.FunctionDef | ast.ClassDef):
+                its = f"{name}.{inner.name}"
+                if isinstance(inner, ast.FunctionDef):
+                    first = inner.body[0]
+                    is_docstring = isinstance(first, ast.Expr) and isinstance(
+                        getattr(first, "value", None), ast.Constant
+                    )
+                    told = first.end_lineno - first.lineno + 1 if is_docstring else 0
+                    arguments = inner.args
+                    given = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+                    n_parameters = len([one for one in given if one.arg not in ("self", "cls")])
+                    found[its] = (inner.end_lineno - inner.lineno + 1 - told, n_parameters)
+                visit(inner, its)
+
+    visit(ast.parse(source), module)
+    return found
+
+
+def test_functions_are_short_and_take_few_parameters():
+    found = {
+        name: size
+        for module, path in modules().items()
+        for name, size in functions(path.read_text(encoding="utf-8"), module).items()
+    }
+    assert len(found) > 300
+    assert {name: lines for name, (lines, _) in found.items() if lines > 60} == {}
+    many = {name for name, (_, parameters) in found.items() if parameters > 8}
+    assert many <= MANY_PARAMETERS, many
+    long = 'def f(a, b, c, d, e, g, h, i, j):\n    """Told."""\n' + "    a += 1\n" * 60
+    assert functions(long, "m") == {"m.f": (61, 9)}
+
+
+def test_modules_are_of_a_size_to_read():
+    lines = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in modules().items()}
+    assert {name for name, n in lines.items() if n > 600} <= LONG_MODULES
 
 
 # --- what an import needs -------------------------------------------------------------------------------
@@ -234,8 +403,8 @@ def test_the_library_and_its_report_do_not_import_torch():
 import sys
 import rnclib, rnclib.report
 assert "torch" not in sys.modules and "numpy" not in sys.modules, "import rnclib, rnclib.report"
-import rnclib.results, rnclib.metrics, rnclib.plots
-assert "torch" not in sys.modules, "import rnclib.results, rnclib.metrics, rnclib.plots"
+import rnclib.results, rnclib.metrics, rnclib.plots, rnclib.recipe, rnclib.data.catalogue, rnclib.protocols
+assert "torch" not in sys.modules, "import rnclib.results, rnclib.metrics, rnclib.plots, …"
 assert set(rnclib.__all__) <= set(dir(rnclib))
 from rnclib import RnCLoss
 assert "torch" in sys.modules
@@ -245,7 +414,9 @@ print(RnCLoss.__module__)
 
 
 def test_the_library_imports_without_the_notebook_stack():
-    names = sorted(modules().keys() - {"rnclib.plots"})
+    names = sorted(
+        name for name in modules() if name not in ("rnclib.plots", "rnclib.notebook") and "__main__" not in name
+    )
     program = f"""
 import importlib, sys
 

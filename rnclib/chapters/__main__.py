@@ -4,6 +4,7 @@ import sys
 
 from rnclib.chapters import NAMES, chapter
 
-for name in NAMES:
-    options = chapter(name).quick.items() if sys.argv[1:] == ["quick"] else ()
-    print(name, *(word for option in options for word in ("-p", *option)))
+if __name__ == "__main__":
+    for name in NAMES:
+        options = chapter(name).quick.items() if sys.argv[1:] == ["quick"] else ()
+        print(name, *(word for option in options for word in ("-p", *option)))

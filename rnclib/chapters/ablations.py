@@ -44,7 +44,9 @@ def _changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
     if "projection" in changes:
         return replace(recipe, **changes, notable=tuple(changes))
     if "epochs" in changes:
-        changes = {"epochs": max(1, round(changes["epochs"] * recipe.pretrain.epochs))}
+        fraction = changes["epochs"]
+        shorter = replace(recipe.pretrain, epochs=max(1, round(fraction * recipe.pretrain.epochs)))
+        return replace(recipe, pretrain=shorter, notable=(f"{fraction:g} of the epochs",))
     notable = tuple(f"pretrain.{name}" for name in changes)
     return replace(recipe, pretrain=replace(recipe.pretrain, **changes), notable=notable)
 
