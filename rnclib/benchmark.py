@@ -28,7 +28,9 @@ from torch import Tensor
 from rnclib import results
 from rnclib.loss import rnc_loss
 
-__all__ = ["CANDIDATES", "exponents", "load", "measure", "medians", "ratios", "say"]
+__all__ = [
+    "CANDIDATES", "exponents", "literal", "load", "machine", "measure", "medians", "ratios", "rnc", "save", "say",
+]  # fmt: skip
 
 TEMPERATURE = 2.0
 

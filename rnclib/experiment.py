@@ -161,8 +161,8 @@ class Run:
             value = getattr(self, name)
             if not (value is None and name != "seed") and (type(value) is not int or value < 0):
                 raise ValueError(f"{name}: got {value!r}; allowed: a non-negative integer")
-        if self.corruptions not in (None, True):
-            raise ValueError(f"corruptions: got {self.corruptions!r}; allowed: None, True")
+        if self.corruptions not in (None, True) or (self.corruptions and self.data.source.kind == "table"):
+            raise ValueError(f"corruptions: got {self.corruptions!r}; allowed: None; True for molecules and images")
         if (kind := self.data.source.kind) not in self.recipe.inputs:
             raise ValueError(
                 f"model: got {self.recipe.model!r} with dataset={self.data.dataset!r}; "

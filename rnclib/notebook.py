@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,8 +13,9 @@ import pandas as pd
 from rnclib import plots, results
 from rnclib.chapters import experiments
 from rnclib.data import catalogue
-from rnclib.experiment import Run
+from rnclib.experiment import Run, Selection
 from rnclib.grid import run_grid
+from rnclib.recipe import Recipe
 from rnclib.report import data_notice
 
 __all__ = ["Study", "machines", "open_experiment", "resolve"]
@@ -84,8 +86,16 @@ class Study:
         Parameters
         ----------
         **fields
-            A value, True for any, or None for none.
+            Of the records' configuration: a value, True for any, or None for none.
+
+        Raises
+        ------
+        ValueError
+            For a field that no configuration has.
         """
+        known = {field.name for of in (Run, Selection, Recipe) for field in dataclasses.fields(of)}
+        if unknown := sorted(set(fields) - known):
+            raise ValueError(f"fields: got {unknown}; allowed: {', '.join(sorted(known))}")
 
         def fits(record: dict[str, Any]) -> bool:
             values = {name: record["config"].get(name) for name in fields}
@@ -151,7 +161,7 @@ def open_experiment(
     profile, results_dir, refresh, device
         See `rnclib.grid.run_grid`.
     by_dataset : mapping, optional
-        Options for single data sets.
+        Options for single data sets, by name.
     **options
         See `rnclib.chapters.base.Scope`.
 
@@ -162,10 +172,14 @@ def open_experiment(
     """
     from IPython.display import display
 
+    if name not in experiments():
+        raise ValueError(f"name: got {name!r}; allowed: {', '.join(map(repr, experiments()))}")
+    names = [resolve(asked, profile, results_dir) for asked in datasets]
+    if unknown := sorted(set(by_dataset or {}) - set(names)):
+        raise ValueError(f"by_dataset: got {unknown}; allowed: {', '.join(map(repr, names))}")
     plots.use_style()
     studies: list[Study | None] = []
-    for asked in datasets:
-        dataset = resolve(asked, profile, results_dir)
+    for dataset in names:
         if dataset == "none":
             studies.append(None)
             continue

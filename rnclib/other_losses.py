@@ -21,7 +21,7 @@ def bin_edges(labels: Tensor, n_bins: int) -> Tensor:
     Parameters
     ----------
     labels : Tensor, shape (n,)
-        Of the training part.
+        Of the training set.
     n_bins : int
         At least 2.
 
@@ -130,7 +130,7 @@ def ranksim(features: Tensor, labels: Tensor, strength: float = 2.0) -> Tensor:
 
 
 def _ranks(rows: Tensor) -> Tensor:
-    """Rank of each entry in its row, the largest first, as a share."""
+    """Rank of each entry in its row, the largest first, as a fraction."""
     return (rows.argsort(dim=1, descending=True, stable=True).argsort(dim=1) + 1).float() / rows.shape[1]
 
 

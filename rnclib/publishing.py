@@ -60,7 +60,7 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
                 figures.append(output.metadata.pop("rnclib_figure"))
         if len(figures) > 1:
             names = ", ".join(note["name"] for note in figures)
-            raise ValueError(f"a cell can show one Figure, this one shows {names}: give each its own cell")
+            raise ValueError(f"cell: got several figures, {names}; allowed: one in a cell")
         for note in figures:
             settings = {
                 **cell.metadata.get("mystnb", {}),
@@ -138,7 +138,7 @@ def publish(notebook: str | Path, to: str | Path, /, **parameters: Any) -> Path:
     """
     notebook, to = Path(notebook), Path(to)
     if not notebook.is_file():
-        raise FileNotFoundError(f"no notebook {notebook}")
+        raise FileNotFoundError(f"notebook: got {str(notebook)!r}, which is no file; allowed: a notebook")
     if to.suffix != ".ipynb":
         raise ValueError(f"to: got {str(to)!r}; allowed: a path that ends in .ipynb")
     if to.exists() and to.resolve() == notebook.resolve():

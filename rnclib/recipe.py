@@ -26,13 +26,15 @@ HEADS = {"ridge": "closed form", "neighbours": "nearest neighbours", "gaussian p
 
 
 def given(values: dict[str, Any]) -> dict[str, Any]:
-    """The values without those that are None, in nested dictionaries too.
+    """The values without those that are None, in nested dictionaries too, and lists for tuples, as JSON has them.
 
     None stands for "not applied": it is left out of keys, records and checkpoints, so that a new option leaves old
     ones as they are.
     """
     return {
-        name: given(value) if isinstance(value, dict) else value for name, value in values.items() if value is not None
+        name: given(value) if isinstance(value, dict) else list(value) if isinstance(value, tuple) else value
+        for name, value in values.items()
+        if value is not None
     }
 
 

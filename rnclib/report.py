@@ -183,6 +183,8 @@ def differences_table(
     """
     from rnclib.statistics import holm
 
+    if unknown := sorted(set(also) - {"better", "diverged"}):
+        raise ValueError(f"also: got {unknown}; allowed: 'better', 'diverged'")
     return Table(
         comparison.assign(corrected=holm(comparison["p"]).to_numpy()),
         caption,

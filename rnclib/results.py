@@ -24,12 +24,16 @@ import pandas as pd
 from rnclib.data.catalogue import SOURCES
 
 __all__ = [
+    "CONDITIONS",
+    "FIXED_SPLITS",
     "PROFILES",
+    "SCHEMA",
     "commit",
     "correlation_effects",
     "corrupted",
     "curves",
     "exists",
+    "folder",
     "frame",
     "labelled",
     "load",
@@ -39,6 +43,7 @@ __all__ = [
     "seen_and_unseen",
     "view",
     "write",
+    "write_text",
 ]
 
 SCHEMA = 1
@@ -104,10 +109,13 @@ def write(record: dict[str, Any], root: str | os.PathLike) -> Path:
     """
     if missing := [name for name in REQUIRED if name not in record]:
         raise ValueError(f"record: got one without {', '.join(missing)}; allowed: all of {', '.join(REQUIRED)}")
-    fields = [
-        json.dumps(name) + ":" + json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        for name, value in record.items()
-    ]
+    fields = []
+    for name, value in record.items():
+        try:
+            written = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        except ValueError:
+            raise ValueError(f"{name}: got a number that is NaN or infinite; allowed: finite ones, or None") from None
+        fields.append(f"{json.dumps(name)}:{written}")
     text = "{\n" + ",\n".join(fields) + "\n}\n"  # a line for each field, so that changes can be read
     method = re.sub(r"[^a-z0-9]+", "-", record["method"].lower()).strip("-")
     stem = f"{record['dataset']}-{record['split']}-{method}-{record['seed']:02d}-{record['key'][:8]}"
@@ -207,6 +215,8 @@ def labelled(records: Sequence[dict[str, Any]], labels: Sequence[str]) -> list[d
     labels : sequence of str
         One for each record.
     """
+    if len(records) != len(labels):
+        raise ValueError(f"labels: got {len(labels)} for {len(records)} records; allowed: one for each")
     return [record | {"label": label} for record, label in zip(records, labels, strict=True)]
 
 
@@ -274,7 +284,7 @@ def predictions(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 def corrupted(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Test MAE in raw units on corrupted inputs, one row per run, kind and severity; severity 0 is the clean test part.
+    """Test MAE in raw units on corrupted inputs, one row per run, kind and severity; severity 0 is the clean test set.
 
     Parameters
     ----------
@@ -300,12 +310,12 @@ def corrupted(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 def seen_and_unseen(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Test errors of runs with holes in the range of their training targets, by where the test target lies.
+    """Test errors of runs with unseen target ranges, by where the test target lies.
 
     Parameters
     ----------
     records : sequence of dict
-        From `load`, of one data set and profile. Runs without holes have no rows.
+        From `load`, of one data set and profile. Runs that have seen all ranges have no rows.
 
     Returns
     -------
@@ -424,7 +434,7 @@ def machines(records: Sequence[dict[str, Any]] | Mapping[str, Sequence[dict[str,
 
 
 def view(records: Sequence[dict[str, Any]], method: str, root: str | os.PathLike | None = None) -> pd.DataFrame | None:
-    """Two principal components of the features of every sample in a part, from the file beside the record of seed 0.
+    """Two principal components of the features of every sample, from the file beside the record of seed 0.
 
     Parameters
     ----------

@@ -48,6 +48,10 @@ def interval(values: ArrayLike, test_train_ratio: float, confidence: float = 0.9
     sample = np.asarray(values, float)
     if sample.ndim != 1 or not len(sample):
         raise ValueError(f"values: got shape {sample.shape}; allowed: (n_splits,), at least one")
+    if not np.isfinite(sample).all():
+        raise ValueError("values: got NaN or infinite ones; allowed: finite numbers")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence: got {confidence!r}; allowed: between 0 and 1")
     if not test_train_ratio >= 0:
         raise ValueError(f"test_train_ratio: got {test_train_ratio!r}; allowed: a number of at least 0")
     mean, n = float(sample.mean()), len(sample)
@@ -141,7 +145,7 @@ def stuck(runs: pd.DataFrame, threshold: float = 0.5) -> pd.Series:
     runs : DataFrame
         From `rnclib.results.frame`.
     threshold : float
-        In standard deviations of the target. The validation part decides, so that the test part stays unseen.
+        In standard deviations of the target. The validation set decides, so that the test set stays unseen.
 
     Returns
     -------
@@ -167,7 +171,7 @@ def compare(runs: pd.DataFrame, metric: str, baseline: str, methods: Iterable[st
     -------
     DataFrame
         Indexed by method, with columns ``mean`` (method minus baseline), ``low``, ``high``, ``p`` (two-sided
-        corrected resampled t), ``better`` (share of splits on which the method has the lower value), ``n`` and
+        corrected resampled t), ``better`` (fraction of splits on which the method has the lower value), ``n`` and
         ``diverged`` (runs of the method that have no value, and so no part in the others).
 
     Raises

@@ -11,6 +11,7 @@ from torchvision.transforms import functional as reference
 from torchvision.transforms.functional import InterpolationMode
 
 from rnclib.data import augment as module
+from rnclib.data import images as stored
 from rnclib.data.augment import N_UNIFORMS, Parameters, Views, augment, draw
 from rnclib.data.images import Images
 
@@ -114,6 +115,15 @@ def test_a_view_depends_on_its_own_keys_only(pixels):
     torch.testing.assert_close(views.at_epoch(3)[[4, 9, 0]], some)
     single = Views(images, index, seed=1, epoch=3)
     torch.testing.assert_close(single[[4]], some[:1, 0])
+
+
+@pytest.mark.parametrize("copied", [2**30, -1])
+def test_views_of_images_taken_are_those_of_the_whole(pixels, monkeypatch, copied):
+    monkeypatch.setattr(stored, "COPIED", copied)
+    images, index = Images(pixels, SIZE), np.random.default_rng(0).permutation(64)[:40]
+    whole = Views(images, index, seed=1, n_views=2, epoch=3)
+    taken = Views(images.take(index), np.arange(40), seed=1, n_views=2, epoch=3)
+    assert torch.equal(taken[[39, 4, 9]], whole[[39, 4, 9]])
 
 
 def test_grey_and_flat_images_stay_finite():

@@ -135,11 +135,33 @@ def test_bonds_are_dropped_both_ways_and_the_rest_stays(molecules):
         assert all(left <= before for left, before in zip(now, earlier, strict=True))
         assert all((b, a) in left for left in now for a, b in left)
         assert torch.equal(worse.x, molecules.x)
-        share = 1 - sum(map(len, now)) / sum(map(len, original))
-        assert share == pytest.approx(RATES[severity - 1], abs=0.06)
+        fraction = 1 - sum(map(len, now)) / sum(map(len, original))
+        assert fraction == pytest.approx(RATES[severity - 1], abs=0.06)
         batch = worse[np.arange(len(worse))]
         assert batch.edge_index.shape[1] == sum(map(len, now)) and batch.edge_index.max() < len(worse.x)
         earlier = now
+
+
+@pytest.mark.parametrize("kind", MOLECULE_CORRUPTIONS)
+def test_corrupted_molecules_can_be_taken_and_those_taken_be_corrupted(molecules, kind):
+    index = np.array([40, 3, 3, 17, 66])
+    worse = corrupt_graphs(molecules, kind, 5, seed=2)
+    ours, theirs = worse.take(index)[np.arange(5)], worse[index]
+    for name in ("x", "edge_index", "batch"):
+        assert torch.equal(getattr(ours, name), getattr(theirs, name))
+    assert worse.smiles == molecules.smiles and worse.take(index).smiles == tuple(molecules.smiles[i] for i in index)
+
+    few = molecules.take(index)
+    worse = corrupt_graphs(few, kind, 5, seed=2)
+    assert len(worse) == 5 and worse.smiles == few.smiles and worse.x.shape == few.x.shape
+    batch = worse[np.arange(5)]
+    if kind == "dropped bonds":
+        assert torch.equal(worse.x, few.x) and 0 < batch.edge_index.shape[1] < few.edge_index.shape[1]
+    else:
+        assert not torch.equal(batch.x, few.x) and torch.equal(batch.edge_index, few[np.arange(5)].edge_index)
+    if kind == "flipped features":  # from these molecules, not from others
+        for feature in range(9):
+            assert set(worse.x[:, feature].tolist()) <= set(few.x[:, feature].tolist())
 
 
 def test_an_unknown_kind_or_severity_is_named(faces, molecules):

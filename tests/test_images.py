@@ -1,18 +1,25 @@
-"""What `rnclib.data.images.decode` does with deep, huge and turned photographs."""
+"""Image files decoded once: the published view, deep, huge and turned photographs; images taken by number."""
 
 from __future__ import annotations
 
 import re
+import shutil
 import struct
 import warnings
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import ExifTags, Image
+from torchvision import transforms
 
 from rnclib.data import images
+from rnclib.data.augment import Views
+from rnclib.data.images import Images
 
 SIZE = 14  # stored as 16 × 16
 GREY = np.rint(np.linspace(0, 65535, 16)).astype(np.uint16)[None].repeat(16, 0)
@@ -50,6 +57,137 @@ def tiff_of_12_bits(values: np.ndarray) -> bytes:
     start = 8 + 2 + 12 * len(entries) + 4
     table = b"".join(struct.pack("<HHII", tag, 4, 1, start if tag == 273 else value) for tag, value in entries)
     return b"II*\0" + struct.pack("<IH", 8, len(entries)) + table + struct.pack("<I", 0) + data
+
+
+# --- files, cache and views ------------------------------------------------------------------------------
+
+
+def test_the_evaluation_view_is_the_published_one(tmp_path):
+    rng = np.random.default_rng(0)
+    paths = []
+    for width, height in [(300, 300), (311, 287), (260, 391), (500, 201), (90, 123), (257, 256)]:
+        paths.append(tmp_path / f"{width}x{height}.png")
+        Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(paths[-1])
+    published = transforms.Compose(
+        [transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor(), transforms.Normalize(0.5, 0.5)]
+    )
+    decoded, _ = images.decode(paths, 224, progress=False)
+    views = decoded[[3, 0, 1, 2, 4, 5]]
+    assert views.shape == (6, 3, 224, 224) and views.is_contiguous(memory_format=torch.channels_last)
+    for view, path in zip(views, [paths[i] for i in (3, 0, 1, 2, 4, 5)], strict=True):
+        with Image.open(path) as image:
+            torch.testing.assert_close(view, published(image), atol=1e-6, rtol=0)
+
+
+def test_the_same_files_are_decoded_once_and_changed_ones_again(damageable, monkeypatch, cache):
+    paths = sorted((damageable / "AgeDB").iterdir())[:5]
+    first, checksum = images.decode(paths, 16, progress=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(images, "_square", None)  # whoever calls it fails
+        again, same = images.decode(paths, 16, progress=False)
+    assert same == checksum and torch.equal(first.pixels, again.pixels)
+    shutil.copyfile(paths[1], paths[0])
+    changed, other = images.decode(paths, 16, progress=False)
+    assert other != checksum and torch.equal(changed.pixels[0], first.pixels[1])
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_what_cannot_be_read_is_named_and_nothing_is_cached(damageable, cache):
+    paths = sorted((damageable / "AgeDB").iterdir())[:5]
+    paths[1].write_bytes(paths[1].read_bytes()[:200])
+    paths[3].write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"2 of 5 images cannot be read") as caught:
+        images.decode(paths, 16, progress=False)
+    assert paths[1].name in str(caught.value) and paths[3].name in str(caught.value)
+    assert paths[0].name not in str(caught.value) and not list(cache.iterdir())
+
+
+def test_a_set_too_large_for_the_device_is_read_batch_by_batch_with_the_same_views(agedb_folder):
+    paths = sorted((agedb_folder / "AgeDB").iterdir())[:40]
+    mapped, _ = images.decode(paths, 16, progress=False)
+    resident, streamed = mapped.to("cpu", room=mapped.pixels.nbytes), mapped.to("cpu", room=mapped.pixels.nbytes - 1)
+    assert streamed.pixels is mapped.pixels and streamed.device == torch.device("cpu")
+    batch = np.array([3, 0, 31, 3])
+    assert torch.equal(streamed[batch], resident[batch])
+    views = [Views(held, np.arange(5, 40), seed=2, n_views=2).at_epoch(3)[batch] for held in (resident, streamed)]
+    assert torch.equal(*views)
+    # where batches are made elsewhere than the pixels lie, they are copied there
+    assert mapped.to("meta", room=0)[batch].device.type == "meta"
+
+
+def test_writing_to_a_batch_leaves_the_file_alone(agedb_folder):
+    paths = sorted((agedb_folder / "AgeDB").iterdir())[:3]
+    first, _ = images.decode(paths, 16, progress=False)
+    first.pixels.zero_()
+    again, _ = images.decode(paths, 16, progress=False)
+    assert again.pixels.any()
+
+
+@pytest.mark.parametrize("size", [4, 16.0, "16"])
+def test_a_bad_size_is_refused(size):
+    with pytest.raises(ValueError, match=r"size: got .*; allowed: an integer of at least 8"):
+        images.decode([], size)
+
+
+# --- images taken by number -----------------------------------------------------------------------------
+
+N = 12
+WHOLE = Images(
+    torch.randint(0, 256, (N, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)), SIZE
+)
+
+
+@pytest.mark.parametrize("copied", [True, False])
+@given(index=st.lists(st.integers(0, N - 1), max_size=15), data=st.data())
+def test_a_batch_of_images_taken_is_that_of_the_whole(copied, index, data):
+    picks = data.draw(st.lists(st.integers(0, len(index) - 1), max_size=15)) if index else []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(images, "COPIED", 2**30 if copied else -1)
+        taken = WHOLE.take(index)
+        again = taken.take(picks)
+    assert (taken.rows is None) == copied and (taken.pixels is WHOLE.pixels) != copied
+    wanted = [index[i] for i in picks]
+    assert len(taken) == len(index) and len(again) == len(picks)
+    for name in ("__getitem__", "stored", "cropped"):
+        expected = getattr(WHOLE, name)(wanted)
+        assert torch.equal(getattr(taken, name)(picks), expected)
+        assert torch.equal(getattr(again, name)(np.arange(len(picks))), expected)
+
+
+def test_as_many_bytes_as_allowed_are_copied_and_more_are_not(monkeypatch):
+    one = WHOLE.pixels[0].nbytes
+    monkeypatch.setattr(images, "COPIED", 3 * one)
+    assert WHOLE.take([5, 0, 3]).rows is None
+    assert WHOLE.take([5, 0, 3, 3]).rows.tolist() == [5, 0, 3, 3]
+    few = WHOLE.take([5, 0, 3, 3]).take([1, 2])  # few enough after all
+    assert few.rows is None and torch.equal(few.pixels, WHOLE.pixels[[0, 3]])
+
+
+def test_images_taken_are_a_copy_of_their_own():
+    taken = WHOLE.take([1, 2])
+    taken.pixels.zero_()
+    assert WHOLE.pixels[1].any()
+
+
+@pytest.mark.parametrize("copied", [2**30, -1])
+def test_images_taken_go_to_a_device_like_others(monkeypatch, copied):
+    monkeypatch.setattr(images, "COPIED", copied)
+    taken = WHOLE.take([7, 2, 9])
+    batch = [2, 0, 0]
+    for moved in (taken.to("cpu"), taken.to("cpu", room=0), WHOLE.to("cpu", room=0).take([7, 2, 9])):
+        assert len(moved) == 3 and torch.equal(moved[batch], WHOLE[[9, 7, 7]])
+    resident, streamed = taken.to("meta"), taken.to("meta", room=0)
+    assert resident.pixels.device.type == "meta" and resident.device is None and len(resident) == 3
+    assert streamed.pixels is taken.pixels and streamed[batch].device.type == "meta"
+
+
+@pytest.mark.parametrize("index", [[-1], [0, N], np.ones(N, dtype=bool), [0.0, 1.0], 3, [[0, 1]]])
+@pytest.mark.parametrize("rows", [None, np.arange(N)])
+def test_what_is_no_list_of_image_numbers_is_refused(index, rows):
+    whole = replace(WHOLE, rows=rows)
+    for refused in (whole.__getitem__, whole.take, whole.stored):
+        with pytest.raises(IndexError, match=r"^index: got .*; allowed: a sequence of sample numbers from 0 to 11"):
+            refused(index)
 
 
 # --- more than 8 bits -----------------------------------------------------------------------------------

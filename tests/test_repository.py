@@ -338,6 +338,45 @@ def test_only_the_grid_writes_records():
     assert not writes("from rnclib.results import load") and not writes("results.write_text(1, 2)")
 
 
+# --- what a module offers -------------------------------------------------------------------------------
+
+
+def offered(source: str) -> set[str]:
+    """Names in `__all__`."""
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return set(ast.literal_eval(node.value))
+    return set()
+
+
+def taken_from(source: str, known: set[str]) -> set[tuple[str, str]]:
+    """Modules of rnclib, and names that a source takes from them."""
+    tree, alias, found = ast.parse(source), {}, set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rnclib"):
+            for one in node.names:
+                if f"{node.module}.{one.name}" in known:
+                    alias[one.asname or one.name] = f"{node.module}.{one.name}"
+                else:
+                    found.add((node.module, one.name))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in alias:
+            found.add((alias[node.value.id], node.attr))
+    return found
+
+
+def test_what_others_use_of_a_module_is_in_its_all():
+    sources = {name: path.read_text(encoding="utf-8") for name, path in modules().items()}
+    users = [*sources.values(), *(path.read_text(encoding="utf-8") for path in (ROOT / "notebooks").glob("*.py"))]
+    used = {one for source in users for one in taken_from(source, set(sources))}
+    # the constants of the published views are those of one module, and measured by another
+    used = {(module, name) for module, name in used if not (module == "rnclib.data.augment" and name.isupper())}
+    assert len(used) > 150
+    assert {(module, name) for module, name in used if name not in offered(sources[module])} == set()
+    example = "from rnclib import results\nfrom rnclib.results import load\nresults.view(1)"
+    assert taken_from(example, set(sources)) == {("rnclib.results", "load"), ("rnclib.results", "view")}
+
+
 # --- how long and how wide --------------------------------------------------------------------------------
 
 # the public loss takes what the official one takes, and options of its own

@@ -15,11 +15,14 @@ from rnclib.experiment import Run, Selection
 from rnclib.recipe import Recipe
 from rnclib.results import PROFILES
 
-__all__ = ["Chapter", "Experiment", "Scope", "check", "compared", "of_faces", "of_molecules"]
+__all__ = [
+    "FACES", "MOLECULES", "SMALL_FACES", "Chapter", "Experiment", "Scope", "check", "compared",
+    "of_faces", "of_molecules",
+]  # fmt: skip
 
 #: Data sets of the two kinds that most chapters are about.
 MOLECULES, FACES = ("esol", "standin"), ("agedb", "synthetic")
-# Side in pixels of synthetic faces in chapters of many runs: half that of their own chapter, for a quarter of the work.
+#: Side in pixels of synthetic faces in chapters of many runs: half that of their own, for a quarter of the work.
 SMALL_FACES = 32
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 __all__ = [
+    "PARTS",
     "Dataset",
     "Split",
     "cache_dir",
@@ -176,7 +177,8 @@ def sample_numbers(index: np.ndarray | Sequence[int], n: int) -> np.ndarray:
     if numbers.ndim == 1 and not numbers.size:
         return numbers.astype(np.int64)
     if numbers.ndim != 1 or numbers.dtype.kind not in "iu" or numbers.min() < 0 or numbers.max() >= n:
-        raise IndexError(f"index: got {index!r}; allowed: a sequence of sample numbers from 0 to {n - 1}")
+        got = " ".join(repr(index).split())  # on one line
+        raise IndexError(f"index: got {got}; allowed: a sequence of sample numbers from 0 to {n - 1}")
     return numbers
 
 

@@ -73,7 +73,7 @@ def delaney_equation(smiles: Sequence[str]) -> np.ndarray:
     """
     from rdkit.Chem import Crippen, Descriptors, rdMolDescriptors
 
-    from rnclib.data.molecules import _parse
+    from rnclib.data.molecules import parse
 
     def log_solubility(molecule) -> float:
         aromatic = sum(atom.GetIsAromatic() for atom in molecule.GetAtoms()) / molecule.GetNumHeavyAtoms()
@@ -85,7 +85,7 @@ def delaney_equation(smiles: Sequence[str]) -> np.ndarray:
             - 0.74 * aromatic
         )
 
-    return np.array([log_solubility(molecule) for molecule in _parse(smiles)])
+    return np.array([log_solubility(molecule) for molecule in parse(smiles)])
 
 
 CORES = (

@@ -27,6 +27,7 @@ __all__ = [
     "has_nitrogen",
     "murcko_scaffold",
     "n_heavy_atoms",
+    "parse",
     "split",
 ]
 
@@ -133,7 +134,18 @@ def graphs_from_smiles(smiles: Sequence[str]) -> Graphs:
     )
 
 
-def _parse(smiles: Sequence[str]) -> list:
+def parse(smiles: Sequence[str]) -> list:
+    """RDKit's molecules.
+
+    Parameters
+    ----------
+    smiles : sequence of str
+
+    Raises
+    ------
+    ValueError
+        If RDKit cannot parse one of them, or it has no atom.
+    """
     from rdkit import Chem, rdBase
 
     with rdBase.BlockLogs():
@@ -159,7 +171,7 @@ def canonical_smiles(smiles: Sequence[str]) -> list[str]:
     """
     from rdkit import Chem
 
-    return [Chem.MolToSmiles(molecule) for molecule in _parse(smiles)]
+    return [Chem.MolToSmiles(molecule) for molecule in parse(smiles)]
 
 
 def murcko_scaffold(smiles: Sequence[str]) -> list[str]:
@@ -176,7 +188,7 @@ def murcko_scaffold(smiles: Sequence[str]) -> list[str]:
     """
     from rdkit.Chem.Scaffolds import MurckoScaffold
 
-    return [MurckoScaffold.MurckoScaffoldSmiles(mol=molecule) for molecule in _parse(smiles)]
+    return [MurckoScaffold.MurckoScaffoldSmiles(mol=molecule) for molecule in parse(smiles)]
 
 
 def n_heavy_atoms(smiles: Sequence[str]) -> np.ndarray:
@@ -191,7 +203,7 @@ def n_heavy_atoms(smiles: Sequence[str]) -> np.ndarray:
     >>> n_heavy_atoms(["CCO", "c1ccccc1"]).tolist()
     [3, 6]
     """
-    return np.array([molecule.GetNumHeavyAtoms() for molecule in _parse(smiles)])
+    return np.array([molecule.GetNumHeavyAtoms() for molecule in parse(smiles)])
 
 
 def has_nitrogen(smiles: Sequence[str]) -> np.ndarray:
@@ -206,7 +218,7 @@ def has_nitrogen(smiles: Sequence[str]) -> np.ndarray:
     >>> has_nitrogen(["CCN", "CCO"]).tolist()
     [True, False]
     """
-    return np.array([any(atom.GetAtomicNum() == 7 for atom in molecule.GetAtoms()) for molecule in _parse(smiles)])
+    return np.array([any(atom.GetAtomicNum() == 7 for atom in molecule.GetAtoms()) for molecule in parse(smiles)])
 
 
 def split(smiles: Sequence[str], kind: str, seed: int) -> Split:
@@ -255,7 +267,7 @@ def descriptors(smiles: Sequence[str]) -> np.ndarray:
 def _descriptors(smiles: str) -> np.ndarray:
     from rdkit.Chem import Descriptors
 
-    (molecule,) = _parse([smiles])
+    (molecule,) = parse([smiles])
     values = np.array(list(Descriptors.CalcMolDescriptors(molecule, missingVal=np.nan).values()), dtype=np.float64)
     values[np.abs(values) > np.finfo(np.float32).max] = np.nan
     return values.astype(np.float32)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from rnclib.data import catalogue
 from rnclib.recipe import BASELINES, REGRESSION_LOSSES, Recipe, Stage
 
-__all__ = ["CHOSEN_RATE", "FACES_PRESETS", "Faces", "end_to_end", "faces", "molecules"]
+__all__ = ["CHOSEN_RATE", "FACES_PRESETS", "Faces", "end_to_end", "faces", "molecules", "sized"]
 
 _CHOSEN = ("fit.learning_rate",)  # what labels say of a recipe whose learning rate is not the published one
 

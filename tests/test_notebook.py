@@ -1,0 +1,326 @@
+"""What the notebook of a chapter begins with: its runs, loaded or trained, and what captions say of them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+import matplotlib as mpl
+import pandas as pd
+import pytest
+from records import record
+from worlds import face_runs, forbid_training, molecule_runs
+
+from rnclib import notebook, results
+from rnclib.chapters import experiments
+from rnclib.chapters.base import Experiment
+from rnclib.data import catalogue
+from rnclib.experiment import described
+from rnclib.notebook import Study, machines, open_experiment, resolve
+
+# --- the runs of a study --------------------------------------------------------------------------------
+
+
+def study_of(*runs, profile="smoke"):
+    """Made-up records of some runs."""
+    records = [
+        record(
+            run.method,
+            run.seed,
+            split=run.data.split,
+            dataset=run.data.dataset,
+            config=described(run),
+            key=hashlib.sha256(repr(run).encode()).hexdigest()[:16],
+        )
+        for run in runs
+    ]
+    return Study(runs[0].data.source, profile, list(runs), results.labelled(records, [run.label for run in runs]))
+
+
+def several():
+    """Four runs by a name for each."""
+    (plain, tuned) = molecule_runs("L1", "RnC(L1)")
+    return {
+        "plain": plain,
+        "half": tuned.but(fraction=0.5),
+        "tenth": plain.but(fraction=0.1, seed=1),
+        "noisy": tuned.but(wrong_targets=0.2, split="size"),
+    }
+
+
+def kept(**fields):
+    """Names of the runs that are left of those."""
+    runs = several()
+    left = study_of(*runs.values()).where(**fields)
+    if left is None:
+        return None
+    assert [one["config"] for one in left.records] == [described(run) for run in left.runs]
+    return [name for run in left.runs for name, one in runs.items() if one == run]
+
+
+@pytest.mark.parametrize(
+    ("fields", "names"),
+    [
+        ({}, ["plain", "half", "tenth", "noisy"]),
+        ({"fraction": 0.5}, ["half"]),
+        ({"fraction": True}, ["half", "tenth"]),
+        ({"fraction": None}, ["plain", "noisy"]),
+        ({"seed": 1}, ["tenth"]),
+        ({"seed": 0}, ["plain", "half", "noisy"]),
+        ({"split": "size"}, ["noisy"]),
+        ({"fraction": None, "wrong_targets": None}, ["plain"]),
+        ({"fraction": True, "pretrain": True}, ["half"]),
+        ({"fraction": 0.25}, None),
+        ({"fraction": True, "wrong_targets": True}, None),
+        ({"holes": True}, None),
+    ],
+)
+def test_a_study_is_narrowed_by_a_value_true_for_any_or_none_for_none(fields, names):
+    assert kept(**fields) == names
+
+
+def test_what_is_left_of_a_study_is_one_of_its_own():
+    whole = study_of(*several().values())
+    assert len(whole.frame) == 4  # so that a frame is there before
+    left = whole.where(fraction=True)
+    assert (left.source, left.profile) == (whole.source, whole.profile)
+    assert left.frame["fraction"].tolist() == [0.5, 0.1]
+    assert left.methods == left.frame["method"].tolist() == ["RnC fine-tuned, L1", "L1 end to end"]
+    assert left.where(seed=1).frame["method"].tolist() == ["L1 end to end"]
+    assert left.where(seed=2) is None and len(whole.records) == 4
+
+
+def test_methods_are_labels_in_the_order_of_the_runs():
+    first, second = molecule_runs("RnC(L1)", "L1")
+    study = study_of(first, second, first.but(seed=1), second.but(seed=1))
+    assert study.methods == ["RnC fine-tuned, L1", "L1 end to end"]
+    assert study.frame["method"].tolist() == study.methods * 2
+    assert study.n == 2  # seeds, not runs
+
+
+def test_a_study_of_molecules_says_so():
+    study = study_of(*(run.but(dataset="esol", split="scaffold") for run in molecule_runs("L1")), profile="quick")
+    assert (study.name, study.unit, study.repeats, study.split) == ("esol", "log mol/L", "splits", "scaffold")
+    assert study.caption == "ESOL, scaffold split, profile quick"
+
+
+def test_a_study_of_faces_says_so():
+    study = study_of(*(run.but(split="identity") for run in face_runs("L1")))
+    assert (study.name, study.unit, study.repeats, study.split) == ("synthetic", "years", "seeds", "identity")
+    assert study.caption == "Synthetic faces, identity split, profile smoke"
+
+
+def test_machines_of_several_studies_are_told_apart_by_the_titles_of_their_data():
+    def made(run, cpu):
+        study = study_of(run)
+        for one in study.records:
+            one["run"] = {"cpu": cpu, "versions": {"torch": "2"}}
+            one["stages"] = [{"name": "regressor", "wall_time": 3600.0, "curve": {"epoch": [run.seed]}}]
+        return study
+
+    (plain,), (face,) = molecule_runs("L1"), face_runs("L1")
+    studies = [made(plain, "a"), None, made(face, "b"), made(plain.but(seed=1), "a")]
+    expected = pd.DataFrame(
+        {
+            "Data": ["Synthetic stand-in", "Synthetic faces"],
+            "Processor": ["a", "b"],
+            "torch": ["2", "2"],
+            "Runs": [2, 1],
+            "Hours of training": [2.0, 1.0],
+        }
+    )
+    pd.testing.assert_frame_equal(machines(*studies), expected, check_dtype=False)
+
+
+# --- which data -----------------------------------------------------------------------------------------
+
+
+def absent(name, **options):
+    raise FileNotFoundError(f"{name} is not here; put it there.")
+
+
+def untouched(*_, **__):
+    pytest.fail("it loaded data")
+
+
+@pytest.mark.parametrize("dataset", ["esol", "standin", "agedb", "none", "anything"])
+def test_what_is_named_is_not_looked_for(tmp_path, monkeypatch, capsys, dataset):
+    monkeypatch.setattr(catalogue, "load", untouched)
+    assert resolve(dataset, "paper", tmp_path) == dataset
+    assert capsys.readouterr().out == ""
+
+
+def test_published_records_of_esol_need_no_data(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(catalogue, "load", untouched)
+    results.write(record(profile="paper"), tmp_path)
+    assert resolve("auto", "paper", tmp_path) == "esol"
+    monkeypatch.setenv("RNC_RESULTS", str(tmp_path))  # where the store is by default
+    assert resolve("auto", "paper") == "esol"
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("stored", "profile"),
+    [
+        ([], "paper"),
+        ([{"profile": "paper"}], "quick"),
+        ([{"profile": "quick"}], "quick"),
+        ([{"profile": "quick"}, {"profile": "paper", "dataset": "standin"}], "paper"),
+        ([{"profile": "paper", "experiment": "robustness"}], "paper"),
+    ],
+)
+def test_without_published_records_esol_is_taken_where_it_can_be_had(tmp_path, monkeypatch, capsys, stored, profile):
+    for changes in stored:
+        results.write(record(**changes), tmp_path)
+    loaded = []
+    monkeypatch.setattr(catalogue, "load", loaded.append)
+    assert resolve("auto", profile, tmp_path) == "esol" and loaded == ["esol"]
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(catalogue, "load", absent)
+    assert resolve("auto", profile, tmp_path) == "standin"
+    assert capsys.readouterr().out == "using the stand-in. esol is not here; put it there.\n"
+
+
+# --- opened in one call ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What a notebook is given to show; style of plots as before afterwards."""
+    objects = []
+    monkeypatch.setattr("IPython.display.display", objects.append)
+    with mpl.rc_context():
+        yield objects
+
+
+HUBER = ["Huber end to end", "RnC frozen, Huber", "RnC fine-tuned, Huber"]
+
+
+def test_an_experiment_is_trained_once_and_loaded_from_then_on(tmp_path, monkeypatch, capsys, shown, small_world):
+    asked = {"profile": "smoke", "results_dir": tmp_path / "store", "loss": "huber"}
+    study, nothing = open_experiment("esol", "standin", "none", split="random", **asked)
+    assert nothing is None
+    counted = ", ".join(f"1 × {label}" for label in HUBER)
+    assert capsys.readouterr().out == (
+        f"esol, standin, smoke: 0 runs loaded from the store; 3 trained now ({counted})\n"
+    )
+    (notice,) = shown
+    assert notice.kind == "warning" and "stand-in" in notice.text and "cut to seconds" in notice.text
+
+    assert study.methods == study.frame["method"].tolist() == HUBER
+    assert study.runs == experiments()["esol"].runs(dataset="standin", profile="smoke", split="random", loss="huber")
+    assert study.caption == "Synthetic stand-in, random split, profile smoke" and study.n == 1
+    assert {one["data"]["checksum"] for one in study.records} == {small_world.checksum}
+    assert results.exists(tmp_path / "store", profile="smoke", experiment="esol", dataset="standin")
+    stored = results.load(tmp_path / "store", profile="smoke", experiment="esol")
+    assert sorted(one["key"] for one in stored) == sorted(study.frame["key"])
+    assert not any("label" in one for one in stored)
+
+    with monkeypatch.context() as patch:
+        forbid_training(patch)
+        (again,) = open_experiment("esol", "standin", split="random", **asked)
+        assert capsys.readouterr().out == (
+            f"esol, standin, smoke: 3 runs loaded from the store ({counted}); 0 trained now\n"
+        )
+        pd.testing.assert_frame_equal(again.frame, study.frame)
+    (anew,) = open_experiment("esol", "standin", split="random", refresh=True, **asked)
+    assert "0 runs loaded from the store; 3 trained now" in capsys.readouterr().out
+    assert anew.frame["key"].tolist() == study.frame["key"].tolist()
+
+
+def test_where_esol_cannot_be_had_an_experiment_is_of_the_stand_in(tmp_path, monkeypatch, capsys, shown, small_world):
+    def load(name, **options):
+        return absent(name) if name == "esol" else small_world
+
+    monkeypatch.setattr(catalogue, "load", load)
+    (study,) = open_experiment("esol", "auto", profile="smoke", results_dir=tmp_path, split="random", loss="l2")
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "using the stand-in. esol is not here; put it there."
+    assert second.startswith("esol, standin, smoke: 0 runs loaded")
+    assert study.name == "standin" and set(study.frame["dataset"]) == {"standin"}
+    assert [notice.title for notice in shown] == ["These are not measured data"]
+
+
+class Asked:
+    """Stands for an experiment's grid and for the carrying out of runs, and keeps what each is asked for."""
+
+    def __init__(self, monkeypatch, empty=()):
+        self.scopes, self.carried = [], []
+        self.empty = empty
+        tiny = Experiment("tiny", self.grid, ("esol", "standin", "synthetic"), options={"split": None, "choice": None})
+        monkeypatch.setattr(notebook, "experiments", lambda: {"tiny": tiny})
+        monkeypatch.setattr(notebook, "run_grid", self.run_grid)
+
+    def grid(self, scope):
+        self.scopes.append(scope)
+        of = {"molecules": molecule_runs, "images": face_runs}[scope.kind]
+        return [] if scope.dataset in self.empty else [run.but(dataset=scope.dataset) for run in of("L1")]
+
+    def run_grid(self, runs, **options):
+        self.carried.append(options)
+        study = study_of(*runs)
+
+        class Done:
+            records = study.records
+
+            def __str__(self):
+                return f"{len(runs)} done"
+
+        return Done()
+
+
+def test_each_data_set_is_asked_for_what_is_meant_for_it(tmp_path, monkeypatch, capsys, shown):
+    asked = Asked(monkeypatch)
+    studies = open_experiment(
+        "tiny", "esol", "none", "synthetic", profile="smoke", results_dir=tmp_path, refresh=True, device="cuda",
+        by_dataset={"synthetic": {"split": "identity", "n_seeds": 3}}, split="size", choice="one",
+    )  # fmt: skip
+    assert [study and study.name for study in studies] == ["esol", None, "synthetic"]
+    assert [(one.dataset, one.profile, one.split, one.n_seeds, one.choice) for one in asked.scopes] == [
+        ("esol", "smoke", "size", None, "one"),
+        ("synthetic", "smoke", "identity", 3, "one"),
+    ]
+    assert asked.carried == [{"results_dir": tmp_path, "refresh": True, "device": "cuda"}] * 2
+    assert capsys.readouterr().out == "tiny, esol, smoke: 1 done\ntiny, synthetic, smoke: 1 done\n"
+    assert [notice.kind for notice in shown] == ["important", "warning"]
+
+
+def test_one_notice_is_shown_for_each_data_set(monkeypatch, capsys, shown):
+    Asked(monkeypatch)
+    studies = open_experiment("tiny", "standin", "synthetic", "standin", profile="quick")
+    assert [study.name for study in studies] == ["standin", "synthetic", "standin"]
+    assert {study.profile for study in studies} == {"quick"}
+    assert ["stand-in" in notice.text for notice in shown] == [True, False]
+    assert all("shortened" in notice.text for notice in shown)
+
+
+@pytest.mark.parametrize("datasets", [("none",), ("none", "esol"), ()])
+def test_without_runs_there_is_no_study_and_nothing_is_said(monkeypatch, capsys, shown, datasets):
+    asked = Asked(monkeypatch, empty=("esol",))
+    assert open_experiment("tiny", *datasets, profile="smoke") == [None] * len(datasets)
+    assert asked.carried == [] and shown == []
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dataset": "lipo"}, r"dataset: got 'lipo'; allowed: 'esol', 'standin'"),
+        ({"dataset": "synthetic"}, r"dataset: got 'synthetic'; allowed: 'esol', 'standin'"),
+        ({"profile": "fast"}, r"profile: got 'fast'; allowed: 'smoke', 'quick', 'paper'"),
+        ({"loss": "l3"}, r"loss: got 'l3'; allowed: 'all', 'l1', 'l2', 'huber'"),
+        ({"n_seeds": 0}, r"n_seeds: got 0; allowed: an integer of at least 1.*"),
+        ({"choice": "x"}, r"choice: got 'x', which is no option of these runs; allowed: n_seeds, split, loss"),
+        ({"sead": 1}, r"sead: got 1, which is no option of any runs; allowed: n_seeds, split, loss"),
+        ({"by_dataset": {"standin": {"loss": "l3"}}}, r"loss: got 'l3'; allowed: 'all', 'l1', 'l2', 'huber'"),
+    ],
+)
+def test_what_an_experiment_does_not_take_is_refused_before_anything_runs(
+    monkeypatch, tmp_path, shown, change, message
+):
+    monkeypatch.setattr(notebook, "run_grid", lambda *_, **__: pytest.fail("it ran"))
+    given = {"dataset": "standin", "profile": "smoke", "results_dir": tmp_path, **change}
+    with pytest.raises(ValueError) as refused:
+        open_experiment("esol", given.pop("dataset"), **given)
+    assert re.fullmatch(message, str(refused.value))
+    assert shown == [] and list(tmp_path.iterdir()) == []
