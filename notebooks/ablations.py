@@ -21,7 +21,7 @@
 
 # %% tags=["parameters"]
 molecules: str = "auto"  # auto (ESOL if to be had), esol, standin or none
-faces: str = "synthetic"  # synthetic (drawn faces), agedb or none
+faces: str = "synthetic"  # synthetic (synthetic faces), agedb or none
 data_dir: str = None  # agedb: the folder that holds AgeDB/*.jpg
 profile: str = "paper"  # paper (published), quick (minutes), smoke
 n_seeds: int = None  # splits or seeds; None: the profile's
@@ -92,18 +92,25 @@ columns = {
 # %% [markdown]
 # ## What is changed, and how it is judged
 #
-# Every encoder gets a linear regressor in closed form: ridge regression on its frozen features, with the penalty that
-# the validation part chooses. That leaves nothing to tune, and takes no time; the rows “regressor” have the published
-# ones instead, or no encoder of its own: “trained jointly” is end-to-end training whose loss is L1 plus that of
-# Rank-N-Contrast, each with weight 1, at the lower learning rate of end-to-end training in {doc}`esol` and
-# {doc}`agedb`; encoders of faces are fine-tuned at that rate too. Besides the test error, two measures of the
-# representation: *rank agreement* of feature distances with target distances on the test part, and the *gap* of the
-# contrastive loss to its lower bound there. Losses of different temperatures and similarities are different numbers, so
-# gaps compare batch sizes and lengths only. There is none with a projection head, whose features are what the loss saw;
-# nor in the rows “regressor”: there the encoder is the protocol's, or one that another loss has changed.
+# Every encoder gets a linear regressor in **closed form**: ridge regression on its frozen features, with the penalty
+# that the validation set chooses. That leaves nothing to tune, and takes no time. The protocol is called *RnC frozen,
+# closed form*, and a changed choice is added to this name.
 #
-# Epochs are held fixed: a smaller batch takes more steps at the same learning rate, on ESOL one of 16 takes almost 19
-# times those of 256. “Cosine, temperature 0.1” changes two settings at once, since cosines at the protocol's
+# The rows “regressor” have other training schemes instead:
+#
+# - *RnC frozen, L1* and *RnC fine-tuned, L1* have the published regressor, on the frozen encoder and with fine-tuning.
+#   Encoders of faces are fine-tuned at the lower learning rate of end-to-end training in {doc}`agedb`.
+# - *L1 + RnC end to end* is trained jointly: end to end with a loss that is L1 plus that of Rank-N-Contrast, each with
+#   weight 1, at the lower learning rate of end-to-end training in {doc}`esol` and {doc}`agedb`.
+#
+# Besides the test error, two measures of the representation are given: *rank agreement* of feature distances with
+# target distances on the test set, and the *gap* of the contrastive loss to its lower bound there. Losses of different
+# temperatures and similarities are different numbers, so gaps compare batch sizes and lengths only. There is no gap
+# with a projection head, whose features are what the loss saw. Nor is there one in the rows “regressor”: there the
+# encoder is the protocol's, or one that another loss has changed.
+#
+# Epochs are held fixed. So a smaller batch takes more steps at the same learning rate: on ESOL one of 16 takes almost
+# 19 times those of 256. “Cosine, temperature 0.1” changes two settings at once, since cosines at the protocol's
 # temperature hardly tell samples apart ({doc}`../engineers`).
 #
 # To save time all runs of this page are trained in bfloat16, those of the protocol too; losses and regressors are
@@ -126,8 +133,8 @@ def errors_table(study, name):
     return Table(
         pd.DataFrame(rows),
         "Test MAE in standard deviations of the target, rank agreement and gap on the test "
-        f"set: mean over {study.repeats} ± half its 95% interval. Runs that diverged have no "
-        f"part in it. {study.caption}, {study.n} {study.repeats}.",
+        f"set: mean over {study.repeats} ± half its 95% interval. Runs that diverged are left "
+        f"out. {study.caption}, {study.n} {study.repeats}.",
         name=name,
         columns={
             "choice": "Choice",
@@ -163,7 +170,7 @@ def differences_figure(study, name):
     untrained = [method for method in comparison.index if method not in trained.index]
     if not len(trained):
         return Notice("Nothing to compare.")
-    left_out = f"; left out, since they do not train: {'; '.join(untrained)}"
+    left_out = f"; left out, since they do not train: “{'”, “'.join(untrained)}”"
     return Figure(
         plots.differences(
             trained,
@@ -187,11 +194,11 @@ differences(molecules, "ablations-differences")
 differences_figure(molecules, "ablations-figure")
 
 # %% [markdown]
-# ## On drawn faces
+# ## On synthetic faces
 #
-# Faces have random views, which molecules have not: the protocol puts two views of each picture into a batch, so that
-# it orders twice as many samples as a batch of one view. Drawn faces are 32 pixels wide here, half of what they are in
-# their own chapter. Short profiles change the number of views only, unless told otherwise (`-p choice all`).
+# Faces have random views, which molecules have not. The protocol puts two views of each picture into a batch, so that
+# it orders twice as many samples as a batch of one view. Synthetic faces are 32 pixels wide here, half of what they are
+# in {doc}`agedb`. Short profiles change the number of views only, unless told otherwise (`-p choice all`).
 
 # %% tags=["hide-input"]
 errors_table(faces, "ablations-table-faces")
@@ -219,30 +226,30 @@ Table(
 # For the published records (other parameters may say otherwise):
 #
 # - **On molecules five splits decide little**: no difference from the protocol is left once the number of comparisons
-#   is corrected for ({numref}`ablations-differences`). On drawn faces most differences are decided
+#   is corrected for ({numref}`ablations-differences`). On synthetic faces most differences are decided
 #   ({numref}`ablations-differences-faces`).
 # - **Low temperatures and L1 distances do harm at these learning rates.** On molecules they do not train at all: the
 #   gap stays about where it is when all features are alike, a regressor can do little with such features, and on one
-#   split it errs wildly. On drawn faces they train, to higher errors.
-# - **Higher temperatures and smaller batches do none**: on both data sets each of them has a lower mean error than the
+#   split it errs wildly. On synthetic faces they train, to higher errors.
+# - **Higher temperatures and smaller batches do none.** On both data sets each of them has a lower mean error than the
 #   protocol; with 64 faces that is decided. Smaller batches take more steps, so they are not the cheaper choice.
-# - **Length matters where there is something left to learn**: on molecules an eighth of the epochs does about as well,
-#   on drawn faces each halving costs accuracy and order ({numref}`ablations-table-faces`).
+# - **Length matters where there is something left to learn.** On molecules an eighth of the epochs does about as well;
+#   on synthetic faces each halving costs accuracy and order ({numref}`ablations-table-faces`).
 # - **Cosines and features of length 1 leave the features less in order** on both. On molecules whether the error
-#   suffers is undecided; on drawn faces it is higher, decidedly so but for cosines with a temperature of their own.
-# - **With a projection head the features are less in order too, but the error is no higher**; on drawn faces it is the
-#   lowest of all, decidedly below the protocol's. It is the head's own features that the loss puts in order, and they
-#   are thrown away.
-# - **Trained jointly, a network of molecules has both**: features as much in order as the protocol's and an error no
-#   higher ({numref}`ablations-table`), in one stage. On drawn faces it has less of both
-#   ({numref}`ablations-table-faces`).
-# - **Fine-tuning does not pay**: the features lose order, and the error is no lower than with a regressor trained on
-#   the frozen encoder.
+#   suffers is undecided. On synthetic faces it is higher, decidedly so but for cosines with a temperature of their own.
+# - **With a projection head the features are less in order too, but the error is no higher.** On synthetic faces it is
+#   the lowest of all, decidedly below the protocol's. It is the head's own features that the loss puts in order, and
+#   they are thrown away.
+# - **Trained jointly, a network of molecules has both** (*L1 + RnC end to end, lr 0.001*): features as much in order as
+#   the protocol's and an error no higher ({numref}`ablations-table`), in one stage. On synthetic faces it has less of
+#   both ({numref}`ablations-table-faces`).
+# - **Fine-tuning does not pay**: with *RnC fine-tuned, L1* the features lose order, and the error is no lower than with
+#   *RnC frozen, L1*.
 # - **The gap on test samples is no measure of order on molecules.** The longer the training, the larger it gets, beyond
 #   that of features all alike, while the rank agreement hardly changes: features spread out, and the pairs that are in
-#   the wrong order cost more. On drawn faces it shrinks as order grows.
-# - **Five seeds do not decide whether drawn faces need their second view** ({numref}`ablations-differences-faces`):
-#   without it the error is higher on four seeds, and the rank agreement lower, in half the time.
+#   the wrong order cost more. On synthetic faces it shrinks as order grows.
+# - **Five seeds do not decide whether synthetic faces need their second view** ({numref}`ablations-differences-faces`).
+#   Without it the error is higher on four seeds, and the rank agreement lower, in half the time.
 #
-# The limits: one data set of molecules and drawings of faces, one learning rate each, five splits or seeds. How many
+# The limits: one data set of molecules and synthetic faces, one learning rate each, five splits or seeds. How many
 # positives an anchor has is another choice of the method's; it was not varied.

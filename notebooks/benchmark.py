@@ -15,9 +15,10 @@
 # %% [markdown]
 # # What the loss costs
 #
-# Written as a loop, Rank-N-Contrast {cite:p}`zha2023rnc` takes a time and masks that grow with the cube of the batch. {doc}`loss` shows that running sums give the same numbers. This
-# chapter measures what that is worth, and compares it with losses that nobody thinks of as expensive: SupCon
-# {cite:p}`khosla2020supcon` and InfoNCE {cite:p}`chen2020simclr`.
+# Written as a loop, Rank-N-Contrast {cite:p}`zha2023rnc` takes time and masks that grow with the cube of the batch.
+# {doc}`loss` shows that running sums give the same numbers. This chapter measures what that is worth, and compares it
+# with losses that nobody thinks of as expensive: SupCon {cite:p}`khosla2020supcon` and InfoNCE
+# {cite:p}`chen2020simclr`.
 
 # %% tags=["parameters"]
 profile: str = "paper"  # paper: published; quick, smoke: measure now
@@ -44,22 +45,25 @@ else:
     record = benchmark.measure(profile)
     benchmark.save(record, results_dir)
 machine = record["machine"]
-where = f"{machine['cpu']} ({machine['simd']}), one thread, float32, torch {machine['torch']}, profile {profile}"
+where = (
+    f"{machine['cpu']} ({machine['simd']}), one thread, float32, torch {machine['torch']}, "
+    f"profile {profile}"
+)
 print(where)
 
 # %% [markdown]
 # ## What is compared
 #
 # - **rnc_loss**: the loss of this package.
-# - **literal**: the definition, one masked sum after another; $O(M^3)$ time and memory.
-# - **row sort**: each row sorted by label distance, then `logcumsumexp`; the straightforward fast way.
-# - **SupCon**, **InfoNCE**: on the same similarity matrix, negative distances over τ. **SupCon (cosine)**: in its usual form, on a
-#   matrix product of normalised embeddings, which needs no distances.
+# - **literal**: the definition, one masked sum after another, in $O(M^3)$ time and memory.
+# - **row sort**: each row sorted by label distance, then `logcumsumexp`, which is the straightforward fast way.
+# - **SupCon**, **InfoNCE**: on the same similarity matrix, negative distances over τ. **SupCon (cosine)**: in its usual
+#   form, on a matrix product of normalised embeddings, which needs no distances.
 # - **cdist**: the similarity matrix alone, nothing done with it.
 #
-# Embeddings are random normal. Labels are **ages**, two views of each sample, about a hundred values in all, or **continuous**, one view, all
-# distinct. A time is forward plus backward, the median over turns that the candidates took in one process. So the ratios hold up better
-# than the times when the machine has other things to do.
+# Embeddings are random normal. Labels are **ages** (two views of each sample, about a hundred values in all) or
+# **continuous** (one view, all distinct). A time is forward plus backward, the median over turns that the candidates
+# took in one process. So the ratios hold up better than the times when the machine has other things to do.
 #
 # ## Time
 
@@ -117,7 +121,8 @@ Figure(
 ratios = benchmark.ratios(record)
 Table(
     ratios,
-    f"Time of rnc_loss, and of the others as multiples of it: above 1, the other takes longer. {where}.",
+    "Time of rnc_loss, and of the others as multiples of it: above 1, the other takes longer. "
+    f"{where}.",
     name="benchmark-ratios",
     columns={
         column: {"labels": "Labels"}.get(column, column) for column in ratios.columns
@@ -129,9 +134,10 @@ Table(
 )
 
 # %% [markdown]
-# With ages, ordering the groups of equal labels costs next to nothing, and what remains is the distances, one exponential for each pair and the
-# gradient, which is made along the way instead of by a second sweep over stored matrices. When all labels are distinct every anchor
-# needs an order of its own: sorting adds most of the time where embeddings are short, and less where distances between long ones cost more.
+# With ages, ordering the groups of equal labels costs next to nothing. What remains is the distances, one exponential
+# for each pair and the gradient, which is made along the way instead of by a second sweep over stored matrices. When
+# all labels are distinct every anchor needs an order of its own. Sorting then adds most of the time where embeddings
+# are short, and less where distances between long ones cost more.
 #
 # ## Growth
 #
@@ -140,7 +146,8 @@ Table(
 # %% tags=["hide-input"]
 Table(
     benchmark.exponents(record),
-    f"Exponent of $M$: slope of log time over the three largest batches of each loss. {where}.",
+    "Exponent of $M$: slope of log time over the three largest batches of each loss. "
+    f"{where}.",
     name="benchmark-exponents",
     columns={
         "loss": "Loss",
@@ -154,8 +161,8 @@ Table(
 )
 
 # %% [markdown]
-# Losses that keep several $M × M$ matrices leave the processor's cache as $M$ grows, which shows as exponents above 2. `rnc_loss` works in
-# blocks that stay in it.
+# Losses that keep several $M × M$ matrices outgrow the processor's cache as $M$ grows, which shows as exponents
+# above 2. `rnc_loss` works in blocks that stay in the cache.
 #
 # ## Memory
 
@@ -181,7 +188,8 @@ ax.set(xlabel="embeddings in the batch, M", ylabel="peak memory above the start,
 ax.legend(fontsize="small")
 Figure(
     figure,
-    f"Peak memory of one forward and backward pass, d = {memory['d'].iloc[0]}, each measured in a process of its own. {where}.",
+    f"Peak memory of one forward and backward pass, d = {memory['d'].iloc[0]}, each measured in "
+    f"a process of its own. {where}.",
     name="benchmark-memory",
     alt="Log-log lines of peak memory against batch size.",
 )
@@ -204,15 +212,16 @@ Table(
 # %% [markdown]
 # ## Embeddings far apart
 #
-# Exponentials in float32 hold similarities of some dozens. Embeddings farther apart in units of τ, as they may get late in training, or
-# that crowd closely, are computed in float64. Where that overflows too, sums are kept as logarithms all the way, which is slow:
+# Exponentials in float32 hold similarities of some dozens. Embeddings that are farther apart in units of τ, as they may
+# get late in training, or that crowd closely, are computed in float64. Where that overflows too, sums are kept as
+# logarithms all the way, which is slow:
 
 # %% tags=["hide-input"]
 spread = pd.DataFrame(record["spread"])
 Table(
     spread.assign(times=spread["ms"] / spread["ms"].iloc[0]),
-    "Time of rnc_loss for the same embeddings, scaled up: their largest distance from the origin over τ, median time in ms, and multiple of the "
-    f"first. {where}.",
+    "Time of rnc_loss for the same embeddings, scaled up: their largest distance from the origin "
+    f"over τ, median time in ms, and multiple of the first. {where}.",
     name="benchmark-spread",
     columns={
         "scale": "Scaled by",
@@ -226,14 +235,16 @@ Table(
 # %% [markdown]
 # ## Training on images
 #
-# A loss is one part of a step. The others are reading, augmenting and the network. So the same contrastive step, two random views of each
-# face in a batch, is measured as a whole, from files to updated weights:
+# A loss is one part of a step. The others are reading, augmenting and the network. So the same contrastive step, on two
+# random views of each face in a batch, is measured as a whole, from files to updated weights:
 #
-# - **plain**: each file opened with PIL, torchvision's transforms one after another in DataLoader workers, one for each processor; float32; the
-#   loss as a loop. **plain, rnc_loss**: only the loss exchanged.
-# - **rnclib**: the files decoded once beforehand, and kept as bytes; random numbers drawn for each sample, the views made for the whole batch at once;
-#   channels last; `rnc_loss`. **bf16**: with autocast to bfloat16. **compiled**: with `torch.compile`.
-# - **frozen features**: one view of each image through the encoder without a gradient, as training a linear regressor on it asks for.
+# - **plain**: each file is opened with PIL and goes through torchvision's transforms one after another, in DataLoader
+#   workers, one for each processor; float32; the loss as a loop. **plain, rnc_loss**: only the loss is exchanged.
+# - **rnclib**: the files are decoded once beforehand, and kept as bytes; random numbers are drawn for each sample, and
+#   the views made for the whole batch at once; channels last; `rnc_loss`. **bf16**: with autocast to bfloat16.
+#   **compiled**: with `torch.compile`.
+# - **frozen features**: one view of each image goes through the encoder without a gradient, as training a linear
+#   regressor on a frozen encoder asks for.
 
 # %% tags=["hide-input"]
 if profile == "paper":
@@ -263,15 +274,18 @@ rates["setting"] = [
 where = "; ".join(dict.fromkeys(rates["where"]))
 Figure(
     plots.rates(rates[rates["pipeline"] != "frozen features"]),
-    f"Contrastive training on drawn faces, from files to updated weights: images per second, and as multiples of the plain pipeline. {where}.",
+    "Contrastive training on synthetic faces, from files to updated weights: images per second, "
+    f"and as multiples of the plain pipeline. {where}.",
     name="benchmark-training",
     alt="Bars of images per second for each pipeline, one panel for each network and machine.",
 )
 
 # %% tags=["hide-input"]
+turns = len(trainings[0]["rates"][0]["images_per_second"])
 Table(
     rates,
-    f"Images (of two views each) per second: median over {len(trainings[0]['rates'][0]['images_per_second'])} turns, and as a multiple of the plain pipeline. {where}.",
+    f"Images (of two views each) per second: median over {turns} turns, and as a multiple of the "
+    f"plain pipeline. {where}.",
     name="benchmark-training-table",
     columns={
         "setting": "Network",
@@ -283,9 +297,10 @@ Table(
 )
 
 # %% [markdown]
-# The small network on small pictures leaves more of the time to the pipeline around it. Autocast to bfloat16 pays where the processor multiplies in it, as this one does; compiling makes the small network
-# up to a fifth faster, and the large one slower. The published run on AgeDB, 400 epochs over 12 208 images and 100 more for the regressor,
-# is work for a GPU:
+# The small network on small pictures leaves more of the time to the pipeline around it. Autocast to bfloat16 pays where
+# the processor multiplies in it, as this one does. Compiling makes the small network up to a fifth faster, and the
+# large one slower. The published run on AgeDB, 400 epochs over 12 208 images and 100 more for the regressor, is work
+# for a GPU:
 
 # %% tags=["hide-input"]
 hours = pd.concat(
@@ -300,7 +315,9 @@ hours = pd.concat(
 )
 Table(
     hours.assign(model=hours["model"].map(settings)),
-    "Hours that the published run on AgeDB would take, projected from the measured rates of the fastest pipeline without compiling, which are those of smaller batches than the published 256.",
+    "Hours that the published run on AgeDB would take, projected from the measured rates of the "
+    "fastest pipeline without compiling. Those rates are of smaller batches than the published "
+    "256.",
     name="benchmark-projection",
     columns={"model": "Network", "where": "Measured on", "hours": "Hours"},
     format={"hours": ".1f"},
@@ -320,5 +337,5 @@ Notice(
 # %% [markdown]
 # ## Limits
 #
-# One machine; random embeddings for the loss alone, drawn faces for training.
-# `python -m rnclib.benchmark` and `python -m rnclib.throughput`, the latter also with `--device cuda`, repeat the measurements anywhere.
+# One machine; random embeddings for the loss alone, synthetic faces for training. `python -m rnclib.benchmark` and
+# `python -m rnclib.throughput`, the latter also with `--device cuda`, repeat the measurements anywhere.

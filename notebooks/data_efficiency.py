@@ -16,12 +16,12 @@
 # # With less data
 #
 # A network that has learnt to order its inputs should need fewer of them. The paper {cite:p}`zha2023rnc` reports that
-# Rank-N-Contrast loses less than end-to-end training when most of the training part is taken away. Does it on
-# molecules, and on drawn faces?
+# Rank-N-Contrast loses less than end-to-end training when most of the training set is taken away. Does it on molecules,
+# and on synthetic faces?
 
 # %% tags=["parameters"]
 molecules: str = "auto"  # auto (ESOL if to be had), esol, standin or none
-faces: str = "synthetic"  # synthetic (drawn faces), agedb or none
+faces: str = "synthetic"  # synthetic (synthetic faces), agedb or none
 data_dir: str = None  # agedb: the folder that holds AgeDB/*.jpg
 profile: str = "paper"  # paper (published), quick (minutes), smoke
 n_seeds: int = None  # splits or seeds; None: the profile's
@@ -80,29 +80,34 @@ def by_fraction(study):
 # %% [markdown]
 # ## What is compared
 #
-# From the training part of each split, nested subsets are drawn: each holds all smaller ones. Validation and test stay
-# the same. Every method is trained on each subset from the beginning; targets are standardised anew where the method
-# standardises them, so errors are given in the unit of the data.
+# From the training set of each split, nested subsets are drawn: each holds all smaller ones. Validation and test sets
+# stay the same. Every method is trained on each subset from the beginning. Targets are standardised anew where the
+# method standardises them, so errors are given in the unit of the data.
 #
-# **Epochs are held fixed**, at the number that the full training part gets, so a smaller subset gets fewer steps
+# Methods are called as in {doc}`esol`: *RnC frozen, L1* is an L1 regressor on Rank-N-Contrast's frozen encoder, *RnC
+# fine-tuned, L1* trains the encoder further with it, and *L1 end to end* has no contrastive stage.
+#
+# **Epochs are held fixed**, at the number that the full training set gets, so a smaller subset gets fewer steps
 # ({numref}`efficiency-steps`, {numref}`efficiency-steps-faces`). On molecules they do not shrink alike: a contrastive
 # encoder leaves out the incomplete last batch of 256, end-to-end training has batches of 128 and leaves out none. Worst
-# off is the published regressor on the frozen encoder: at the smallest shares it starts at the mean of the targets and
-# has taken a few hundred small steps when its training ends.
+# off is *RnC frozen, L1*, with the published regressor: at the smallest fractions it starts at the mean of the targets
+# and has taken a few hundred small steps when its training ends.
 #
-# So each encoder, the contrastive one and that of end-to-end training, also gets a regressor in **closed form**: ridge
-# regression on its frozen features, with the penalty that the validation part chooses. The two compare what the
-# encoders have learnt, and take no steps.
+# So each encoder, the contrastive one and that of end-to-end training, also gets a regressor in **closed form**. This
+# is ridge regression on its frozen features, with the penalty that the validation set chooses. *RnC frozen, closed
+# form* and *L1 end to end, closed form* compare what the encoders have learnt, and take no steps.
 #
-# End-to-end training is the one that trains well: L1 at a tenth of the published learning rate on molecules, where more
-# gets stuck ({doc}`esol` compares both), and at a twentieth on drawn faces, about the rate that a search chose
-# ({doc}`methods`; {doc}`agedb` compares both). That gives it an advantage: its rate was chosen for it, on full training
-# parts, while Rank-N-Contrast has the published settings. So on drawn faces two more comparisons are made: both as
-# published (RnC(L1) against L1), and both with settings from that search (“RnC, tuned”), the learning rate and
-# temperature of the encoder among them. Encoders of faces are fine-tuned at the lower rate too; at the one published
-# for the regressor that diverges at once.
+# End-to-end training is the one that trains well. On molecules, that is *L1 end to end, lr 0.001*, at a tenth of the
+# published rate, at which more gets stuck ({doc}`esol` compares both). On synthetic faces, it is *L1 end to end, lr
+# 0.01*, at a twentieth, about the rate that a search chose ({doc}`methods`; {doc}`agedb` compares both). That gives it
+# an advantage: its rate was chosen for it, on full training sets, while Rank-N-Contrast has the published settings. So
+# on synthetic faces two more comparisons are made. One has both as published: *RnC frozen, L1* against *L1 end to end*.
+# The other gives Rank-N-Contrast the settings of that search too, the learning rate and temperature of the encoder
+# among them: *RnC frozen, closed form, tuned* against *L1 end to end, closed form, lr 0.01*. Encoders of faces are
+# fine-tuned at the lower rate too (*RnC fine-tuned, L1, lr 0.01*); at the one published for the regressor, fine-tuning
+# diverges at once.
 #
-# Drawn faces are 32 pixels wide here, half of what they are in {doc}`agedb`, which takes a quarter of the time.
+# Synthetic faces are 32 pixels wide here, half of what they are in {doc}`agedb`, which takes a quarter of the time.
 
 
 # %% tags=["hide-input"]
@@ -148,8 +153,9 @@ def errors_figure(study, name):
 
 
 overlaps = {
-    "splits": "Splits share molecules, and intervals are widened for that as if every run had "
-    "used its whole training set: the subsets share less, so this errs on the wide side.",
+    "splits": "Splits have molecules in common, and intervals are widened for that as if every "
+    "run had used its whole training set. Subsets have fewer in common, so this errs on the "
+    "wide side.",
     "seeds": "Seeds differ in weights, order and subset, not in the faces tested.",
 }
 
@@ -229,8 +235,9 @@ differences(faces, "efficiency-differences-faces")
 #
 # On logarithmic axes ({numref}`efficiency-errors`, {numref}`efficiency-errors-faces`) a method whose error lies higher
 # by some gap needs more samples by some factor: the gap divided by the slope of the curves. The slope is fitted on each
-# split, one for both methods, which takes their curves for straight and parallel. They are neither quite, so the factor
-# is given at each share; that of all shares is a summary. Below 1, the method needs less data than end-to-end training.
+# split, one for both methods. That takes their curves for straight and parallel. They are not quite either, so the
+# factor is given at each fraction; that of all fractions is a summary. Below 1, the method needs less data than
+# end-to-end training.
 
 
 # %% tags=["hide-input"]
@@ -253,11 +260,11 @@ def ratio_table(study, name):
     ]
     return Table(
         ratios,
-        f"Training {study.source.samples} that a method needs for the error of end-to-end "
-        "training, as a multiple of what that needs: geometric mean over "
-        f"{study.repeats} with its 95% interval, from the gap at one fraction, and from the "
-        f"mean gap. Left out: {study.repeats} of {study.n} on which a run diverged, or more "
-        f"data did not help. {study.caption}.",
+        f"Number of training {study.source.samples} that a method needs for the error of "
+        "end-to-end training, as a multiple of what end-to-end training needs: geometric mean "
+        f"over {study.repeats} with its 95% interval, from the gap at one fraction, and from "
+        f"the mean gap. Left out are those of the {study.n} {study.repeats} on which a run "
+        f"diverged, or on which more data did not help. {study.caption}.",
         name=name,
         columns={
             "method": "Method",
@@ -295,20 +302,20 @@ Table(
 #
 # - **On molecules, that Rank-N-Contrast needs less data is not borne out.** With the published regressors it needs more
 #   for the same error, most clearly at 10 and 20% of the data ({numref}`efficiency-ratio`); with all of it, the
-#   difference is undecided. Corrected for all comparisons of {doc}`claims`, the ratio over all shares falls just short
-#   of a verdict.
-# - **Most of that is the regressor, not the encoder.** On molecules, with a regressor in closed form on either encoder
-#   no difference between the two is decided at any share ({numref}`efficiency-differences`). The ordered features of
-#   few molecules are about as good as those of end-to-end training; a few hundred steps of a linear regressor do not
-#   get that out of them ({numref}`efficiency-steps`).
-# - **On drawn faces it depends on the settings** ({numref}`efficiency-ratio-faces`). With those published, for both, it
-#   needs about a quarter of the data. With a better learning rate for end-to-end training and the published settings
-#   for Rank-N-Contrast nothing is left of that: about as much data on average, more at the smallest share and less with
-#   all faces. With the settings of both tuned, and a regressor in closed form on both, it needs about two thirds: as
-#   much at the smallest share, about half with all faces.
-# - **Most of the published gap is a learning rate**: at the published one end-to-end training errs by 13.5 years with a
-#   twentieth of the faces, at a twentieth of that rate by 7.6 ({numref}`efficiency-table-faces`).
+#   difference is undecided. Corrected for all comparisons of {doc}`claims`, the ratio over all fractions falls just
+#   short of a verdict.
+# - **Most of that is the regressor, not the encoder.** On molecules, *RnC frozen, closed form* and *L1 end to end,
+#   closed form, lr 0.001* have the same regressor, and no difference between the two is decided at any fraction
+#   ({numref}`efficiency-differences`). The ordered features of few molecules are about as good as those of end-to-end
+#   training; a few hundred steps of a linear regressor do not get that out of them ({numref}`efficiency-steps`).
+# - **On synthetic faces it depends on the settings** ({numref}`efficiency-ratio-faces`). With those published for both,
+#   Rank-N-Contrast needs about a quarter of the data. With a better learning rate for end-to-end training and the
+#   published settings for Rank-N-Contrast nothing is left of that: it needs about as much data on average, more at the
+#   smallest fraction and less with all faces. With the settings of the search for Rank-N-Contrast too, and a regressor
+#   in closed form on both, it needs about two thirds: as much at the smallest fraction, about half with all faces.
+# - **Most of the published gap is a learning rate.** With a twentieth of the faces, *L1 end to end* errs by 13.5 years,
+#   and *L1 end to end, lr 0.01*, at a twentieth of its rate, by 7.6 ({numref}`efficiency-table-faces`).
 #
-# The limits: one data set of molecules, which have no random views, so that a batch orders each molecule once; faces
-# that are drawings, and that Rank-N-Contrast sees in two views an epoch; epochs and not steps are held fixed; and
-# nothing was tuned for the smaller shares, for any method.
+# The limits: one data set of molecules, which have no random views, so that a batch orders each molecule once;
+# synthetic faces, which Rank-N-Contrast sees in two views an epoch; epochs and not steps are held fixed; and nothing
+# was tuned for the smaller fractions, for any method.

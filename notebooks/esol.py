@@ -15,10 +15,10 @@
 # %% [markdown]
 # # ESOL: does ordering molecules by solubility help to predict it?
 #
-# Rank-N-Contrast {cite:p}`zha2023rnc` was published mainly for images. A course project carried it over to graphs: a
-# graph network learns to place molecules in the order of their solubility in water, and a linear regressor on it
-# predicts the value. On one random split of ESOL {cite:p}`delaney2004esol` it reported lower errors than training end
-# to end. Is that the method, or the split?
+# Rank-N-Contrast {cite:p}`zha2023rnc` was published mainly for images. A course project carried it over to graphs.
+# There a graph network learns to place molecules in the order of their solubility in water, and a linear regressor on
+# its features predicts the value. On one random split of ESOL {cite:p}`delaney2004esol` the project reported lower
+# errors than training end to end. Is that the method, or the split?
 #
 # This chapter runs the course project's protocol on many splits, with the same splits for every method, and asks what
 # survives.
@@ -92,23 +92,27 @@ shown = [m for m in (*baselines, "RnC frozen, L1", *fine_tuned) if m in main.met
 # ## The protocol
 #
 # A graph isomorphism network {cite:p}`xu2019gin` of five layers turns a molecule into 200 features. Three ways to train
-# it are compared:
+# it are compared. Each method is called by how it is trained and by the loss of its regressor, which is L1, L2 or
+# Huber:
 #
-# - **L1** (the course project's *normal-L1*), **L2**, **Huber**: network and linear head together, end to end, with
-#   that loss. The course project has L1 only. L2 and Huber get L1's settings here. With the protocol's learning rate of
-#   0.01 L2 diverges at once and L1 gets stuck in a good part of the runs, so each has a second row, ours, at a smaller
-#   rate at which it trains: 0.0001 and 0.001, round numbers that no search chose; the one in {doc}`methods` later took
-#   0.0017 for L1. The other methods got no second rate, though Huber and the fine-tuning with the L2 loss have the same
-#   troubles.
-# - **RnC(…)+freeze**: first the encoder alone, with Rank-N-Contrast; then the linear head on its frozen features.
-# - **RnC(…)**: the same, but the second stage trains the encoder further.
+# - *L1 end to end* (the course project's *normal-L1*): network and linear head are trained together.
+# - *RnC frozen, L1*: first Rank-N-Contrast trains the encoder alone; then the linear head is trained on its frozen
+#   features.
+# - *RnC fine-tuned, L1*: the same, but the second stage trains the encoder further.
+#
+# The course project trains end to end with L1 only; L2 and Huber get L1's settings here. With the protocol's learning
+# rate of 0.01, L2 diverges at once and L1 gets stuck in a good part of the runs. So each has a second row, ours, at a
+# smaller rate at which it trains: *L2 end to end, lr 0.0001* and *L1 end to end, lr 0.001*. These are round numbers
+# that no search chose; the search in {doc}`methods` later took 0.0017 for L1. The other methods got no second rate,
+# though *Huber end to end* and *RnC fine-tuned, L2* have the same troubles.
 #
 # The split, the initial weights and the order of the samples are drawn from one seed per split, the same for every
-# method. Weights are chosen by the validation part; the test part is predicted once per run. Targets are standardised
-# with the mean and standard deviation of the training part. {doc}`../data` describes the splits.
+# method. The validation set chooses the weights of the stage that fits the target, and a contrastive encoder keeps its
+# last ones; the test set is predicted once per run. Targets are standardised with the mean and standard deviation of
+# the training set. {doc}`../data` describes the splits.
 #
-# What the published description leaves open and is fixed here: validation figures are those of the selected weights,
-# and every loss is selected by its own validation value.
+# The published description leaves two things open. Here validation errors are those of the selected weights, and every
+# loss is selected by its own validation value.
 #
 # ## Errors
 
@@ -117,20 +121,21 @@ shown = [m for m in (*baselines, "RnC frozen, L1", *fine_tuned) if m in main.met
 def errors(metric, name, text):
     columns = {f"test_{metric}": "Test", f"val_{metric}": "Validation"}
     beside = (
-        ", and beside it the course project's value for its one split, in, below or above "
+        "; and the course project's value for its one split, which lies in, below or above "
         "the spread of our single splits"
     )
     return Table(
         error_table(main.frame, columns, published),
-        f"{text}, in standard deviations of the training target: mean over splits ± half "
-        f"its 95% interval{'' if published is None else beside}. Splits: “11 of 20” if the "
-        "others diverged. Validation: at the weights that it selected, hence optimistic. "
+        f"{text} of the training target: mean over splits ± half its 95% interval"
+        f"{'' if published is None else beside}. Splits: “11 of 20” if the others "
+        "diverged. Validation errors are those of the weights that they selected, "
+        "hence optimistic. "
         f"{main.caption}.",
         name=name,
     )
 
 
-errors("mae", "esol-mae", "Mean absolute error (MAE)")
+errors("mae", "esol-mae", "Mean absolute error (MAE) in standard deviations")
 
 # %% tags=["hide-input"]
 Figure(
@@ -148,14 +153,15 @@ Figure(
     )
     + f"{main.caption}.",
     name="esol-errors",
-    alt="Dot plot of the test error of each method over splits, with means, intervals and published values.",
+    alt="Dot plot of the test error of each method over splits, with means, intervals and "
+    "published values.",
 )
 
 # %% tags=["hide-input"]
-errors("rmse", "esol-rmse", "Root mean squared error (RMSE)")
+errors("rmse", "esol-rmse", "Root mean squared error (RMSE) in standard deviations")
 
 # %% tags=["hide-input"]
-errors("mse", "esol-mse", "Mean squared error (MSE)")
+errors("mse", "esol-mse", "Mean squared error (MSE) in squared standard deviations")
 
 # %% [markdown]
 # The same errors in log mol/L:
@@ -166,7 +172,8 @@ Table(
         main.frame,
         {"test_mae_raw": "MAE", "test_rmse_raw": "RMSE", "test_mse_raw": "MSE"},
     ),
-    f"Test errors in log mol/L (MSE: squared): mean ± half its 95% interval. {main.caption}.",
+    "Test errors in log mol/L (MSE: squared): mean ± half its 95% interval. "
+    f"{main.caption}.",
     name="esol-test-raw",
 )
 
@@ -176,17 +183,18 @@ Table(
         main.frame,
         {"val_mae_raw": "MAE", "val_rmse_raw": "RMSE", "val_mse_raw": "MSE"},
     ),
-    f"Validation errors in log mol/L (MSE: squared): mean ± half its 95% interval. {main.caption}.",
+    "Validation errors in log mol/L (MSE: squared): mean ± half its 95% interval. "
+    f"{main.caption}.",
     name="esol-validation-raw",
 )
 
 # %% [markdown]
 # ## Runs that get stuck
 #
-# Some trainings never leave a plateau: the first steps, at the protocol's learning rate with momentum, throw the
-# network into a region where it predicts little more than a coarse function of the molecule's size. The validation part
-# shows it, so they can be told apart without looking at the test part: here, a validation MAE above half a standard
-# deviation.
+# Some trainings never leave a plateau. The first steps, at the protocol's learning rate with momentum, throw the
+# network into a region where it predicts little more than a coarse function of the molecule's size. The validation set
+# shows it, so these runs can be told apart without a look at the test set. Here a run counts as stuck if its validation
+# MAE is above half a standard deviation.
 
 # %% tags=["hide-input"]
 Table(
@@ -200,10 +208,10 @@ Table(
 # %% [markdown]
 # ## Same split, same seed: the differences
 #
-# A split that is hard for one method is hard for all, so the question is not where the means lie but how each method
-# differs from end-to-end training *on the same split*. Random splits of one data set share most of their molecules; the
-# intervals are widened for that {cite:p}`nadeau2003inference`: the variance over $J$ splits is multiplied by $1/J +
-# n_\text{test}/n_\text{train}$.
+# A split that is hard for one method is hard for all. So the question is not where the means lie, but how each method
+# differs from end-to-end training *on the same split*. Random splits of one data set have most of their molecules in
+# common, and the intervals are widened for that {cite:p}`nadeau2003inference`: the variance over $J$ splits is
+# multiplied by $1/J + n_\text{test}/n_\text{train}$.
 
 # %% tags=["hide-input"]
 comparisons = {
@@ -215,11 +223,11 @@ comparisons = {
 def differences(comparison, baseline, name, study):
     return differences_table(
         comparison.reset_index(),
-        f"Test MAE minus that of {baseline} on the same split, in standard deviations of "
+        f"Test MAE minus that of “{baseline}” on the same split, in standard deviations of "
         "the target: mean with its 95% interval, p value corrected for all comparisons of "
         "this table (Holm), fraction of splits on which the method is better, number of "
-        "splits, and of further runs that diverged and have no part in the comparison, "
-        f"which flatters the method. {study.caption}.",
+        "splits, and number of further runs that diverged. These are left out, which "
+        f"flatters the method. {study.caption}.",
         name=name,
         labels={"method": "Method"},
         runs="splits",
@@ -233,8 +241,8 @@ differences(
 ) if baselines else nothing
 
 # %% [markdown]
-# Where some runs of end-to-end training get stuck, differences from it are large and uncertain. The same against
-# end-to-end training at the rate at which it trains:
+# Where some runs of end-to-end training get stuck, differences from it are large and uncertain. Here are the
+# differences from end-to-end training at the rate at which it trains:
 
 # %% tags=["hide-input"]
 differences(
@@ -249,8 +257,8 @@ Figure(
         comparisons[baselines[-1]],
         label=f"test MAE minus that of {baselines[-1]}, same split (left is better)",
     ),
-    f"Paired differences from {baselines[-1]} with 95% intervals; runs that diverged have "
-    f"no part in them. {main.caption}.",
+    f"Paired differences from “{baselines[-1]}” with 95% intervals. Runs that diverged are "
+    f"left out. {main.caption}.",
     name="esol-differences-figure",
     alt="Interval plot of each method's difference in test error from end-to-end training.",
 ) if baselines else nothing
@@ -263,9 +271,9 @@ said = {
 }
 Notice(
     " ".join(
-        f"**Against {baseline}:** "
+        f"**Against “{baseline}”:** "
         + "; ".join(
-            f"{text} {', '.join(verdicts.index[verdicts == verdict])}"
+            f"{text} {', '.join(f'“{m}”' for m in verdicts.index[verdicts == verdict])}"
             for verdict, text in said.items()
             if (verdicts == verdict).any()
         )
@@ -285,7 +293,8 @@ Notice(
 predictions = results.predictions(main.records)
 Figure(
     plots.parity(predictions, shown, unit=main.unit),
-    f"Predicted against measured solubility, all test molecules of all runs that did not diverge. {main.caption}.",
+    "Predicted against measured solubility, all test molecules of all runs that did not "
+    f"diverge. {main.caption}.",
     name="esol-parity",
     alt="Scatter plots of predicted against measured solubility, one panel per method.",
     format="png",
@@ -296,8 +305,8 @@ Figure(
     plots.error_by_range(
         predictions, shown, [-12, -8, -6, -4, -2, 0, 2], unit=main.unit
     ),
-    "Test error by range of solubility: mean over splits, middle half of the splits as a "
-    f"band. {main.caption}.",
+    "Test error by range of solubility: mean over splits, and the middle half of the splits "
+    f"as a band. {main.caption}.",
     name="esol-ranges",
     alt="Lines of mean absolute error over ranges of solubility, one per method.",
 )
@@ -309,8 +318,8 @@ Figure(
 curves = results.curves(main.records)
 Figure(
     plots.learning_curves(curves[curves["stage"] != "encoder"], shown),
-    "Validation loss of the stage that fits the target, each with its own loss: every run "
-    "that did not diverge thin, their median thick. "
+    "Validation loss of the stage that fits the target, each with its own loss. Thin: every "
+    "run that did not diverge. Thick: their median. "
     f"{main.caption}.",
     name="esol-curves",
     alt="Validation loss against epochs, one panel per method.",
@@ -319,9 +328,10 @@ Figure(
 # %% [markdown]
 # ## What the encoder has learnt
 #
-# The paper's picture of a good representation is one in which the samples lie in the order of their targets. Two
-# measures of that: the first two principal components of the features (found on the training part), and *rank
-# agreement*, Spearman's correlation between label distance and feature distance seen from each test molecule, averaged.
+# The paper's picture of a good representation is one in which the samples lie in the order of their targets. Two things
+# show that: the first two principal components of the features (found on the training set), and *rank agreement*. The
+# latter is Spearman's correlation between label distance and feature distance as seen from one test molecule, averaged
+# over all of them.
 
 # %% tags=["hide-input"]
 views = {
@@ -355,7 +365,7 @@ Table(
 # %% [markdown]
 # ## Molecules of another build: the scaffold split
 #
-# Here the test part holds ring systems that training has not seen. {doc}`../data` says what this split can never test.
+# Here the test set holds ring systems that training has not seen. {doc}`../data` says what this split can never test.
 
 # %% tags=["hide-input"]
 Table(
@@ -398,28 +408,28 @@ Table(
 #
 # For the published records (other parameters may say otherwise):
 #
-# - **That Rank-N-Contrast beats end-to-end training here is not borne out.** Against end-to-end L1 as published, every
-#   difference to another network is undecided ({numref}`esol-differences`): that method gets stuck in a good part of
-#   the runs, so its mean is high and uncertain. Against end-to-end L1 at a tenth of the learning rate, the frozen
-#   encoder with an L1 regressor is less than a hundredth of a standard deviation behind, which decides nothing; the one
-#   fine-tuned with Huber has the higher error, and so seems to have the one fine-tuned with L1, though not by enough
-#   for the number of comparisons ({numref}`esol-differences-slower`).
-# - **It does put the molecules in order**: seen from a test molecule, distances in its features agree far better with
+# - **That Rank-N-Contrast beats end-to-end training here is not borne out.** Against *L1 end to end*, every difference
+#   to another network is undecided ({numref}`esol-differences`): that method gets stuck in a good part of the runs, so
+#   its mean is high and uncertain. Against *L1 end to end, lr 0.001*, a tenth of the published rate, *RnC frozen, L1*
+#   is less than a hundredth of a standard deviation behind, which decides nothing. *RnC fine-tuned, Huber* has the
+#   higher error. So seems to have *RnC fine-tuned, L1*, though not by enough for the number of comparisons
+#   ({numref}`esol-differences-slower`).
+# - **It does put the molecules in order.** Seen from a test molecule, distances in its features agree far better with
 #   distances in solubility than those of end-to-end training do ({numref}`esol-rank-agreement`). Here that does not
 #   make for a lower error.
-# - **Its encoders do not get stuck** at the published settings, with a linear regressor on top ({numref}`esol-stuck`).
-#   A smaller learning rate gives the same to end-to-end training.
-# - **Fine-tuning does not help.** The fine-tuned encoders have no lower error than the frozen ones they started from;
-#   with the L2 loss, fine-tuning diverges or gets stuck in half of the runs on random splits, and in more on scaffold
+# - **Its frozen encoders do not get stuck** at the published settings, with a linear regressor on top
+#   ({numref}`esol-stuck`). A smaller learning rate gives the same to end-to-end training.
+# - **Fine-tuning does not help.** The fine-tuned encoders have no lower error than the frozen ones they started from.
+#   With the L2 loss, fine-tuning diverges or gets stuck in half of the runs on random splits, and in more on scaffold
 #   splits.
-# - **The course project's figures are possible splits, but for one.** Its figures for end-to-end L1, RnC(L1)+freeze,
-#   RnC(L2) and RnC(Huber) lie inside the spread of our single splits, its test MAE for RnC(L1) below all of them
-#   ({numref}`esol-mae`). One split cannot rank methods that lie this close.
+# - **The course project's values are possible splits, but for one.** Its values for *L1 end to end*, *RnC frozen, L1*,
+#   *RnC fine-tuned, L2* and *RnC fine-tuned, Huber* lie inside the spread of our single splits. Its test MAE for *RnC
+#   fine-tuned, L1* lies below all of them ({numref}`esol-mae`). One split cannot rank methods that lie this close.
 # - **Extra trees on molecular descriptors have a lower mean error than every network** ({numref}`esol-test-raw`,
-#   {numref}`esol-scaffold`). Against end-to-end L1 at a tenth of the learning rate that is decided
-#   ({numref}`esol-differences-slower`); against L1 as published, and on scaffold splits, it is not.
-# - **On new ring systems** the contrastive networks err more than on random splits, and no difference from end-to-end
-#   L1, which gets stuck on none of these, is decided ({numref}`esol-scaffold-differences`).
+#   {numref}`esol-scaffold`). Against *L1 end to end, lr 0.001* that is decided ({numref}`esol-differences-slower`);
+#   against *L1 end to end*, and on scaffold splits, it is not.
+# - **On new ring systems** the contrastive networks err more than on random splits. No difference between them and *L1
+#   end to end*, which gets stuck on none of these splits, is decided ({numref}`esol-scaffold-differences`).
 #
 # The limits: one data set, one network, the published settings. Only end-to-end training got a second learning rate; a
 # search that gives every method the same effort may change the order.

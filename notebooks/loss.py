@@ -15,10 +15,10 @@
 # %% [markdown]
 # # The loss: learning an order by comparison
 #
-# Rank-N-Contrast {cite:p}`zha2023rnc` trains an encoder before any regressor exists. Its loss looks at the samples of a batch in
-# pairs and asks one thing of the embeddings: *samples with closer labels shall be more similar*. This chapter derives the
-# loss from that wish, works it through for four samples, shows how small it can get and what a small value
-# guarantees, and looks at the forces it exerts. Every statement is checked by the code beside it.
+# Rank-N-Contrast {cite:p}`zha2023rnc` trains an encoder before any regressor exists. Its loss looks at the samples of a
+# batch in pairs and asks one thing of the embeddings: *samples with closer labels shall be more similar*. This chapter
+# derives the loss from that wish and works it through for four samples. It shows how small the loss can get, what a
+# small value guarantees, and which forces it exerts. Every statement is checked by the code beside it.
 
 # %% tags=["parameters"]
 temperature: float = 2.0  # τ
@@ -47,32 +47,32 @@ generator = torch.Generator().manual_seed(seed)
 # %% [markdown]
 # ## From a wish to a formula
 #
-# Let $v_1, \dots, v_M$ be the embeddings of a batch and $y_1, \dots, y_M$ their labels. Similarity is negative distance,
-# measured in units of a temperature $\tau$, and labels have a distance of their own:
+# Let $v_1, \dots, v_M$ be the embeddings of a batch and $y_1, \dots, y_M$ their labels. Similarity is negative
+# distance, measured in units of a temperature $\tau$; labels have a distance of their own:
 #
 # ```{math}
 # :label: loss-similarity
 # s_{ij} = -\frac{\lVert v_i - v_j \rVert_2}{\tau}, \qquad d_{ij} = \lVert y_i - y_j \rVert_1 .
 # ```
 #
-# Pick an *anchor* $i$ and another sample $j$. The competitors of $j$ are the samples whose labels are at least as far from
-# the anchor's as $j$'s is; $j$ itself is among them, and so is every tie:
+# Pick an *anchor* $i$ and another sample $j$. The competitors of $j$ are the samples whose labels are at least as far
+# from the anchor's as $j$'s is. $j$ itself is among them, and so is every tie, a sample whose label is equally far:
 #
 # ```{math}
 # :label: loss-set
 # \mathcal{S}_{ij} = \{\, k \neq i : d_{ik} \geq d_{ij} \,\} .
 # ```
 #
-# The wish is that $j$ be the most similar to the anchor among them. As in a softmax classifier, turn similarities into a
-# probability of picking $j$, and take the negative logarithm. The loss is its mean over all ordered pairs:
+# The wish is that $j$ be the most similar to the anchor among them. As in a softmax classifier, turn similarities into
+# a probability of picking $j$, and take the negative logarithm. The loss is its mean over all ordered pairs:
 #
 # ```{math}
 # :label: loss-definition
 # L = \frac{1}{M(M-1)} \sum_{i} \sum_{j \neq i} -\log \frac{e^{s_{ij}}}{\sum_{k \in \mathcal{S}_{ij}} e^{s_{ik}}} .
 # ```
 #
-# Labels enter through {eq}`loss-set` only. So it does not matter in what unit they are measured; what matters is which of two distances
-# is larger. Written as a loop, {eq}`loss-definition` is short. It costs $M^3$ steps, and it is what `rnc_loss` is held against below:
+# Labels enter through {eq}`loss-set` only. So their unit does not matter; what matters is which of two distances is
+# larger. Written as a loop, {eq}`loss-definition` is short and costs $M^3$ steps. Here `rnc_loss` is compared with it:
 
 
 # %%
@@ -93,9 +93,8 @@ literal, fast = literal_loss(v, y, temperature), rnc_loss(v, y, temperature=temp
 gradients = [torch.autograd.grad(value, v)[0] for value in (literal, fast)]
 print(f"literal loop {literal.item():.12f}")
 print(f"rnc_loss     {fast.item():.12f}")
-print(
-    f"largest difference between the gradients {(gradients[0] - gradients[1]).abs().max():.1e}"
-)
+difference = (gradients[0] - gradients[1]).abs().max()
+print(f"largest difference between the gradients {difference:.1e}")
 assert torch.allclose(literal, fast, rtol=0, atol=1e-10)
 assert torch.allclose(*gradients, rtol=0, atol=1e-10)
 
@@ -119,9 +118,11 @@ for i in range(4):
             if k != i and abs(ages[i] - ages[k]) >= abs(ages[i] - ages[j])
         ]
         terms.append({
-            "anchor": str(int(ages[i])), "j": str(int(ages[j])), "d": int(abs(ages[i] - ages[j])),
+            "anchor": str(int(ages[i])), "j": str(int(ages[j])),
+            "d": int(abs(ages[i] - ages[j])),
             "competitors": ", ".join(str(int(ages[k])) for k in competitors),
-            "s": float(s[i, j]), "term": float(torch.logsumexp(s[i, competitors], 0) - s[i, j]),
+            "s": float(s[i, j]),
+            "term": float(torch.logsumexp(s[i, competitors], 0) - s[i, j]),
         })  # fmt: skip
 terms = pd.DataFrame(terms)
 assert np.isclose(
@@ -129,10 +130,13 @@ assert np.isclose(
 )
 Table(
     terms,
-    f"The twelve terms of the loss, nearest label first for each anchor. Their mean, {terms['term'].mean():.4f}, is the loss.",
+    "The twelve terms of the loss, nearest label first for each anchor. Their mean, "
+    f"{terms['term'].mean():.4f}, is the loss.",
     name="loss-terms",
-    columns={"anchor": "Anchor $i$", "j": "$j$", "d": "$d_{ij}$", "competitors": r"Ages in $\mathcal{S}_{ij}$",
-             "s": "$s_{ij}$", "term": "Term"},
+    columns={
+        "anchor": "Anchor $i$", "j": "$j$", "d": "$d_{ij}$",
+        "competitors": r"Ages in $\mathcal{S}_{ij}$", "s": "$s_{ij}$", "term": "Term",
+    },
     format={"s": ".2f", "term": ".3f"},
 )  # fmt: skip
 
@@ -178,30 +182,33 @@ for row, (j, competitors) in enumerate([(2, (0, 2, 3)), (0, (0, 2, 3)), (3, (3,)
         )
         left += width
 axes[1].set(
-    yticks=range(3), yticklabels=["j = 40", "j = 20 (tie)", "j = 70"], xlim=(0, 1), title="anchor 30: who is picked?",
+    yticks=range(3), yticklabels=["j = 40", "j = 20 (tie)", "j = 70"], xlim=(0, 1),
+    title="anchor 30: who is picked?",
     xlabel="probability; the term is −log of the strong part",
 )  # fmt: skip
 axes[1].invert_yaxis()
 axes[1].grid(False)
 Figure(
     figure,
-    "Left: four embeddings, labelled with their ages. Right: the three terms of anchor 30. The ages 20 and 40 are equally far from 30, "
-    "so each competes with the other and with 70; 70 competes with nobody, and its term is 0.",
+    "Left: four embeddings, labelled with their ages. Right: the three terms of anchor 30. The "
+    "ages 20 and 40 are equally far from 30, so each competes with the other and with 70. 70 "
+    "competes with nobody, and its term is 0.",
     name="loss-four",
-    alt="Four labelled points in a plane, and three bars divided among the competitors of one anchor.",
+    alt="Four labelled points in a plane, and three bars divided among the competitors of one "
+    "anchor.",
 )
 
 # %% [markdown]
-# Two things to note. A sample with the most distant label has only itself (and ties) as a competitor: nothing is asked of
-# it. And ties compete with each other: 20 can be picked with more than one half only at the expense of 40. That is where the lower
-# bound below comes from.
+# Two things to note. A sample with the most distant label has only itself (and ties) as a competitor: nothing is asked
+# of it. And ties compete with each other: 20 can have a probability of more than one half only at the expense of 40.
+# That is where the lower bound below comes from.
 #
 # ## Shapes: what goes in
 #
-# `features` holds embeddings, `labels` one row per *sample*. The 2 in the official `(bs, 2, feat_dim)` counts **views**: two random
-# augmentations of the same image, each of which is an embedding of its own, so that $M = 2\,\text{bs}$. Where there is no
-# augmentation, as for molecules, leave it out. `label_dim` is 1 for an age or a solubility; with more, $d_{ij}$ adds up the
-# coordinates' differences.
+# `features` holds embeddings, `labels` one row per *sample*. The 2 in the official `(bs, 2, feat_dim)` counts
+# **views**: two random augmentations of the same image. Each is an embedding of its own, so that $M = 2\,\text{bs}$.
+# Where there is no augmentation, as for molecules, leave this axis out. `label_dim` is 1 for an age or a solubility;
+# with more, $d_{ij}$ adds up the coordinates' differences.
 
 # %%
 for features_shape, labels_shape in [
@@ -216,9 +223,8 @@ for features_shape, labels_shape in [
     )
     value = rnc_loss(features, labels, temperature=temperature)
     M = features.numel() // features.shape[-1]
-    print(
-        f"features {features_shape!s:12} labels {labels_shape!s:7} M = {M:2}  loss {value.item():.3f}"
-    )
+    shapes = f"features {features_shape!s:12} labels {labels_shape!s:7}"
+    print(f"{shapes} M = {M:2}  loss {value.item():.3f}")
 
 features, labels = (
     torch.randn(8, 2, 16, generator=generator),
@@ -241,10 +247,11 @@ except ValueError as error:
 #
 # ## How small can it get?
 #
-# Fix an anchor $i$ and group the others by label distance: level $m$ holds the $n_{i,m}$ samples at the $m$-th distinct distance.
-# Every sample of the level has the whole level among its competitors. So the probabilities that {eq}`loss-definition` gives to the samples
-# of one level are at most those of a softmax over that level alone, $q_1, \dots, q_n$, which add up to 1. By the inequality of arithmetic
-# and geometric means their product is at most $n^{-n}$, hence
+# Fix an anchor $i$ and group the others by label distance: level $m$ holds the $n_{i,m}$ samples at the $m$-th distinct
+# distance. Every sample of the level has the whole level among its competitors. So the probabilities that
+# {eq}`loss-definition` gives to the samples of one level are at most those of a softmax over that level alone,
+# $q_1, \dots, q_n$, which add up to 1. By the inequality of arithmetic and geometric means their product is at most
+# $n^{-n}$, hence
 #
 # ```{math}
 # :label: loss-level
@@ -258,11 +265,12 @@ except ValueError as error:
 # L \;\geq\; L^\star = \frac{1}{M(M-1)} \sum_i \sum_m n_{i,m} \log n_{i,m} .
 # ```
 #
-# Equality in {eq}`loss-level` needs all similarities within a level to be equal, and what farther levels add to the denominators must
-# vanish. Neither is out of reach: put the embeddings on a line in the order of their labels, $v_i = t\,y_i$. Then $s_{ij} = -t\,d_{ij}/\tau$ is
-# the same throughout a level, and as $t$ grows the farther levels fade like $e^{-t\,\Delta/\tau}$, with $\Delta$ the gap between levels. No other number
-# below $L$ would do: $L^\star$ is the greatest lower bound. It is 0 when no two samples are equally far from any anchor, and
-# with two views of each sample it is at least $\frac{M-2}{M-1} \log 2$, for every other sample comes as a pair.
+# Equality in {eq}`loss-level` needs two things: all similarities within a level must be equal, and what farther levels
+# add to the denominators must vanish. Neither is out of reach: put the embeddings on a line in the order of their
+# labels, $v_i = t\,y_i$. Then $s_{ij} = -t\,d_{ij}/\tau$ is the same throughout a level, and as $t$ grows the farther
+# levels fade like $e^{-t\,\Delta/\tau}$, with $\Delta$ the gap between levels. So $L^\star$ is the greatest lower
+# bound. It is 0 when no two samples are equally far from any anchor, and with two views of each sample it is at least
+# $\frac{M-2}{M-1} \log 2$, for every other sample comes as a pair.
 
 # %% tags=["hide-input"]
 patterns = {
@@ -283,7 +291,7 @@ figure, ax = plt.subplots(layout="constrained", figsize=(7.2, 3.8))
 bounds = []
 for (name, labels), marker in zip(patterns.items(), "osD^", strict=True):
     bound = rnc_lower_bound(labels)
-    # far enough for the nearest two levels to part: e to the power of minus 40
+    # up to a scale at which a farther level adds no more than e to the power of minus 40
     scales = np.geomspace(0.01, 40 / finest(labels), 40) * temperature
     losses = [
         rnc_loss(t * labels[:, None].double(), labels, temperature=temperature).item()
@@ -306,15 +314,18 @@ ax.set(
 ax.legend()
 Figure(
     figure,
-    "The bound is tight: embeddings on a line in the order of the labels come as close to it as one likes. Four patterns of labels.",
+    "The bound is tight: embeddings on a line in the order of the labels come as close to it as "
+    "one likes. Four patterns of labels.",
     name="loss-tight",
-    alt="Curves of the loss above its bound falling to zero as the scale of the embeddings grows.",
+    alt="Curves of the loss above its bound falling to zero as the scale of the embeddings "
+    "grows.",
 )
 
 # %% tags=["hide-input"]
 Table(
     pd.DataFrame(bounds),
-    f"The bound, and the loss at the largest scale of {{numref}}`loss-tight`. No random embedding of {n_samples} samples falls below it.",
+    "The bound, and the loss at the largest scale of {numref}`loss-tight`. No random embedding "
+    f"of {n_samples} samples falls below it.",
     name="loss-bounds",
     columns={"labels": "Labels", "bound": r"$L^\star$", "loss": "Loss"},
     format=".6f",
@@ -342,21 +353,24 @@ for labels in patterns.values():
 # d_{ij} = d_{ik} \;\Rightarrow\; \lvert s_{ij} - s_{ik} \rvert < \delta .
 # ```
 #
-# A loss close enough to its bound forces this. Let $\varepsilon = M(M-1)(L - L^\star)$. It is a sum over anchors and levels of non-negative
-# excesses, so no single one exceeds $\varepsilon$. Take a level with $n$ samples, softmax $q$ over it, and $A = \sum_{\text{level}} e^{s_{ij}}$. Its
-# excess has two non-negative parts.
+# A loss close enough to its bound forces this. Let $\varepsilon = M(M-1)(L - L^\star)$. It is a sum over anchors and
+# levels of non-negative excesses, so no single one exceeds $\varepsilon$. Take a level with $n$ samples, softmax $q$
+# over it, and $A = \sum_{\text{level}} e^{s_{ij}}$. Its excess has two non-negative parts.
 #
-# *Within the level.* $\sum_j -\log(n q_j) \leq \varepsilon$. The left side is $n$ times the divergence of $q$ from the uniform distribution, so by
-# Pinsker's inequality $|q_j - 1/n| \leq \sqrt{\varepsilon/2n}$. If $\varepsilon < 2\tanh^2(\delta/2)/n$, this is less than $\tanh(\delta/2)/n$, and the ratio of any two $q$ is less than
+# *Within the level.* $\sum_j -\log(n q_j) \leq \varepsilon$. The left side is $n$ times the divergence of $q$ from the
+# uniform distribution, so by Pinsker's inequality $|q_j - 1/n| \leq \sqrt{\varepsilon/2n}$. If
+# $\varepsilon < 2\tanh^2(\delta/2)/n$, this is less than $\tanh(\delta/2)/n$, and the ratio of any two $q$ is less than
 # $e^\delta$: the second half of {eq}`loss-ordered`.
 #
-# *From farther levels.* A farther $k$ adds at least $n \log(1 + e^{s_{ik}}/A)$, so $e^{s_{ik}} \leq A\,(e^{\varepsilon/n} - 1)$, while
-# $e^{s_{ij}} = q_j A > A\,\frac{2}{n(1 + e^\delta)}$. If $\varepsilon < n \log\bigl(1 + \frac{2}{n\,e^\delta(1+e^\delta)}\bigr)$, the first half follows. That
-# bound is smallest for $n = 1$, the other for $n = M - 1$. Together:
+# *From farther levels.* A farther $k$ adds at least $n \log(1 + e^{s_{ik}}/A)$, so
+# $e^{s_{ik}} \leq A\,(e^{\varepsilon/n} - 1)$, while $e^{s_{ij}} = q_j A > A\,\frac{2}{n(1 + e^\delta)}$. If
+# $\varepsilon < n \log\bigl(1 + \frac{2}{n\,e^\delta(1+e^\delta)}\bigr)$, the first half follows. That bound is
+# smallest for $n = 1$, the other for $n = M - 1$. Together:
 #
 # ```{math}
 # :label: loss-delta
-# M(M-1)\,(L - L^\star) < \min\Bigl\{ \frac{2 \tanh^2(\delta/2)}{M-1},\; \log\Bigl(1 + \frac{2}{e^{\delta}(1 + e^{\delta})}\Bigr) \Bigr\}
+# M(M-1)\,(L - L^\star) < \min\Bigl\{ \frac{2 \tanh^2(\delta/2)}{M-1},\;
+# \log\Bigl(1 + \frac{2}{e^{\delta}(1 + e^{\delta})}\Bigr) \Bigr\}
 # \;\Rightarrow\; \text{the embeddings are δ-ordered.}
 # ```
 #
@@ -365,7 +379,7 @@ for labels in patterns.values():
 
 # %%
 def disorder(v, y, delta):
-    """Share of the comparisons (i, j, k) that break the δ-order."""
+    """Fraction of the comparisons (i, j, k) that break the δ-order."""
     s, d = -torch.cdist(v, v) / temperature, (y[:, None] - y).abs()
     nearer, equal = d[:, :, None] < d[:, None, :], d[:, :, None] == d[:, None, :]
     lead = s[:, :, None] - s[:, None, :]
@@ -414,15 +428,12 @@ margin = min(
 margin /= n_samples * (n_samples - 1)
 guaranteed = [point for point in path if point["gap"] < margin]
 assert all(point["disorder"] == 0 for point in guaranteed)
-print(
-    f"loss above its bound: {path[0]['gap']:.3f} at the start, {path[-1]['gap']:.1e} at the end"
-)
-print(
-    f"comparisons out of order (δ = {delta}): {path[0]['disorder']:.1%} at the start, {path[-1]['disorder']:.1%} at the end"
-)
-print(
-    f"below the margin {margin:.1e} of the proposition: {len(guaranteed)} of {len(path)} points of the path, all of them in order"
-)
+print("loss above its bound, at the start and at the end:")
+print(f"    {path[0]['gap']:.3f} and {path[-1]['gap']:.1e}")
+print(f"comparisons out of order (δ = {delta}), at the start and at the end:")
+print(f"    {path[0]['disorder']:.1%} and {path[-1]['disorder']:.1%}")
+print(f"steps below the margin {margin:.1e} of the proposition, all of them in order:")
+print(f"    {len(guaranteed)} of {len(path)}")
 
 # %% tags=["hide-input"]
 figure, axes = plt.subplots(
@@ -446,37 +457,39 @@ other = axes[2].twinx()
 (right,) = other.plot(
     [point["disorder"] for point in path], color="C1", ls="--", label="out of order"
 )
-other.set(ylim=(-0.02, 0.6), ylabel="share out of order")
+other.set(ylim=(-0.02, 0.6), ylabel="fraction out of order")
 other.grid(False)
 axes[2].set(xlabel="step", title="loss and order")
 axes[2].legend(handles=[left, right])
 Figure(
     figure,
-    f"{n_samples} free points, coloured by label, before and after the descent (each panel in its own scale), the loss above its bound and the share of comparisons that break the "
+    f"{n_samples} free points, coloured by label, before and after the descent (each panel in "
+    "its own scale); the loss above its bound, and the fraction of comparisons that break the "
     "δ-order, δ = 0.1. Below the dotted line no comparison can be out of order.",
     name="loss-descent",
     alt="Points at random, points in the order of their labels, and two falling curves.",
 )
 
 # %% [markdown]
-# The points may still be in a curve, not on a straight line: only the order of distances is asked for. That leaves the regressor
-# something to do, and it is why rank agreement, rather than linearity, measures what this loss has achieved.
+# The points may still lie on a curve, not on a straight line: only the order of distances is asked for. That leaves the
+# regressor something to do. It is also why rank agreement, rather than linearity, measures what this loss has achieved.
 #
 # ## Push and pull
 #
-# How does the loss act on one similarity? $s_{ik}$ is the numerator once, and it stands in the denominator $D_{ij}$ of every $j$ that is as near
-# or nearer than $k$:
+# How does the loss act on one similarity? $s_{ik}$ is the numerator once, and it stands in the denominator $D_{ij}$ of
+# every $j$ that is as near or nearer than $k$:
 #
 # ```{math}
 # :label: loss-gradient
-# \frac{\partial L}{\partial s_{ik}} = \frac{1}{M(M-1)} \Bigl( \sum_{j \neq i,\; d_{ij} \leq d_{ik}} \frac{e^{s_{ik}}}{D_{ij}} - 1 \Bigr),
+# \frac{\partial L}{\partial s_{ik}} = \frac{1}{M(M-1)}
+# \Bigl( \sum_{j \neq i,\; d_{ij} \leq d_{ik}} \frac{e^{s_{ik}}}{D_{ij}} - 1 \Bigr),
 # \qquad D_{ij} = \sum_{l \in \mathcal{S}_{ij}} e^{s_{il}} .
 # ```
 #
-# The $-1$ **pulls**: each sample wants to be picked once. The sum **pushes**: each nearer sample wants $k$ out of its way, by the
-# probability that $k$ now takes from it. For one anchor the two balance: the entries of a row add up to 0, since the
-# probabilities of each $D_{ij}$ add up to 1. The sample with the nearest label, if it is alone at that distance, has one push, from
-# itself, of less than 1, so it is always pulled; the farthest is pushed by all the others.
+# The $-1$ **pulls**: each sample wants to be picked once. The sum **pushes**: each nearer sample wants $k$ out of its
+# way, by the probability that $k$ now takes from it. For one anchor the two balance: the entries of a row add up to 0,
+# since the probabilities of each $D_{ij}$ add up to 1. The sample with the nearest label, if it is alone at that
+# distance, has one push, from itself, of less than 1. So it is always pulled. The farthest is pushed by all the others.
 
 # %% tags=["hide-input"]
 random = temperature * torch.randn(
@@ -515,8 +528,10 @@ image = axes[0].imshow(
 figure.colorbar(image, ax=axes[0], label="pulled  ←  0  →  pushed", ticks=[0])
 every = max(1, n_samples // 8)
 axes[0].set(
-    xlabel="label of $k$", ylabel="label of the anchor $i$", xticks=range(0, n_samples, every), yticks=range(0, n_samples, every),
-    xticklabels=ordered[::every].tolist(), yticklabels=ordered[::every].tolist(), title="$\\partial L/\\partial s_{ik}$, random embeddings",
+    xlabel="label of $k$", ylabel="label of the anchor $i$",
+    xticks=range(0, n_samples, every), yticks=range(0, n_samples, every),
+    xticklabels=ordered[::every].tolist(), yticklabels=ordered[::every].tolist(),
+    title="$\\partial L/\\partial s_{ik}$, random embeddings",
 )  # fmt: skip
 axes[0].grid(False)
 moving = four.clone().requires_grad_()
@@ -541,18 +556,20 @@ axes[1].set(
 )
 Figure(
     figure,
-    "Left: the gradient by similarities, samples sorted by label. Near the diagonal, where labels are close, samples are pulled together; far from it they are "
-    "pushed apart. Right: the forces −∂L/∂v on the four samples of {numref}`loss-four`; they add up to zero.",
+    "Left: the gradient by similarities, samples sorted by label. Near the diagonal, where "
+    "labels are close, samples are pulled together; far from it they are pushed apart. Right: "
+    "the forces −∂L/∂v on the four samples of {numref}`loss-four`; they add up to zero.",
     name="loss-forces",
-    alt="A matrix that is blue near its diagonal and red in its far corners, and four points with arrows.",
+    alt="A matrix that is blue near its diagonal and red in its far corners, and four points "
+    "with arrows.",
 )
 
 # %% [markdown]
 # ## Why it need not cost $M^3$
 #
-# Order the others of an anchor by label distance, farthest first. Then $D_{ij}$ is a running sum of $e^{s_{ik}}$, read where the run of ties
-# of $j$ ends, and the sum of $1/D_{ij}$ in {eq}`loss-gradient` is a running sum from the other end. One sort and two cumulative
-# sums replace the loop:
+# Order the others of an anchor by label distance, farthest first. Then $D_{ij}$ is a running sum of $e^{s_{ik}}$, read
+# where the run of ties of $j$ ends, and the sum of $1/D_{ij}$ in {eq}`loss-gradient` is a running sum from the other
+# end. One sort and two cumulative sums replace the loop:
 
 # %%
 with torch.no_grad():
@@ -569,6 +586,6 @@ assert torch.isclose(
 )
 
 # %% [markdown]
-# Samples with equal labels can share the sort, the distances are a matrix product, and the gradient can be made block by block along
-# the way: {mod}`rnclib.loss` does this, in memory linear in $M$, in about the time of SupCon on the same distances where labels repeat and up to twice that where
-# all differ ({doc}`benchmark`).
+# Samples with equal labels can have one sort in common, the distances are a matrix product, and the gradient can be
+# made block by block along the way. {mod}`rnclib.loss` does this, in memory linear in $M$. It takes about the time of
+# SupCon on the same distances where labels repeat, and up to twice that where all differ ({doc}`benchmark`).

@@ -20,7 +20,7 @@
 
 # %% tags=["parameters"]
 molecules: str = "auto"  # auto (ESOL if to be had), esol, standin or none
-faces: str = "synthetic"  # synthetic (drawn faces), agedb or none
+faces: str = "synthetic"  # synthetic (synthetic faces), agedb or none
 data_dir: str = None  # agedb: the folder that holds AgeDB/*.jpg
 profile: str = "paper"  # paper (published), quick (minutes), smoke
 n_seeds: int = None  # splits or seeds; None: the profile's
@@ -44,7 +44,6 @@ check_parameters(
 )
 
 # %% tags=["hide-input"]
-
 from rnclib import plots, statistics
 from rnclib.chapters import methods
 from rnclib.notebook import machines, open_experiment
@@ -70,26 +69,28 @@ molecules, faces = studies = open_experiment(
 # %% [markdown]
 # ## The methods
 #
-# - **SupCon on bins** {cite:p}`khosla2020supcon`: the range of the target is cut into bins of equally many samples, and
-#   a supervised contrastive loss draws samples of one bin together and pushes all others away, near or far.
+# - **SupCon on bins** {cite:p}`khosla2020supcon`: the range of the target is cut into bins of equally many samples. A
+#   supervised contrastive loss draws samples of one bin together and pushes all others away, near or far.
 # - **Ordinal Entropy** {cite:p}`zhang2023ordinal` adds a term to the regression loss that spreads features apart, in
 #   proportion to the distance of their targets.
 # - **RankSim** {cite:p}`gong2022ranksim` adds a term that asks for each sample's neighbours in features to be ranked as
 #   its neighbours in the target are.
 #
-# The first trains an encoder, as Rank-N-Contrast does; the other two train end to end with L1. All are written here
-# from their papers.
+# The first trains an encoder, as Rank-N-Contrast does, and tables call both by their frozen encoder: *SupCon frozen*
+# and *RnC frozen*. The other two train end to end with L1: *L1 + Ordinal Entropy end to end* and *L1 + RankSim end to
+# end*. All are written here from their papers.
 #
 # ## The same tuning for all
 #
 # Each method gets the same number of trials on one split. The first trial has the settings of the chapter on
-# {doc}`molecules <esol>` (for L1 the rate at which it does not get stuck) or {doc}`faces <agedb>` (as published), and
-# for what a method adds a common value; the others are drawn at random, log-uniformly within the bounds below. The
-# trial with the lowest **validation** error is taken; test parts have no part in it. On molecules, the validation part
-# of that split overlaps the test parts of other splits, for all methods alike. Trials are shorter than the runs that
-# follow (of molecules 120 epochs, not 800; of faces 30, not 100, with a quarter of the pictures), which may favour high
-# learning rates. On faces the bounds of the end-to-end methods are not the first ones: in a search with narrower bounds
-# the best trials lay at them, so it was made anew.
+# {doc}`molecules <esol>` (for L1 end to end the rate at which it does not get stuck) or {doc}`faces <agedb>` (as
+# published), and for what a method adds a common value. The others are drawn at random, log-uniformly within the bounds
+# below. The trial with the lowest **validation** error is taken; the test set does not enter the choice. On molecules,
+# the validation set of that split overlaps the test sets of other splits, for all methods alike.
+#
+# Trials are shorter than the runs that follow (of molecules 120 epochs, not 800; of faces 30, not 100, with a quarter
+# of the pictures), which may favour high learning rates. On faces the bounds of the end-to-end methods are not the
+# first ones: in a search with narrower bounds the best trials lay at them, so it was made anew.
 
 
 # %% tags=["hide-input"]
@@ -100,8 +101,8 @@ def search_table(search, name):
     return Table(
         table,
         "What is searched for each method, what the search chose, how many trials it had "
-        "(those that diverged left out), and validation MAE in "
-        f"{search.unit} of the first trial and of the best one. {search.caption}.",
+        f"(without those that diverged), and validation MAE in {search.unit} of the first trial "
+        f"and of the best one. {search.caption}.",
         name=name,
         columns={
             "method": "Method",
@@ -123,12 +124,13 @@ search_table(searches[1], "methods-search-faces")
 # %% [markdown]
 # ## Errors
 #
-# Encoders that a contrastive loss trained have a linear regressor in closed form: ridge regression, with the penalty
-# that the validation part chooses. The other networks predict with the head that they trained; “closed form” is the
-# same network with its head replaced by such a regressor, so that representations can be compared on equal terms.
+# Encoders that a contrastive loss trained have a linear regressor in **closed form**: ridge regression, with the
+# penalty that the validation set chooses. The other networks predict with the head that they trained. Their rows
+# “closed form” are the same network with its head replaced by such a regressor, so that representations can be compared
+# on equal terms. All have the settings that the search chose: “tuned”.
 #
-# Molecules are trained as in their own chapter; drawn faces are half as wide as there, 32 pixels, which takes a quarter
-# of the time.
+# Molecules are trained as in their own chapter. Synthetic faces are half as wide as there, 32 pixels, which takes a
+# quarter of the time.
 
 
 # %% tags=["hide-input"]
@@ -169,10 +171,10 @@ def differences(study, name):
     comparison = statistics.compare(study.frame, "test_mae_raw", ours)
     return differences_table(
         comparison.reset_index(),
-        "Difference of each method's test MAE from that of Rank-N-Contrast on the same "
-        f"{study.repeats[:-1]}, in {study.unit}: mean with its 95% interval; above 0, "
-        "Rank-N-Contrast has the lower error; p value corrected for all comparisons of this "
-        f"table (Holm). {study.caption}.",
+        f"Difference of each method's test MAE from that of “{ours}” on the same "
+        f"{study.repeats[:-1]}, in {study.unit}: mean with its 95% interval, and p value "
+        "corrected for all comparisons of this table (Holm). Above 0, Rank-N-Contrast has the "
+        f"lower error. {study.caption}.",
         name=name,
         labels={"method": "Method"},
         runs=study.repeats,
@@ -218,18 +220,18 @@ Table(
 #   every split, though after correction five splits do not decide that either.
 # - **There, order does not buy accuracy.** Rank-N-Contrast and RankSim put features into the order of the targets far
 #   better than the others, and predict no better.
-# - **On drawn faces Rank-N-Contrast comes first, by error and by order** ({numref}`methods-errors-faces`): no other
+# - **On synthetic faces Rank-N-Contrast comes first, by error and by order** ({numref}`methods-errors-faces`). No other
 #   method has the lower error on any seed, and the five seeds decide this against each of them, corrected for the
 #   number of comparisons ({numref}`methods-differences-faces`).
 # - **About half of that lead is the regressor.** A regressor in closed form in place of the trained head takes 0.5 to
 #   0.7 years off the errors of the end-to-end methods on faces. Against those, the lead is about half of what it is
 #   against the heads.
-# - **Tuning matters as much as the method** ({numref}`methods-search`, {numref}`methods-search-faces`): on molecules a
+# - **Tuning matters as much as the method** ({numref}`methods-search`, {numref}`methods-search-faces`). On molecules a
 #   higher temperature and learning rate than the published ones lower the validation error of Rank-N-Contrast by more
-#   than the methods other than SupCon differ afterwards; on faces the search lowers the error of every end-to-end
+#   than the methods other than SupCon differ afterwards. On faces the search lowers the error of every end-to-end
 #   method by more than a year.
 #
-# The limits: one data set of molecules, faces that are drawings, fifteen trials each on one split or seed, short
+# The limits: one data set of molecules, faces that are synthetic, fifteen trials each on one split or seed, short
 # trials. On faces the contrastive encoders see two views of each picture in an epoch, the others one. Some chosen
 # values lie near a bound of the search: on molecules the temperature of Rank-N-Contrast and the weight of Ordinal
 # Entropy's term, on both data sets the number of bins.

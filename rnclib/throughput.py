@@ -152,7 +152,7 @@ def _take_turns(
 
 
 def _faces(n: int, size: int) -> tuple[list[Path], np.ndarray]:
-    """Drawn faces as files; the plain pipeline reads them each time."""
+    """Synthetic faces as files; the plain pipeline reads them each time."""
     stored = round(size * 8 / 7)
     root = cache_dir() / "faces" / f"throughput-{n}-{stored}"
     if not (root / "agedb.csv").is_file():

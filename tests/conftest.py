@@ -43,6 +43,7 @@ def small_world(tmp_path, monkeypatch):
     monkeypatch.setenv("RNC_CACHE", str(tmp_path / "cache"))
     put(monkeypatch, "standin", molecules)
     torch.set_num_threads(1)
+    return molecules()
 
 
 @pytest.fixture(scope="session")

@@ -96,8 +96,10 @@ class Images:
         device = torch.device(device)
         if room is None and device.type == "cuda":
             room = torch.cuda.mem_get_info(device)[0] // 2
-        if room is not None and self.pixels.nbytes > room:
+        if room is not None and len(self) * self.pixels[:1].nbytes > room:
             return replace(self, device=device)
+        if self.rows is not None and device != self.pixels.device:  # not those of other sets
+            return replace(self, pixels=self.pixels[torch.from_numpy(self.rows)].to(device), device=None, rows=None)
         return replace(self, pixels=self.pixels.to(device), device=None)
 
 
