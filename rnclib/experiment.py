@@ -101,10 +101,14 @@ class Selection:
                 self._check(name, type(value) is int and value >= needs[name], allowed)
             elif name not in source.takes and name != "data_dir":  # a folder is for those that have one
                 self._check(name, value is None, f"None with dataset={self.dataset!r}")
-        self._check("exclude", self.exclude is None or len(self.exclude) > 0, "at least one name, or None")
+        seed = self.data_seed
+        self._check("data_seed", seed is None or (type(seed) is int and seed >= 0), "a non-negative integer, or None")
+        exclude = self.exclude
+        self._check("exclude", exclude is None or (isinstance(exclude, tuple) and len(exclude) > 0), "names, or None")
         for name in ("fraction", "wrong_targets"):
             value = getattr(self, name)
-            self._check(name, value is None or 0 < value < 1, "between 0 and 1, or None for all and for none")
+            fits = value is None or (isinstance(value, float) and 0 < value < 1)
+            self._check(name, fits, "between 0 and 1, or None for all and for none")
 
     def _check(self, name: str, fits: bool, allowed: str) -> None:
         if not fits:
@@ -368,6 +372,8 @@ class _Chosen:
 def _select(run: Run) -> _Chosen:
     of = run.data
     dataset = catalogue.load(of.dataset, **of.options)
+    if not np.isfinite(dataset.targets).all():
+        raise ValueError(f"dataset: got {of.dataset!r} with targets that are NaN or infinite; allowed: finite numbers")
     split = dataset.splits[of.split](run.seed)
     n_pool, n_test_pool = len(split.train), len(split.test)
     if of.fraction is not None:

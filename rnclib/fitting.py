@@ -74,6 +74,10 @@ class Execution:
     keep_encoder: bool = False
     commit: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.cache is not None and not self.data:
+            raise ValueError("data: got '' with a cache; allowed: a text that tells these samples from others")
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -96,8 +100,8 @@ class Epoch:
     def val_error(self) -> float | None:
         """Mean absolute error on the validation set, in the unit of the targets.
 
-        After an epoch of the contrastive stage that of a ridge regression on the features so far, fitted for the
-        purpose. None where the epoch was not trained now.
+        After an epoch of the contrastive stage that of a ridge regression on the features as they are when it is asked
+        for, fitted for the purpose. None where the stage was not trained now.
         """
         return self._val_error()
 
@@ -161,27 +165,43 @@ def fit(
     True
     """
     execution = execution or Execution()
-    for name, samples in (("train", train), ("val", val)):
-        targets = np.asarray(samples.targets)
-        if targets.ndim != 1 or len(targets) != len(samples.inputs) or not len(targets):
-            raise ValueError(
-                f"{name}: got {len(samples.inputs)} inputs and targets of shape {targets.shape}; "
-                "allowed: one target for each input, at least one"
-            )
-        if not np.isfinite(targets).all():
-            raise ValueError(f"{name}: got targets that are NaN or infinite; allowed: finite numbers")
-        _check_inputs(recipe, samples.inputs)
+    train, val = _checked("train", train, recipe), _checked("val", val, recipe)
+    if isinstance(train.inputs, np.ndarray) and train.inputs.shape[1:] != val.inputs.shape[1:]:
+        n_features = train.inputs.shape[1]
+        raise ValueError(f"val: got inputs of shape {val.inputs.shape}; allowed: {n_features} columns, as in train")
     if recipe.model in BASELINES:
         return BASELINES[recipe.model](train.inputs, train.targets, seed)
     if recipe.ensemble is None:
         return _Network(recipe, train, val, seed, execution, on_epoch).fitted()
     one = replace(recipe, ensemble=None)
     seeds = [seed, *(int(np.random.SeedSequence([seed, i]).generate_state(1)[0]) for i in range(1, recipe.ensemble))]
-    members = [
-        _Network(one, train, val, member_seed, execution, on_epoch, member=i).fitted()
-        for i, member_seed in enumerate(seeds)
-    ]
-    return _Ensemble(members, [stage for member in members for stage in member.stages])
+    members: list[FittedNetwork] = []
+    stages: list[TrainedStage] = []
+    for i, member_seed in enumerate(seeds):
+        try:
+            members.append(_Network(one, train, val, member_seed, execution, on_epoch, member=i).fitted())
+        except Diverged as error:
+            raise Diverged(str(error), stages + error.stages) from None
+        stages += members[-1].stages
+    return _Ensemble(members, stages)
+
+
+def _checked(name: str, samples: Samples, recipe: Recipe) -> Samples:
+    """The samples with targets in float64, or an error that says what is wrong with them."""
+    inputs = samples.inputs
+    try:
+        targets = np.asarray(samples.targets, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: got targets that are no numbers; allowed: finite numbers") from None
+    if targets.ndim != 1 or len(targets) != len(inputs) or not len(targets):
+        raise ValueError(
+            f"{name}: got {len(inputs)} inputs and targets of shape {targets.shape}; "
+            "allowed: one target for each input, at least one"
+        )
+    if not np.isfinite(targets).all():
+        raise ValueError(f"{name}: got targets that are NaN or infinite; allowed: finite numbers")
+    _check_inputs(recipe, inputs)
+    return Samples(inputs, targets)
 
 
 def _check_inputs(recipe: Recipe, inputs: Any) -> None:
@@ -192,9 +212,10 @@ def _check_inputs(recipe: Recipe, inputs: Any) -> None:
             f"model: got {recipe.model!r} with inputs of type {type(inputs).__name__}; "
             f"allowed: with {' or '.join(recipe.inputs)}"
         )
-    if kind == "table" and (inputs.ndim != 2 or np.isinf(inputs).any()):
+    if kind == "table" and (inputs.ndim != 2 or inputs.dtype.kind not in "biuf" or np.isinf(inputs).any()):
         raise ValueError(
-            f"inputs: got an array of shape {inputs.shape}; allowed: (n, n_features), numbers or NaN, not infinite"
+            f"inputs: got an array of {inputs.dtype}, shape {inputs.shape}; "
+            "allowed: (n, n_features), numbers or NaN, not infinite"
         )
 
 
@@ -310,7 +331,7 @@ class _Network:
                     TrainedStage(one["name"], History(**one["history"]), one["commit"]) for one in state["stages"]
                 ]
                 for one in model.stages:
-                    self._tell(one.name)(len(one.history.train_loss), None)
+                    self._tell_of_cached(one)
             else:
                 self._pretrain()
                 self._regress()
@@ -338,7 +359,7 @@ class _Network:
         if (state := self._read(path)) is not None:
             encoder.load_state_dict(state["encoder"])
             stage = TrainedStage("encoder", History(**state["history"]), state["commit"])
-            self._tell("encoder")(len(stage.history.train_loss), None)
+            self._tell_of_cached(stage)
         else:
             history = train(
                 self._with_projection_head(),
@@ -409,23 +430,29 @@ class _Network:
         else:
             model.regressor = best
 
-    def _tell(self, stage: str) -> Callable[[int, float | None], None]:
+    def _tell(self, stage: str) -> Callable[[int, float | None, nn.Module], None]:
         """What tells `on_epoch` of the epochs of a stage."""
 
-        def on_epoch(number: int, error: float | None) -> None:
+        def on_epoch(number: int, error: float | None, kept: nn.Module) -> None:
             if self.on_epoch is None:
                 return
-            scale = self.model.scaler[1]
-            known = (lambda: None) if error is None else (lambda: error * scale)
-            self.on_epoch(Epoch(stage, number, self.member, self._error_of_encoder if stage == "encoder" else known))
+
+            def val_error() -> float | None:
+                if stage == "encoder":
+                    return self._error_of(kept if self.recipe.projection is None else next(kept.children()))
+                return None if error is None else error * self.model.scaler[1]
+
+            self.on_epoch(Epoch(stage, number, self.member, val_error))
 
         return on_epoch
 
-    def _error_of_encoder(self) -> float:
-        x, x_val = (
-            predict(self.model.encoder, inputs).double().cpu().numpy()
-            for inputs in (self.train_inputs, self.val_inputs)
-        )
+    def _tell_of_cached(self, stage: TrainedStage) -> None:
+        if self.on_epoch is not None:
+            self.on_epoch(Epoch(stage.name, len(stage.history.train_loss), self.member, lambda: None))
+
+    def _error_of(self, encoder: nn.Module) -> float:
+        """Error of a ridge regression on the features of an encoder."""
+        x, x_val = (predict(encoder, inputs).double().cpu().numpy() for inputs in (self.train_inputs, self.val_inputs))
         y, y_val = (targets.double().cpu().numpy() for targets in (self.train_targets, self.val_targets))
         return best_head("ridge", x, y, x_val, y_val)[1] * self.model.scaler[1]
 
@@ -508,17 +535,17 @@ def _preparation(recipe: Recipe, inputs: Any, device: torch.device) -> Callable[
 
 @dataclass(frozen=True)
 class _FrozenFeatures:
-    """Features of random views from an encoder that stays as it is, made once for an epoch."""
+    """Features, from an encoder that stays as it is, of inputs that are new in each epoch."""
 
     encoder: nn.Module
-    views: Views
+    inputs: Views | _Noisy
 
     @classmethod
     def of(cls, encoder: nn.Module, inputs: Any) -> Any:
-        return cls(encoder, inputs) if isinstance(inputs, Views) else predict(encoder, inputs)
+        return cls(encoder, inputs) if hasattr(inputs, "at_epoch") else predict(encoder, inputs)
 
     def at_epoch(self, epoch: int) -> torch.Tensor:
-        return predict(self.encoder, self.views.at_epoch(epoch))
+        return predict(self.encoder, self.inputs.at_epoch(epoch))
 
 
 @dataclass(frozen=True)

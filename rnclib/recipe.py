@@ -115,8 +115,8 @@ class Stage:
         _one_of(self, "schedule", (None, "one-cycle"))
         if self.schedule is not None and self.lr_decay_rate:
             _refuse(self, "lr_decay_rate", "0 with schedule='one-cycle', which has a floor of its own")
-        if self.average is not None and not 0 < self.average < 1:
-            _refuse(self, "average", "between 0 and 1, or None")
+        _between(self, "average")
+        _one_of(self, "drop_last", (False, True))
         for name in ("input_noise", "regulariser_weight"):
             _number(self, name, least=0, optional=True)
         self._check_options_of_the_loss()
@@ -126,7 +126,8 @@ class Stage:
             losses = [loss for loss, options in ENCODER_LOSSES.items() if name in options]
             if (getattr(self, name) is None) == (self.loss in losses):
                 _refuse(self, name, f"a value with loss={' or '.join(map(repr, losses))}, None with the others")
-        if self.temperature is not None and not 0 < self.temperature < math.inf:
+        _number(self, "temperature", least=0, optional=True)
+        if self.temperature == 0:
             _refuse(self, "temperature", "a finite number above 0")
         _one_of(self, "label_diff", (None, "l1", "l2"))
         _one_of(self, "feature_sim", (None, "l1", "l2", "cosine"))
@@ -197,6 +198,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         _one_of(self, "model", (*MODELS, *BASELINES))
+        if isinstance(self.widths, list):  # as JSON has it
+            object.__setattr__(self, "widths", tuple(self.widths))
+        _one_of(self, "freeze", (False, True))
         _one_of(self, "target", (None, "raw"))
         _one_of(self, "precision", (None, "bf16-mixed"))
         _one_of(self, "features", (None, "descriptors"))
@@ -226,15 +230,23 @@ class Recipe:
             _refuse(self, "freeze", "False without pretrain; only a contrastively trained encoder can stay as it is")
         if self.freeze and self.fit is not None and self.fit.regulariser is not None:
             _refuse(self, "fit", "a Stage without regulariser with freeze=True: it would act on features that stay")
-        if self.projection is not None and (self.pretrain is None or self.projection < 1):
+        _number(self, "projection", least=1, whole=True, optional=True)
+        if self.projection is not None and self.pretrain is None:
             _refuse(self, "projection", "a positive size, with pretrain, or None")
+        for name in ("pretrain", "fit"):
+            for setting, kind in (("n_views", "images"), ("input_noise", "table")):
+                stage = getattr(self, name)
+                if stage is not None and getattr(stage, setting) is not None and MODELS[self.model] != kind:
+                    value = getattr(stage, setting)
+                    raise ValueError(
+                        f"{name}: got {setting}={value!r} with model={self.model!r}; allowed: only with one for {kind}"
+                    )
         for name in ("widths", "dropout"):
             if getattr(self, name) is not None and self.model != "perceptron":
                 _refuse(self, name, "None but with model='perceptron'")
         if self.model == "perceptron" and not (self.widths and all(type(w) is int and w > 0 for w in self.widths)):
             _refuse(self, "widths", "at least one positive integer with model='perceptron'")
-        if self.dropout is not None and not 0 <= self.dropout < 1:
-            _refuse(self, "dropout", "from 0 to 1, 1 left out, or None")
+        _between(self, "dropout")
         if self.features is not None and self.model != "perceptron":
             _refuse(self, "features", "None but with model='perceptron'")
         if self.scaling is not None and self.model != "perceptron":
@@ -308,6 +320,12 @@ def _refuse(owner: Any, name: str, allowed: str) -> None:
 def _one_of(owner: Any, name: str, allowed: Iterable[Any]) -> None:
     if getattr(owner, name) not in allowed:
         _refuse(owner, name, ", ".join(map(repr, allowed)))
+
+
+def _between(owner: Any, name: str) -> None:
+    value = getattr(owner, name)
+    if value is not None and not (isinstance(value, float) and 0 < value < 1):
+        _refuse(owner, name, "a number between 0 and 1, or None")
 
 
 def _number(owner: Any, name: str, *, least: int, whole: bool = False, optional: bool = False) -> None:

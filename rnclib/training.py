@@ -96,7 +96,7 @@ def train(
     seed: int,
     fabric: Fabric | None = None,
     checkpoint: str | os.PathLike | None = None,
-    on_epoch: Callable[[int, float | None], None] | None = None,
+    on_epoch: Callable[[int, float | None, nn.Module], None] | None = None,
 ) -> History:
     """Train `model` in place.
 
@@ -122,8 +122,9 @@ def train(
         Written at the end of an epoch, if `CHECKPOINT_SECONDS` have passed since the last; if the file exists,
         training resumes from it.
     on_epoch : callable, optional
-        Called after each epoch with its number and the mean absolute error on the validation set, None without one;
-        after a resumption with the last epoch done.
+        Called after each epoch with its number, the mean absolute error on the validation set (None without one), and
+        the model whose weights are kept; after a resumption with the last epoch done. What it raises ends the
+        training.
 
     Returns
     -------
@@ -141,18 +142,21 @@ def train(
     if path is not None:
         loop.resume(path)
     history = loop.history
-    if on_epoch and history.train_loss:
-        on_epoch(len(history.train_loss), None)
     began = saved = time.monotonic()
     earlier = history.wall_time
-    for epoch in range(len(history.train_loss) + 1, stage.epochs + 1):
-        error = loop.run_epoch(epoch)
-        history.wall_time = earlier + time.monotonic() - began
-        if on_epoch:
-            on_epoch(epoch, error)
-        if path is not None and time.monotonic() - saved >= CHECKPOINT_SECONDS:
-            loop.save(path)
-            saved = time.monotonic()
+    try:
+        if on_epoch and history.train_loss:
+            on_epoch(len(history.train_loss), None, loop.kept)
+        for epoch in range(len(history.train_loss) + 1, stage.epochs + 1):
+            error = loop.run_epoch(epoch)
+            history.wall_time = earlier + time.monotonic() - began
+            if on_epoch:
+                on_epoch(epoch, error, loop.kept)
+            if path is not None and time.monotonic() - saved >= CHECKPOINT_SECONDS:
+                loop.save(path)
+                saved = time.monotonic()
+    finally:
+        loop.let_go()
     return loop.finish()
 
 
@@ -177,6 +181,7 @@ class _Loop:
         if stage.regulariser is not None:
             last = list(model.children())[-1]
             self.hook = last.register_forward_pre_hook(lambda _, given: self.features.append(given[0]))
+        self.module = model
         self.model, self.optimizer = fabric.setup(model, _optimizer(stage, model))
         self.schedule = None
         if stage.schedule == "one-cycle":
@@ -200,8 +205,13 @@ class _Loop:
 
     @property
     def judged(self) -> nn.Module:
-        """The model that is validated and kept."""
+        """The model that is validated, with the precision and processes of training."""
         return self.model if self.average is None else self.average.module
+
+    @property
+    def kept(self) -> nn.Module:
+        """The model whose weights are kept."""
+        return self.module if self.average is None else self.average.module
 
     def run_epoch(self, epoch: int) -> float | None:
         """Train for an epoch, validate, and return the mean absolute error on the validation set."""
@@ -284,10 +294,13 @@ class _Loop:
             }
             write_state(path, state | parts)
 
-    def finish(self) -> History:
-        """Give the model its best weights."""
+    def let_go(self) -> None:
+        """Leave nothing on the model that is not its own."""
         if self.hook is not None:
             self.hook.remove()
+
+    def finish(self) -> History:
+        """Give the model its best weights."""
         if self.best is not None:
             self.model.load_state_dict(self.best)
         elif self.average is not None:

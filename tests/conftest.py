@@ -35,14 +35,21 @@ def esol():
 
 
 @pytest.fixture
-def small_world(tmp_path, monkeypatch):
-    """A stand-in of 120 molecules in place of the whole one, a cache of its own, and one thread."""
+def own_cache(tmp_path, monkeypatch):
+    """A cache of its own, one thread, and a stand-in of 120 molecules, made when first asked for."""
     import torch
     from worlds import molecules, put
 
     monkeypatch.setenv("RNC_CACHE", str(tmp_path / "cache"))
     put(monkeypatch, "standin", molecules)
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def small_world(own_cache):
+    """That, and the 120 molecules."""
+    from worlds import molecules
+
     return molecules()
 
 
@@ -57,7 +64,7 @@ def faces(tmp_path_factory):
 
 
 @pytest.fixture
-def small_faces(small_world, faces, monkeypatch):
+def small_faces(own_cache, faces, monkeypatch):
     """Those faces in place of what the catalogue has."""
     from worlds import put
 

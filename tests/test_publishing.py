@@ -87,7 +87,7 @@ def test_cleaning_hands_a_figure_to_the_book():
         "image": {"alt": "Line"},
     }
     assert "rnclib_figure" not in json.dumps(page)
-    with pytest.raises(ValueError, match="^cell: got several figures, lines, dots; allowed: one in a cell"):
+    with pytest.raises(ValueError, match=r"^cell: got several figures, lines, dots; allowed: one in a cell"):
         clean(notebook(("plot()", [], [figure("lines"), figure("dots")])))
 
 

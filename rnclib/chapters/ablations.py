@@ -68,11 +68,13 @@ def _variants(scope: Scope) -> list[tuple[str, str, Run]]:
             protocol = run.but(method="protocol", fit=None, head="ridge")
             found.append(("protocol", "", protocol))
             for choice, values in CHOICES.items():
+                if choice == "views" and recipe.pretrain.n_views is None:
+                    continue
                 for value, changes in values.items():
                     if scope.profile == "smoke" and value not in _SMOKE[choice]:
                         continue
                     changed = replace(protocol, recipe=_changed(protocol.recipe, changes))
-                    if changed != protocol and (choice != "views" or recipe.pretrain.n_views):
+                    if changed != protocol:
                         found.append((choice, value, changed))
             found.append((_REGRESSOR, "L1, by gradient descent", run))
     return found

@@ -12,7 +12,7 @@ from rnclib import protocols
 from rnclib.chapters.base import FACES, Chapter, Experiment, Scope, of_faces
 from rnclib.claims import BEATS, ORDER, PAPER, Claim
 from rnclib.experiment import Run, described
-from rnclib.recipe import REGRESSION_LOSSES
+from rnclib.recipe import MODELS, REGRESSION_LOSSES
 
 __all__ = ["CHAPTER", "PUBLISHED", "of_protocol"]
 
@@ -95,7 +95,8 @@ CHAPTER = Chapter(
         Experiment(
             "agedb", grid, FACES,
             options={
-                "split": ("standard", "identity"), "loss": ("all", *REGRESSION_LOSSES), "model": None,
+                "split": ("standard", "identity"), "loss": ("all", *REGRESSION_LOSSES),
+                "model": tuple(name for name, kind in MODELS.items() if kind == "images"),
                 "preset": tuple(protocols.FACES_PRESETS), "data_dir": None, "exclude": None, "precision": None,
             },
         ),

@@ -103,8 +103,10 @@ class Experiment:
     grid : callable
         Gives the runs of a `Scope`.
     datasets : tuple of str
-    n_seeds : mapping
+    n_seeds : mapping, optional
         Splits or seeds by kind of inputs and profile; None where the grid itself knows.
+    seeded : bool
+        Whether another number of splits or seeds can be asked for.
     options : mapping
         Fields of `Scope`, beside data set, profile and number of seeds, that the grid has a use for, with the values
         that each may have; None where runs check them.
@@ -114,6 +116,7 @@ class Experiment:
     grid: Callable[[Scope], list[Run]]
     datasets: tuple[str, ...]
     n_seeds: Mapping[str, Mapping[str, int]] | None = None
+    seeded: bool = True
     options: Mapping[str, Collection[Any] | None] = field(default_factory=dict)
 
     def runs(self, *, dataset: str, profile: str, **options: Any) -> list[Run]:
@@ -133,7 +136,7 @@ class Experiment:
         check("dataset", dataset, self.datasets)
         check("profile", profile, PROFILES)
         given = {name: value for name, value in options.items() if value is not None}
-        known = ("n_seeds", *self.options)
+        known = (*(["n_seeds"] if self.seeded else []), *self.options)
         for name, value in given.items():
             if name not in known:
                 what = "of these runs" if name in (one.name for one in fields(Scope)) else "of any runs"

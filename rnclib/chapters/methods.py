@@ -160,7 +160,7 @@ def grid(scope: Scope) -> list[Run]:
     return runs
 
 
-_SEARCH = Experiment("tuning", search_grid, (*MOLECULES, *FACES), options={"data_dir": None})
+_SEARCH = Experiment("tuning", search_grid, (*MOLECULES, *FACES), seeded=False, options={"data_dir": None})
 _COMPARISON = Experiment(
     "methods", grid, (*MOLECULES, *FACES),
     n_seeds={"molecules": {"paper": 5, "quick": 2, "smoke": 1}, "images": {"paper": 5, "quick": 1, "smoke": 1}},

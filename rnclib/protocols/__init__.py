@@ -183,7 +183,8 @@ def faces(dataset: str, profile: str, *, preset: str = "paper", model: str | Non
         found[f"RnC({name})"] = frozen
         assert frozen.fit is not None
         slower = replace(frozen.fit, learning_rate=_FINE_TUNED_RATE)
-        found[f"RnC({name}), fine-tuned"] = replace(frozen, fit=slower, freeze=False, notable=_CHOSEN)
+        notable = () if slower == frozen.fit else _CHOSEN
+        found[f"RnC({name}), fine-tuned"] = replace(frozen, fit=slower, freeze=False, notable=notable)
     return found | {"training mean": Recipe("training mean", target="raw")}
 
 

@@ -35,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         chapter = chapters.add_parser(name, argument_default=argparse.SUPPRESS, help=about, description=about)
         chapter.add_argument("--dataset", required=True, help=f"one of {', '.join(experiment.datasets)}")
         chapter.add_argument("--profile", required=True, help="paper, quick or smoke")
-        chapter.add_argument("--n-seeds", type=_positive, help="splits or seeds (default: the profile's)")
+        if experiment.seeded:
+            chapter.add_argument("--n-seeds", type=_positive, help="splits or seeds (default: the profile's)")
         for option, values in experiment.options.items():
             if option == "exclude":
                 chapter.add_argument("--exclude", nargs="*", metavar="FILE", help="photographs to leave out")
