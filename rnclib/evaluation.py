@@ -41,10 +41,11 @@ def errors(prediction: np.ndarray, target: np.ndarray, scaler: tuple[float, floa
         Mean and standard deviation of the training targets.
     """
     mean, std = scaler
-    return {
-        "standardised": metrics.regression_errors((prediction - mean) / std, (target - mean) / std),
-        "raw": metrics.regression_errors(prediction, target),
-    }
+    raw = metrics.regression_errors(prediction, target)
+    if std == 0:  # training saw one target only
+        return {"standardised": dict.fromkeys(raw, math.nan), "raw": raw}
+    scaled = metrics.regression_errors((prediction - mean) / std, (target - mean) / std)
+    return {"standardised": scaled, "raw": raw}
 
 
 def order(features: np.ndarray, target: np.ndarray, nuisance: np.ndarray | None = None) -> dict[str, float]:

@@ -30,6 +30,7 @@ from rnclib.fitting import (
     check_device,
     fit,
     processes,
+    scaler_of,
 )
 from rnclib.recipe import Recipe, given
 
@@ -165,8 +166,9 @@ class Run:
             value = getattr(self, name)
             if not (value is None and name != "seed") and (type(value) is not int or value < 0):
                 raise ValueError(f"{name}: got {value!r}; allowed: a non-negative integer")
-        if self.corruptions not in (None, True) or (self.corruptions and self.data.source.kind == "table"):
-            raise ValueError(f"corruptions: got {self.corruptions!r}; allowed: None; True for molecules and images")
+        if self.corruptions not in (None, True) or (self.corruptions and not self.recipe.reads_graph_or_pixels):
+            what = f"with model={self.recipe.model!r}"
+            raise ValueError(f"corruptions: got {self.corruptions!r} {what}; allowed: None; True for graphs and images")
         if (kind := self.data.source.kind) not in self.recipe.inputs:
             raise ValueError(
                 f"model: got {self.recipe.model!r} with dataset={self.data.dataset!r}; "
@@ -195,6 +197,8 @@ class Run:
                     break
             else:
                 own[name] = value
+        if unknown := sorted(set(own) - {one.name for one in fields(Run)}):
+            raise ValueError(f"changes: got {unknown}; allowed: fields of Run, Selection and Recipe")
         inner = {part: replace(getattr(self, part), **values) for part, values in parts.items() if values}
         return replace(self, **inner, **own)
 
@@ -360,8 +364,7 @@ class _Chosen:
     @property
     def scaler(self) -> tuple[float, float]:
         """Mean and standard deviation of the training targets."""
-        targets = self.dataset.targets[self.split.train]
-        return float(targets.mean()), float(targets.std())
+        return scaler_of(self.dataset.targets[self.split.train])
 
     def samples(self, name: str) -> Samples:
         """One of the three sets, as inputs and targets of its own."""

@@ -15,16 +15,14 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from rnclib.data.augment import Views
-from rnclib.data.images import Images
-from rnclib.data.molecules import Graphs, descriptors
+from rnclib.inputs import check_inputs, frozen, in_training, preparation
 from rnclib.recipe import Recipe, Stage, given
 from rnclib.regressors import BASELINES, best_head
 from rnclib.training import History, Samples, predict, read_state, train, write_state
 
 __all__ = [
     "Diverged", "Epoch", "Execution", "Fitted", "FittedNetwork", "Samples", "TrainedStage", "check_device", "fit",
-    "launch", "processes",
+    "launch", "processes", "scaler_of",
 ]  # fmt: skip
 
 FORMAT = 2  # raised when cached weights of the same recipe and data would be read or trained in another way
@@ -165,6 +163,8 @@ def fit(
     True
     """
     execution = execution or Execution()
+    if type(seed) is not int or seed < 0:
+        raise ValueError(f"seed: got {seed!r}; allowed: a non-negative integer")
     train, val = _checked("train", train, recipe), _checked("val", val, recipe)
     if isinstance(train.inputs, np.ndarray) and train.inputs.shape[1:] != val.inputs.shape[1:]:
         n_features = train.inputs.shape[1]
@@ -186,6 +186,17 @@ def fit(
     return _Ensemble(members, stages)
 
 
+def scaler_of(targets: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation of targets; the latter exactly 0 where all are equal.
+
+    Parameters
+    ----------
+    targets : ndarray, shape (n,)
+    """
+    std = 0.0 if targets.min() == targets.max() else float(targets.std())
+    return float(targets.mean()), std
+
+
 def _checked(name: str, samples: Samples, recipe: Recipe) -> Samples:
     """The samples with targets in float64, or an error that says what is wrong with them."""
     inputs = samples.inputs
@@ -198,25 +209,11 @@ def _checked(name: str, samples: Samples, recipe: Recipe) -> Samples:
             f"{name}: got {len(inputs)} inputs and targets of shape {targets.shape}; "
             "allowed: one target for each input, at least one"
         )
-    if not np.isfinite(targets).all():
-        raise ValueError(f"{name}: got targets that are NaN or infinite; allowed: finite numbers")
-    _check_inputs(recipe, inputs)
+    with np.errstate(over="ignore"):
+        if not (np.isfinite(targets).all() and np.isfinite(targets.std())):
+            raise ValueError(f"{name}: got targets that are NaN, infinite or too large to square; allowed: others")
+    check_inputs(recipe, inputs)
     return Samples(inputs, targets)
-
-
-def _check_inputs(recipe: Recipe, inputs: Any) -> None:
-    kinds = {Graphs: "molecules", Images: "images", np.ndarray: "table"}
-    kind = next((name for type_, name in kinds.items() if isinstance(inputs, type_)), None)
-    if kind not in recipe.inputs:
-        raise ValueError(
-            f"model: got {recipe.model!r} with inputs of type {type(inputs).__name__}; "
-            f"allowed: with {' or '.join(recipe.inputs)}"
-        )
-    if kind == "table" and (inputs.ndim != 2 or inputs.dtype.kind not in "biuf" or np.isinf(inputs).any()):
-        raise ValueError(
-            f"inputs: got an array of {inputs.dtype}, shape {inputs.shape}; "
-            "allowed: (n, n_features), numbers or NaN, not infinite"
-        )
 
 
 @dataclass
@@ -301,10 +298,9 @@ class _Network:
         self.recipe, self.seed, self.execution, self.on_epoch, self.member = recipe, seed, execution, on_epoch, member
         self.fabric = launch(execution.device, recipe.precision)
         device = self.fabric.device
-        prepare = _preparation(recipe, train.inputs, device)
+        prepare = preparation(recipe, train.inputs, device)
         self.train_inputs, self.val_inputs = prepare(train.inputs), prepare(val.inputs)
-        mean, std = float(train.targets.mean()), float(train.targets.std())
-        # where all targets are equal there is nothing to scale by
+        mean, std = scaler_of(train.targets)
         scaler = (0.0, 1.0) if recipe.target == "raw" else (mean, std or 1.0)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -314,6 +310,8 @@ class _Network:
             encoder = nn.SyncBatchNorm.convert_sync_batchnorm(encoder)
         self.model = FittedNetwork(encoder.to(device), linear.to(device), prepare, scaler, [])
         self.train_targets, self.val_targets = (self.model.scaled(one.targets).to(device) for one in (train, val))
+        both = train.targets.tobytes() + b"|" + val.targets.tobytes()
+        self.targets_digest = hashlib.sha256(both).hexdigest()[:16]  # that nobody's weights are taken for another's
 
     def fitted(self) -> FittedNetwork:
         """The network, trained now or from the cache."""
@@ -349,7 +347,17 @@ class _Network:
         recipe, encoder, execution = self.recipe, self.model.encoder, self.execution
         if recipe.pretrain is None:
             return
-        others = ("model", "pretrain", "projection", "target", "precision", "features", "scaling", "widths", "dropout")
+        others = (
+            "model",
+            "pretrain",
+            "projection",
+            "target",
+            "precision",
+            "featuriser",
+            "scaling",
+            "widths",
+            "dropout",
+        )
         fields = {name: value for name, value in recipe.described().items() if name in others}
         path = self._cached("encoders", fields)
         checkpoint = self._cached("checkpoints", fields, "encoder-")
@@ -364,7 +372,7 @@ class _Network:
             history = train(
                 self._with_projection_head(),
                 self._filled(recipe.pretrain),
-                Samples(self._inputs_of(recipe.pretrain), self.train_targets),
+                Samples(in_training(self.train_inputs, recipe.pretrain, self.seed), self.train_targets),
                 seed=self.seed,
                 fabric=self.fabric,
                 checkpoint=checkpoint,
@@ -390,9 +398,9 @@ class _Network:
         recipe, model, stage = self.recipe, self.model, self.recipe.fit
         assert stage is not None
         network: nn.Module = model.linear if recipe.freeze else nn.Sequential(model.encoder, model.linear)
-        inputs, val_inputs = self._inputs_of(stage), self.val_inputs
+        inputs, val_inputs = in_training(self.train_inputs, stage, self.seed), self.val_inputs
         if recipe.freeze:
-            inputs = _FrozenFeatures.of(model.encoder, inputs)
+            inputs = frozen(model.encoder, inputs)
             val_inputs = predict(model.encoder, val_inputs)
         name = "regressor" if recipe.pretrain else "end-to-end"
         checkpoint = self._cached("checkpoints", self._trained)
@@ -456,13 +464,6 @@ class _Network:
         y, y_val = (targets.double().cpu().numpy() for targets in (self.train_targets, self.val_targets))
         return best_head("ridge", x, y, x_val, y_val)[1] * self.model.scaler[1]
 
-    def _inputs_of(self, stage: Stage) -> Any:
-        """Training inputs as a stage sees them: random views of images, numbers with noise, others as they are."""
-        inputs = self.train_inputs
-        if isinstance(inputs, Images):
-            return Views(inputs, np.arange(len(inputs)), self.seed, stage.n_views or 1)
-        return _Noisy(inputs, self.seed, stage.input_noise) if stage.input_noise else inputs
-
     def _filled(self, stage: Stage) -> Stage:
         """The stage with batches that the training set can fill."""
         return replace(stage, batch_size=min(stage.batch_size, len(self.train_targets)))
@@ -482,7 +483,7 @@ class _Network:
         where = [str(fabric.device), torch.get_num_threads()]  # where the same training may end in other roundings
         if fabric.world_size > 1:
             where = [fabric.device.type, fabric.world_size]
-        told = [FORMAT, given(fields), self.seed, self.execution.data, torch.__version__, *where]
+        told = [FORMAT, given(fields), self.seed, self.execution.data, self.targets_digest, torch.__version__, *where]
         digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
         return self.execution.cache / folder / f"{prefix}{digest}.pt"
 
@@ -508,59 +509,6 @@ def _encoder(recipe: Recipe, inputs: Any) -> nn.Module:
     return GIN() if recipe.model == "gin" else ImageEncoder(recipe.model)
 
 
-def _preparation(recipe: Recipe, inputs: Any, device: torch.device) -> Callable[[Any], Any]:
-    """How inputs get to the encoder; what it has to know of the data comes from these, the training inputs."""
-    if not isinstance(inputs, np.ndarray) and recipe.features is None:
-        return lambda inputs: inputs.to(device)
-    from sklearn.impute import SimpleImputer
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import FunctionTransformer, QuantileTransformer, StandardScaler
-
-    def numbers(inputs: Any) -> np.ndarray:
-        if recipe.features is None:
-            return np.asarray(inputs, float)
-        values = descriptors(inputs.smiles).astype(float)
-        return np.sign(values) * np.log1p(np.abs(values))
-
-    steps: list[Any] = [SimpleImputer(strategy="median", keep_empty_features=True)]
-    if recipe.scaling == "standard":
-        # a descriptor that is rare in training can be hundreds of standard deviations off elsewhere
-        steps += [StandardScaler(), FunctionTransformer(np.clip, kw_args={"a_min": -10, "a_max": 10})]
-    elif recipe.scaling == "quantile":
-        n_quantiles = min(1000, len(inputs))
-        steps.append(QuantileTransformer(n_quantiles=n_quantiles, output_distribution="normal", random_state=0))
-    pipeline = make_pipeline(*steps).fit(numbers(inputs))
-    return lambda inputs: torch.tensor(pipeline.transform(numbers(inputs)), dtype=torch.float32, device=device)
-
-
-@dataclass(frozen=True)
-class _FrozenFeatures:
-    """Features, from an encoder that stays as it is, of inputs that are new in each epoch."""
-
-    encoder: nn.Module
-    inputs: Views | _Noisy
-
-    @classmethod
-    def of(cls, encoder: nn.Module, inputs: Any) -> Any:
-        return cls(encoder, inputs) if hasattr(inputs, "at_epoch") else predict(encoder, inputs)
-
-    def at_epoch(self, epoch: int) -> torch.Tensor:
-        return predict(self.encoder, self.inputs.at_epoch(epoch))
-
-
-@dataclass(frozen=True)
-class _Noisy:
-    """Numbers with normal noise that is new in each epoch."""
-
-    inputs: torch.Tensor
-    seed: int
-    std: float
-
-    def at_epoch(self, epoch: int) -> torch.Tensor:
-        noise = np.random.default_rng([self.seed, epoch, 1]).standard_normal(tuple(self.inputs.shape), np.float32)
-        return self.inputs + self.std * torch.from_numpy(noise).to(self.inputs.device)
-
-
 # --- processes and devices --------------------------------------------------------------------------------
 
 
@@ -580,6 +528,7 @@ def launch(device: str, precision: str | None = None) -> Fabric:
         See `Execution`.
     precision : {'bf16-mixed'}, optional
     """
+    check_device(device)
     world, _ = processes()
     here = int(os.environ["LOCAL_WORLD_SIZE"]) if world > 1 else 1
     fabric = Fabric(

@@ -21,6 +21,9 @@ from rnclib.report import data_notice
 __all__ = ["Study", "machines", "open_experiment", "resolve"]
 
 
+_PARTS = {"": Run, "data": Selection, "recipe": Recipe}  # what a run consists of
+
+
 @dataclass(frozen=True, eq=False)
 class Study:
     """The runs of an experiment on one data set.
@@ -86,25 +89,26 @@ class Study:
         Parameters
         ----------
         **fields
-            Of the records' configuration: a value, True for any, or None for none.
+            Of `rnclib.experiment.Run`, its `Selection` and its `rnclib.recipe.Recipe`: a value, None for none, or, but
+            for fields that are True or False, True for any.
 
         Raises
         ------
         ValueError
-            For a field that no configuration has.
+            For a field that there is not.
         """
-        known = {field.name for of in (Run, Selection, Recipe) for field in dataclasses.fields(of)}
-        if unknown := sorted(set(fields) - known):
-            raise ValueError(f"fields: got {unknown}; allowed: {', '.join(sorted(known))}")
+        of = {field.name: part for part, owner in _PARTS.items() for field in dataclasses.fields(owner)}
+        if unknown := sorted(set(fields) - set(of)):
+            raise ValueError(f"fields: got {unknown}; allowed: {', '.join(sorted(of))}")
 
-        def fits(record: dict[str, Any]) -> bool:
-            values = {name: record["config"].get(name) for name in fields}
-            return all(
-                (values[name] is not None) if wanted is True else values[name] == wanted
-                for name, wanted in fields.items()
-            )
+        def fits(run: Run) -> bool:
+            for name, wanted in fields.items():
+                value = getattr(getattr(run, of[name]) if of[name] else run, name)
+                if value != wanted and not (wanted is True and value not in (None, False)):
+                    return False
+            return True
 
-        kept = [number for number, record in enumerate(self.records) if fits(record)]
+        kept = [number for number, run in enumerate(self.runs) if fits(run)]
         if not kept:
             return None
         return replace(self, runs=[self.runs[i] for i in kept], records=[self.records[i] for i in kept])
@@ -136,7 +140,7 @@ def resolve(dataset: str, profile: str, results_dir: str | None = None) -> str:
         catalogue.load("esol")
     except FileNotFoundError as error:
         print(f"using the stand-in. {error}")
-        return "standin"
+        return next(source.name for source in catalogue.SOURCES.values() if source.stands_in_for == "esol")
     return "esol"
 
 

@@ -65,6 +65,17 @@ STYLES: dict[str, tuple[str, str]] = {
     "L1 + RankSim end to end, tuned": (PURPLE, "s"),
     "L1 + RankSim end to end, closed form, tuned": (PURPLE, "D"),
     "SupCon frozen, closed form, tuned": (OLIVE, "D"),
+    **{
+        f"RnC frozen, closed form, {change}": style
+        for change, style in {
+            "temperature 0.5": (PINK, "o"), "temperature 1": (PINK, "s"), "temperature 5": (PINK, "^"),
+            "temperature 10": (PINK, "v"), "cosine similarity, temperature 0.1": (PURPLE, "o"),
+            "cosine similarity": (PURPLE, "s"), "features of length 1": (PURPLE, "v"),
+            "negative L1 similarity": (PURPLE, "D"), "batches of 16": (GREEN, "o"), "batches of 64": (GREEN, "^"),
+            "batches of 128": (GREEN, "v"), "1 view": (OLIVE, "^"), "0.125 of the epochs": (RED, "o"),
+            "0.25 of the epochs": (RED, "s"), "0.5 of the epochs": (RED, "^"), "projection head of 64": (BROWN, "o"),
+        }.items()
+    },
     "training mean": (OLIVE, "o"),
     "Delaney's equation": (OLIVE, "P"),
     "extra trees": (GREEN, "*"),
@@ -77,12 +88,15 @@ def styles(methods: Iterable[str]) -> dict[str, tuple[str, str]]:
     Parameters
     ----------
     methods : iterable of str
-        Labels. Those without an entry in `STYLES` get what is left, in their order.
+        Labels. Those without an entry in `STYLES`, or whose entry another has, get what is left, in their order.
     """
     methods = list(dict.fromkeys(methods))
-    taken = {STYLES[method] for method in methods if method in STYLES}
-    left = ((colour, marker) for marker in MARKERS for colour in COLOURS if (colour, marker) not in taken)
-    return {method: STYLES[method] if method in STYLES else next(left) for method in methods}
+    owners = {STYLES[method]: method for method in reversed(methods) if method in STYLES}  # the first has it
+    left = ((colour, marker) for marker in MARKERS for colour in COLOURS if (colour, marker) not in owners)
+    return {
+        method: STYLES[method] if method in STYLES and owners[STYLES[method]] == method else next(left)
+        for method in methods
+    }
 
 
 def use_style() -> None:

@@ -166,7 +166,7 @@ class Recipe:
         training targets, from their mean.
     precision : {'bf16-mixed'}, optional
         Train with autocast to bfloat16; by default in float32.
-    features : {'descriptors'}, optional
+    featuriser : {'descriptors'}, optional
         Turn molecules into RDKit's descriptors, on a logarithmic scale.
     scaling : {'standard', 'quantile'}, optional
         Scale numeric inputs by mean and standard deviation, or to normal quantiles, of the training set.
@@ -189,7 +189,7 @@ class Recipe:
     projection: int | None = None
     target: str | None = None
     precision: str | None = None
-    features: str | None = None
+    featuriser: str | None = None
     scaling: str | None = None
     widths: tuple[int, ...] | None = None
     dropout: float | None = None
@@ -203,9 +203,12 @@ class Recipe:
         _one_of(self, "freeze", (False, True))
         _one_of(self, "target", (None, "raw"))
         _one_of(self, "precision", (None, "bf16-mixed"))
-        _one_of(self, "features", (None, "descriptors"))
+        _one_of(self, "featuriser", (None, "descriptors"))
         _one_of(self, "scaling", (None, "standard", "quantile"))
         _one_of(self, "head", (None, *HEADS))
+        for name in ("pretrain", "fit"):
+            if not isinstance(getattr(self, name), Stage | None):
+                _refuse(self, name, "a Stage, or None")
         baseline = self.model in BASELINES
         if baseline and (self.fit is not None or self.pretrain is not None):
             stage = "fit" if self.pretrain is None else "pretrain"
@@ -244,21 +247,25 @@ class Recipe:
         for name in ("widths", "dropout"):
             if getattr(self, name) is not None and self.model != "perceptron":
                 _refuse(self, name, "None but with model='perceptron'")
-        if self.model == "perceptron" and not (self.widths and all(type(w) is int and w > 0 for w in self.widths)):
+        widths = self.widths if isinstance(self.widths, tuple) else ()
+        if self.model == "perceptron" and not (widths and all(type(width) is int and width > 0 for width in widths)):
             _refuse(self, "widths", "at least one positive integer with model='perceptron'")
         _between(self, "dropout")
-        if self.features is not None and self.model != "perceptron":
-            _refuse(self, "features", "None but with model='perceptron'")
-        if self.scaling is not None and self.model != "perceptron":
-            _refuse(self, "scaling", "None but with model='perceptron'")
+        for name in ("featuriser", "scaling"):
+            if getattr(self, name) is not None and self.model != "perceptron":
+                _refuse(self, name, "None but with model='perceptron'")
         _number(self, "ensemble", least=2, whole=True, optional=True)
+        if self.ensemble is not None and baseline:
+            _refuse(self, "ensemble", f"None with model={self.model!r}")
+        if not isinstance(self.notable, tuple):
+            _refuse(self, "notable", "a tuple of str")
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """Kinds of inputs that the model takes, of ``'molecules'``, ``'images'`` and ``'table'``."""
         if self.model == "training mean":
             return ("molecules", "images", "table")
-        if self.model in BASELINES or self.features == "descriptors":
+        if self.model in BASELINES or self.featuriser == "descriptors":
             return ("molecules",)
         return (MODELS[self.model],)
 
@@ -296,6 +303,11 @@ class Recipe:
         if self.ensemble is not None:
             words.append(f"ensemble of {self.ensemble}")
         return ", ".join([*words, *(self._said(name) for name in self.notable)])
+
+    @property
+    def reads_graph_or_pixels(self) -> bool:
+        """Whether it predicts from what corruptions change, see `rnclib.data.corruptions`."""
+        return self.model in MODELS and MODELS[self.model] != "table"
 
     def _said(self, name: str) -> str:
         stage, _, setting = name.rpartition(".")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -81,6 +82,7 @@ def best_head(head: str, x: np.ndarray, y: np.ndarray, x_val: np.ndarray, y_val:
         A scaler, and the regressor.
     error : float
     """
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.gaussian_process import GaussianProcessRegressor, kernels
     from sklearn.linear_model import Ridge
     from sklearn.neighbors import KNeighborsRegressor
@@ -96,7 +98,9 @@ def best_head(head: str, x: np.ndarray, y: np.ndarray, x_val: np.ndarray, y_val:
         "neighbours": [KNeighborsRegressor(min(k, len(x)), weights="distance") for k in (1, 3, 5, 10, 20)],
         "gaussian process": [process(noise) for noise in (0.001, 0.01, 0.1)],
     }[head]
-    fits = [make_pipeline(StandardScaler(), candidate).fit(x, y) for candidate in candidates]
+    with warnings.catch_warnings():  # a length at the bound of its search is for the validation set to judge
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fits = [make_pipeline(StandardScaler(), candidate).fit(x, y) for candidate in candidates]
     errors = [float(np.abs(one.predict(x_val) - y_val).mean()) for one in fits]
     best = int(np.argmin(errors))
     return fits[best], errors[best]

@@ -11,7 +11,7 @@ import copy
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +31,32 @@ from rnclib.protocols import FACES_PRESETS
 from rnclib.recipe import Stage
 from rnclib.training import Samples, predict, train
 
-__all__ = ["PIPELINES", "measure", "projected_hours", "rates"]
+__all__ = ["OURS", "PIPELINES", "Pipeline", "measure", "projected_hours", "rates"]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A way from images to gradients: this package's, or a plain one with a loss; with its options."""
+
+    about: str
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None
+    bf16: bool = False
+    compiled: bool = False
+
 
 #: How images become gradients, from the plain way to this package's and its options.
 PIPELINES = {
-    "plain": "PIL and torchvision transforms in DataLoader workers, float32, the loss as a loop",
-    "plain, rnc_loss": "the same with the loss of this package",
-    "rnclib": "decoded once, views made in batches on the device, channels last, the loss of this package",
-    "rnclib, bf16": "the same with autocast to bfloat16",
-    "rnclib, compiled": "the same in float32 with the encoder compiled",
-    "rnclib, bf16, compiled": "both",
+    "plain": Pipeline(
+        "PIL and torchvision transforms in DataLoader workers, float32, the loss as a loop", benchmark.literal
+    ),
+    "plain, rnc_loss": Pipeline("the same with the loss of this package", benchmark.rnc),
+    "rnclib": Pipeline("decoded once, views made in batches on the device, channels last, the loss of this package"),
+    "rnclib, bf16": Pipeline("the same with autocast to bfloat16", bf16=True),
+    "rnclib, compiled": Pipeline("the same in float32 with the encoder compiled", compiled=True),
+    "rnclib, bf16, compiled": Pipeline("both", bf16=True, compiled=True),
 }
+#: Those that the protocols can use, which compile nothing.
+OURS = [name for name, pipeline in PIPELINES.items() if pipeline.loss is None and not pipeline.compiled]
 
 # The paper run on AgeDB: images of its training set.
 TRAINING_SET = 12_208
@@ -124,19 +139,19 @@ def _take_turns(
     encoder = ImageEncoder(setting["model"]).to(there)
     stage = replace(FACES_PRESETS["paper"]["encoder"]["rnc"], epochs=1, batch_size=batch, learning_rate=1e-3)
     epochs: dict[str, Callable[[], Any]] = {}
-    for name in PIPELINES:
+    for name, pipeline in PIPELINES.items():
         model = copy.deepcopy(encoder)
-        if name.startswith("plain"):
+        if pipeline.loss is not None:
             loader = torch.utils.data.DataLoader(
                 _Files(paths, ages, size), batch_size=batch, shuffle=True, num_workers=os.cpu_count() or 1,
                 persistent_workers=True,
             )  # fmt: skip
-            loss = benchmark.literal if name == "plain" else benchmark.rnc
-            epochs[name] = _plain_epoch(model.trunk.to(memory_format=torch.contiguous_format), loader, loss, there)
-        elif compiled or "compiled" not in name:
-            if "compiled" in name:
+            trunk = model.trunk.to(memory_format=torch.contiguous_format)
+            epochs[name] = _plain_epoch(trunk, loader, pipeline.loss, there)
+        elif compiled or not pipeline.compiled:
+            if pipeline.compiled:
                 model.compile()
-            epochs[name] = _epoch(model, stage, resident, labels, fabrics["bf16" in name])
+            epochs[name] = _epoch(model, stage, resident, labels, fabrics[pipeline.bf16])
     epochs["frozen features"] = _features(encoder, resident, n)
     times: dict[str, list[float]] = {name: [] for name in epochs}
     for turn in range(turns + 1):
@@ -249,8 +264,7 @@ def projected_hours(record: dict[str, Any]) -> pd.Series:
         As for `rates`.
     """
     table = rates(record).query("size == 224")
-    usable = table["pipeline"].str.startswith("rnclib") & ~table["pipeline"].str.contains("compiled")
-    ours = table[usable].groupby("model")["images_per_second"].max()
+    ours = table[table["pipeline"].isin(OURS)].groupby("model")["images_per_second"].max()
     frozen = table[table["pipeline"] == "frozen features"].set_index("model")["images_per_second"]
     preset = FACES_PRESETS["paper"]
     encoder, regressor = preset["encoder"]["rnc"].epochs, preset["regressor"]["l1"].epochs

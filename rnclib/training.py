@@ -38,6 +38,7 @@ _REGULARISERS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] =
     "rnc": partial(rnc_loss, validate=False),  # with its own defaults
 }
 CHECKPOINT_SECONDS = 20.0  # least time between two checkpoints
+FEWEST_STEPS = 5  # of a one-cycle schedule: with fewer its rates are near 0
 
 
 class Samples(NamedTuple):
@@ -185,6 +186,9 @@ class _Loop:
         self.model, self.optimizer = fabric.setup(model, _optimizer(stage, model))
         self.schedule = None
         if stage.schedule == "one-cycle":
+            if stage.epochs * len(self.starts) < FEWEST_STEPS:
+                n_steps = stage.epochs * len(self.starts)
+                raise ValueError(f"schedule: got 'one-cycle' for {n_steps} steps; allowed: at least {FEWEST_STEPS}")
             self.schedule = torch.optim.lr_scheduler.OneCycleLR(
                 self.optimizer, stage.learning_rate, total_steps=stage.epochs * len(self.starts), cycle_momentum=False
             )
@@ -216,7 +220,9 @@ class _Loop:
     def run_epoch(self, epoch: int) -> float | None:
         """Train for an epoch, validate, and return the mean absolute error on the validation set."""
         with torch.random.fork_rng():  # what dropout draws depends on seed and epoch alone
-            torch.manual_seed(int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0]))
+            # each process has its own samples, and so its own draws
+            keyed = [self.seed, epoch, *([self.fabric.global_rank] if self.fabric.global_rank else [])]
+            torch.manual_seed(int(np.random.SeedSequence(keyed).generate_state(1)[0]))
             train_loss = self._train_epoch(epoch)
         if not math.isfinite(train_loss):
             raise FloatingPointError(f"training loss ({self.stage.loss}) became {train_loss} in epoch {epoch}")

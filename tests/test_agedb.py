@@ -63,7 +63,7 @@ def test_images_left_out_are_named_in_the_record_of_a_run(agedb_folder):
     data = Selection("agedb", "standard", size=21, exclude=names, data_dir=str(agedb_folder))
     run = Run("agedb", "smoke", "L1", 0, data, Recipe("small", fit=stage))
     assert data.options == {"size": 21, "exclude": names, "data_dir": str(agedb_folder)}
-    assert described(run)["exclude"] == names and "data_dir" not in described(run)
+    assert described(run)["exclude"] == list(names) and "data_dir" not in described(run)
     assert key(run) != key(run.but(exclude=None))
 
 

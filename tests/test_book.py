@@ -64,7 +64,7 @@ def test_the_reference_describes_every_module():
         if path.stem != "__main__"
     }
     chapters = {name for name in modules if name.startswith("rnclib.chapters.") and not name.endswith(".base")}
-    assert described == modules - chapters - {"rnclib"}
+    assert described == modules - chapters - {"rnclib"}, "book/api.md: an automodule for each"
 
 
 def test_building_runs_no_notebook():
@@ -120,10 +120,10 @@ def test_local_pages_follow_the_chapters_in_their_order(setup_module, tmp_path):
 
 
 def test_local_page_has_its_own_labels_title_and_notice(setup_module):
-    page = setup_module.local_page(chapter(), "chapters/demo")
+    page = setup_module.local_page(chapter(), "chapters/demo-of-the-tests")
     texts = [cell["source"] for cell in page["cells"] if cell["cell_type"] == "markdown"]
     assert texts[0].startswith("(local-demo-start)=\n# A demonstration (this machine)\n\n:::{admonition}")
-    assert "</chapters/demo>" in texts[0]
+    assert "</chapters/demo-of-the-tests>" in texts[0]
     text = "\n".join(texts)
     assert "(local-demo-start)=" in text and ":label: local-demo-sum" in text
     for reference in (
@@ -236,15 +236,15 @@ def site(tmp_path_factory):
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
     chapters = [part for part in toc["parts"] if part["caption"] == "Chapters"]
     if chapters:
-        chapters[0]["chapters"].append({"file": "chapters/demo"})
+        chapters[0]["chapters"].append({"file": "chapters/demo-of-the-tests"})
     else:
-        toc["parts"].insert(0, {"caption": "Chapters", "chapters": [{"file": "chapters/demo"}]})
+        toc["parts"].insert(0, {"caption": "Chapters", "chapters": [{"file": "chapters/demo-of-the-tests"}]})
     (root / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
     for folder in ("chapters", "local"):
         (root / "book" / folder).mkdir(exist_ok=True)
-        (root / "book" / folder / "demo.ipynb").write_text(json.dumps(chapter()))
+        (root / "book" / folder / "demo-of-the-tests.ipynb").write_text(json.dumps(chapter()))
     with (root / "book" / "index.md").open("a") as file:
-        file.write("\nFrom there: {glue:text}`chapters/demo.ipynb::error:.2f`.\n")
+        file.write("\nFrom there: {glue:text}`chapters/demo-of-the-tests.ipynb::error:.2f`.\n")
     run = subprocess.run(
         [Path(sys.executable).with_name("jupyter-book"), "build", "book/", "-W", "-n", "--keep-going"],
         cwd=root,
@@ -304,7 +304,7 @@ def test_site_asks_no_other_host_for_anything(site):
 
 
 def test_site_carries_the_mathjax_it_uses(site):
-    page = site / "chapters" / "demo.html"
+    page = site / "chapters" / "demo-of-the-tests.html"
     (script,) = [url for url in read(page).fetched if "mathjax" in url]
     folder = (page.parent / script.split("?")[0]).resolve().parent
     assert (folder / "tex-chtml.js").stat().st_size > 500_000
@@ -326,7 +326,7 @@ def test_links_within_the_site_lead_somewhere(site):
 
 
 def test_tables_and_figures_are_numbered_and_referred_to(site):
-    text = (site / "chapters" / "demo.html").read_text(encoding="utf-8")
+    text = (site / "chapters" / "demo-of-the-tests.html").read_text(encoding="utf-8")
     plain = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", text))
     table = re.search(r'id="demo-table">\s*<caption><span class="caption-number">(Table \d+) ', text)
     figure = re.search(r'id="demo-dots">.*?<span class="caption-number">(Fig\. \d+) ', text, re.S)
@@ -335,7 +335,7 @@ def test_tables_and_figures_are_numbered_and_referred_to(site):
     assert 'class="text-right"><p>−0.250</p>' in text
     assert 'alt="A rising curve"' in text
     # The same chapter on this machine: other numbers of its own, which its references use.
-    local = (site / "local" / "demo.html").read_text(encoding="utf-8")
+    local = (site / "local" / "demo-of-the-tests.html").read_text(encoding="utf-8")
     other = re.search(r'id="local-demo-table">\s*<caption><span class="caption-number">(Table \d+) ', local)
     assert other and other[1] != table[1]
     assert f"See {other[1]}," in re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", local))

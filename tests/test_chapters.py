@@ -16,7 +16,7 @@ from rnclib.chapters import ablations, agedb, data_efficiency, esol, experiments
 from rnclib.chapters.base import Scope
 from rnclib.data import catalogue
 from rnclib.experiment import Run, Selection, described, key
-from rnclib.protocols.search import METHODS, SEARCHES, TUNED
+from rnclib.protocols.search import METHODS, SEARCHES, TUNED, method_of
 
 PROFILES = ("paper", "quick", "smoke")
 
@@ -80,13 +80,15 @@ def test_a_name_in_records_and_a_label_on_pages_are_one_to_one(experiment, datas
 
 
 @pytest.mark.parametrize("dataset", experiments()["tuning"].datasets)
-def test_trials_of_a_search_have_the_label_of_their_method(dataset):
+def test_trials_of_a_search_say_which_they_are(dataset):
     for profile in PROFILES:
-        labels = {}
-        for run in GRIDS["tuning", dataset, profile]:
-            labels.setdefault(run.method.partition(", trial ")[0], set()).add(run.label)
-        assert tuple(labels) == METHODS and all(len(of) == 1 for of in labels.values())
-        assert len(set.union(*labels.values())) == len(METHODS)
+        runs = GRIDS["tuning", dataset, profile]
+        n_trials = len(runs) // len(METHODS)
+        assert [method_of(run.recipe) for run in runs] == [method for method in METHODS for _ in range(n_trials)]
+        for number, run in enumerate(runs):
+            assert run.method == f"{method_of(run.recipe)}, trial {number % n_trials}"
+            assert run.label.endswith(f", trial {number % n_trials}")
+        assert len({run.label for run in runs}) == len(runs)
 
 
 # the published rates, by kind of inputs and loss: end to end, and of the regressor on an encoder
@@ -100,8 +102,8 @@ RATES = {
 def test_a_label_names_the_rate_exactly_where_it_is_not_the_published_one(experiment, dataset, profile):
     for run in GRIDS[experiment, dataset, profile]:
         recipe = run.recipe
-        tuned = "tuned" in recipe.notable
-        if recipe.fit is None or tuned:
+        searched = experiment == "tuning" or "tuned" in recipe.notable
+        if recipe.fit is None or searched:
             assert "fit.learning_rate" not in recipe.notable and ", lr " not in run.label
             continue
         published = RATES[run.data.source.kind][recipe.fit.loss][recipe.pretrain is not None]
@@ -147,8 +149,8 @@ def test_every_grid_names_what_it_refuses(experiment):
         ("esol", {"loss": "l3"}, "loss: got 'l3'; allowed: 'all', 'l1', 'l2', 'huber'"),
         ("esol", {"preset": "paper"}, "preset: got 'paper', which is no option of these runs; allowed: n_seeds, split"),
         ("ablations", {"choice": "colour"}, "choice: got 'colour'; allowed: 'all', 'temperature', "),
-        ("methods", {"tuned": {"Huber": 1}}, "tuned: got {'Huber': 1}; allowed: trials, from 0, of 'L1', "),
-        ("methods", {"tuned": {"L1": -1}}, "tuned: got {'L1': -1}; allowed: trials, from 0, of 'L1', "),
+        ("methods", {"tuned": {"Huber": 1}}, "tuned: got {'Huber': 1}; allowed: trials from 0 to 14 of 'L1', "),
+        ("methods", {"tuned": {"L1": -1}}, "tuned: got {'L1': -1}; allowed: trials from 0 to 14 of 'L1', "),
     ],
 )
 def test_options_of_a_grid_are_checked(experiment, options, message):

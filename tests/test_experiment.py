@@ -92,7 +92,7 @@ def test_an_unknown_option_is_an_error():
     (run,) = molecule_runs("L1")
     with pytest.raises(TypeError, match="learning_rat"):
         Run("esol", "smoke", "L1", 0, run.data, run.recipe, learning_rat=0.1)
-    with pytest.raises(TypeError, match="learning_rat"):
+    with pytest.raises(ValueError, match=r"^changes: got \['learning_rat'\]; allowed: "):
         run.but(learning_rat=0.1)
 
 

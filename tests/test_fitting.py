@@ -227,7 +227,10 @@ def test_ages_keep_their_precision_in_bfloat16():
         ({"train": Samples(TRAIN.inputs, TRAIN.targets[:5])}, r"train: got 60 inputs and targets of shape \(5,\)"),
         ({"val": Samples(VAL.inputs, VAL.targets[:, None])}, r"val: got 20 inputs and targets of shape \(20, 1\)"),
         ({"val": Samples(VAL.inputs[:0], VAL.targets[:0])}, r"val: got 0 inputs"),
-        ({"train": Samples(TRAIN.inputs, np.full(60, np.nan))}, "train: got targets that are NaN or infinite"),
+        (
+            {"train": Samples(TRAIN.inputs, np.full(60, np.nan))},
+            "train: got targets that are NaN, infinite or too large",
+        ),
         (
             {"train": Samples(TRAIN.inputs[:, 0], TRAIN.targets)},
             r"inputs: got an array of float\d+, shape \(60,\); allowed: ",
@@ -446,7 +449,7 @@ def test_descriptors_of_molecules_are_fitted_and_predicted():
     standin = molecules()
     train, val = parts(standin)
     stage = replace(L1, epochs=40, batch_size=32, optimizer="adamw", learning_rate=0.003)
-    recipe = Recipe("perceptron", fit=stage, widths=(32, 8), features="descriptors", scaling="standard")
+    recipe = Recipe("perceptron", fit=stage, widths=(32, 8), featuriser="descriptors", scaling="standard")
     fitted = fit(recipe, train, val, seed=0)
     test = standin.splits["random"](0).test
     error = np.abs(fitted.predict(standin.inputs.take(test)) - standin.targets[test]).mean()
@@ -456,7 +459,7 @@ def test_descriptors_of_molecules_are_fitted_and_predicted():
 def test_descriptors_are_on_a_logarithmic_scale_scaled_and_clipped_by_the_training_set(monkeypatch):
     seen = watch_training(monkeypatch)
     train, val = parts(molecules())
-    recipe = Recipe("perceptron", fit=replace(L1, epochs=1), widths=(4,), features="descriptors", scaling="standard")
+    recipe = Recipe("perceptron", fit=replace(L1, epochs=1), widths=(4,), featuriser="descriptors", scaling="standard")
     fit(recipe, train, val, seed=0)
 
     def logarithmic(samples: Samples) -> np.ndarray:

@@ -100,7 +100,7 @@ def test_options_that_do_not_go_with_the_loss_are_refused(stage, options, messag
     ("recipe", "name", "value"),
     [
         (END_TO_END, "model", "gcn"), (END_TO_END, "target", "log"), (END_TO_END, "precision", "fp8"),
-        (PERCEPTRON, "features", "fingerprints"), (END_TO_END, "features", "descriptors"),
+        (PERCEPTRON, "featuriser", "fingerprints"), (END_TO_END, "featuriser", "descriptors"),
         (PERCEPTRON, "scaling", "minmax"), (END_TO_END, "scaling", "standard"), (END_TO_END, "head", "svm"),
         (BASELINE, "head", "ridge"), (BASELINE, "fit", L1), (BASELINE, "pretrain", RNC), (END_TO_END, "fit", None),
         (END_TO_END, "freeze", True), (FROZEN, "fit", RANKSIM), (FINE_TUNED, "pretrain", L1), (END_TO_END, "fit", RNC),
@@ -130,7 +130,7 @@ def test_the_allowed_values_are_in_the_message():
     [
         (END_TO_END, ("molecules",)),
         (PERCEPTRON, ("table",)),
-        (replace(PERCEPTRON, features="descriptors"), ("molecules",)),
+        (replace(PERCEPTRON, featuriser="descriptors"), ("molecules",)),
         (Recipe("small", fit=L1), ("images",)),
         (BASELINE, ("molecules", "images", "table")),
         (Recipe("extra trees"), ("molecules",)),

@@ -216,7 +216,7 @@ def of_faces(
         Make synthetic faces smaller.
     """
     sized = protocols.sized(scope.dataset, scope.profile)
-    size = min(sized.size, SMALL_FACES) if small and sized.n_samples else sized.size
+    size = min(sized.size, SMALL_FACES) if small and not catalogue.source(scope.dataset).measured else sized.size
     data = Selection(
         scope.dataset, scope.split or "standard", size=size, n_samples=sized.n_samples, exclude=scope.exclude or None,
         data_dir=scope.data_dir,

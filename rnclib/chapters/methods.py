@@ -11,7 +11,7 @@ import pandas as pd
 from rnclib.chapters.base import FACES, MOLECULES, SMALL_FACES, Chapter, Experiment, Scope, compared
 from rnclib.claims import BEATS, COURSE, PAPER, Claim
 from rnclib.experiment import Run, key
-from rnclib.protocols.search import METHODS, SEARCHES, TUNED, with_settings
+from rnclib.protocols.search import METHODS, SEARCHES, TUNED, method_of, with_settings
 
 __all__ = ["CHAPTER", "best_trials", "search_table"]
 
@@ -52,7 +52,7 @@ def search_grid(scope: Scope) -> list[Run]:
     """
     ((end_to_end, frozen),) = _to_tune(replace(scope, n_seeds=1), "tuning")
     n_trials, changes, stage_changes = _TRIALS[scope.kind][scope.profile]
-    if end_to_end.data.n_samples is None:  # photographs are as many as there are
+    if "n_samples" not in end_to_end.data.source.options:  # photographs are as many as there are
         changes = {name: value for name, value in changes.items() if name != "n_samples"}
 
     def shortened(run: Run) -> Run:
@@ -65,16 +65,15 @@ def search_grid(scope: Scope) -> list[Run]:
 
     pair = shortened(end_to_end), shortened(frozen)
     return [
-        replace(_tuned(method, settings, *pair), method=f"{method}, trial {number}")
+        _tuned(method, settings, *pair).but(method=f"{method}, trial {number}", notable=(f"trial {number}",))
         for method in METHODS
         for number, settings in enumerate(SEARCHES[scope.kind][method].trials(n_trials))
     ]
 
 
 def _by_method(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """The trials of each method: as many of each, one method after the other, see `search_grid`."""
-    n_trials = len(runs) // len(METHODS)
-    return {method: list(runs[i * n_trials : (i + 1) * n_trials]) for i, method in enumerate(METHODS)}
+    """The trials of each method, in their order."""
+    return {method: [run for run in runs if method_of(run.recipe) == method] for method in METHODS}
 
 
 def _errors(runs: Sequence[Run], records: Sequence[dict[str, Any]]) -> pd.Series:
@@ -146,12 +145,16 @@ def grid(scope: Scope) -> list[Run]:
     chosen = TUNED.get(scope.dataset) if scope.tuned is None else scope.tuned
     if chosen is None:
         raise ValueError(f"tuned: got None with dataset={scope.dataset!r}; allowed: trials of a search of your own")
-    if not (set(chosen) <= set(METHODS) and all(trial >= 0 for trial in chosen.values())):
-        raise ValueError(f"tuned: got {dict(chosen)}; allowed: trials, from 0, of {', '.join(map(repr, METHODS))}")
+    trials = {method: SEARCHES[scope.kind][method].trials() for method in METHODS}
+    for method, trial in chosen.items():
+        if method not in trials or type(trial) is not int or not 0 <= trial < len(trials[method]):
+            n_trials = len(trials[METHODS[0]])
+            allowed = f"trials from 0 to {n_trials - 1} of {', '.join(map(repr, METHODS))}"
+            raise ValueError(f"tuned: got {dict(chosen)}; allowed: {allowed}")
     pairs = _to_tune(scope, "methods")
     runs = []
     for method in METHODS:
-        settings = SEARCHES[scope.kind][method].trials()[chosen.get(method, 0)]
+        settings = trials[method][chosen.get(method, 0)]
         for pair in pairs:
             run = _tuned(method, settings, *pair)
             if run.recipe.fit is not None:

@@ -105,8 +105,7 @@ class Source:
 
 
 _MOLECULES: dict[str, Any] = {
-    "kind": "molecules", "samples": "molecules", "unit": "log mol/L", "splits": ("random", "scaffold", "size"),
-    "n_samples": 1128, "nuisance": "selected",
+    "kind": "molecules", "samples": "molecules", "unit": "log mol/L", "nuisance": "selected",
 }  # fmt: skip
 _FACES: dict[str, Any] = {
     "kind": "images", "samples": "faces", "unit": "years", "splits": ("standard", "identity"), "seeded": False,
@@ -120,14 +119,14 @@ SOURCES: dict[str, Source] = {
             "esol", "ESOL", **_MOLECULES, measured=True,
             notice="ESOL: 1128 molecules with measured solubility in water.",
             licence="MIT, as DeepChem distributes it",
-            loader="rnclib.data.esol:load_esol",
+            loader="rnclib.data.esol:load_esol", n_samples=1128, splits=("random", "scaffold", "size"),
             sha256="8c06a76f0c6487d29ab0f903e6a7a7139f189ab3c1178f159c8be8964602f189",
         ),
         Source(
             "standin", "Synthetic stand-in", **_MOLECULES, measured=False,
             notice="Synthetic stand-in, with targets from a published equation instead of measurements.",
             licence="made by rnclib",
-            loader="rnclib.data.esol:load_standin",
+            loader="rnclib.data.esol:load_standin", n_samples=1128, splits=("random", "scaffold", "size"),
             stands_in_for="esol",
         ),
         Source(

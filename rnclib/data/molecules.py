@@ -28,6 +28,7 @@ __all__ = [
     "murcko_scaffold",
     "n_heavy_atoms",
     "parse",
+    "readable",
     "split",
 ]
 
@@ -155,6 +156,25 @@ def parse(smiles: Sequence[str]) -> list:
         shown = ", ".join(repr(s) for s in bad[:5]) + (", …" if len(bad) > 5 else "")
         raise ValueError(f"smiles: got {len(bad)} that RDKit cannot parse ({shown}); allowed: valid SMILES")
     return molecules
+
+
+def readable(smiles: Sequence[str]) -> np.ndarray:
+    """Which SMILES RDKit can parse; a loader leaves out the others.
+
+    Parameters
+    ----------
+    smiles : sequence of str
+
+    Examples
+    --------
+    >>> readable(["CCO", "C1CC", ""]).tolist()
+    [True, False, False]
+    """
+    from rdkit import Chem, rdBase
+
+    with rdBase.BlockLogs():
+        molecules = [Chem.MolFromSmiles(one) for one in smiles]
+    return np.array([molecule is not None and molecule.GetNumAtoms() > 0 for molecule in molecules], dtype=bool)
 
 
 def canonical_smiles(smiles: Sequence[str]) -> list[str]:

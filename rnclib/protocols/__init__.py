@@ -1,8 +1,8 @@
 """The two published protocols as recipes: graphs of molecules, and images of faces.
 
-Chapters build their grids from these. ``python -m rnclib.protocols agedb --dataset agedb --data-dir FOLDER`` trains the
-runs of a chapter that have no record yet, without its notebook; ``torchrun --nproc-per-node 4 -m rnclib.protocols …``
-shares each run among four processes.
+Chapters build their grids from these. ``python -m rnclib.protocols agedb --dataset agedb --data-dir FOLDER --profile
+paper`` trains the runs of a chapter that have no record yet, without its notebook. ``torchrun --nproc-per-node 4 -m
+rnclib.protocols …`` shares each run among four processes.
 """
 
 from __future__ import annotations

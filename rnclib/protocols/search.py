@@ -8,7 +8,7 @@ from typing import Any
 
 from rnclib.recipe import Recipe
 
-__all__ = ["METHODS", "SEARCHES", "TUNED", "Search", "with_settings"]
+__all__ = ["METHODS", "SEARCHES", "TUNED", "Search", "method_of", "with_settings"]
 
 #: Methods that are tuned alike and compared: L1 with a term or without, and two losses that train an encoder.
 METHODS = ("L1", "Ordinal Entropy", "RankSim", "SupCon", "RnC")
@@ -169,3 +169,17 @@ def with_settings(method: str, settings: Mapping[str, Any], end_to_end: Recipe, 
     assert end_to_end.fit is not None
     term = {"Ordinal Entropy": "ordinal entropy", "RankSim": "ranksim"}.get(method)
     return replace(end_to_end, fit=replace(end_to_end.fit, regulariser=term, **settings), notable=("tuned",))
+
+
+def method_of(recipe: Recipe) -> str:
+    """Which of `METHODS` a recipe is, told by its stages.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        From `with_settings`.
+    """
+    if recipe.pretrain is not None:
+        return {"rnc": "RnC", "supcon": "SupCon"}[recipe.pretrain.loss]
+    assert recipe.fit is not None
+    return {None: "L1", "ordinal entropy": "Ordinal Entropy", "ranksim": "RankSim"}[recipe.fit.regulariser]
