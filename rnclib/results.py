@@ -25,7 +25,6 @@ from rnclib.data.catalogue import SOURCES
 
 __all__ = [
     "CONDITIONS",
-    "FIXED_SPLITS",
     "PROFILES",
     "SCHEMA",
     "commit",
@@ -48,9 +47,6 @@ __all__ = [
 
 SCHEMA = 1
 PROFILES = ("smoke", "quick", "paper")
-# Splits that are the same for every seed. Seeds differ in weights, order, and what is drawn from the training set:
-# given the data, their runs are independent.
-FIXED_SPLITS = tuple(split for source in SOURCES.values() if not source.seeded for split in source.splits)
 IDENTITY = ("experiment", "dataset", "profile", "split", "method", "seed")
 # Fields of a configuration, beside those of its identity, that set runs of one method apart.
 CONDITIONS = ("fraction", "holes", "wrong_targets", "spurious")
@@ -256,7 +252,10 @@ def frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
         row |= {f"n_{part}": record["data"][f"n_{part}"] for part in ("train", "test")}
         row["n_pool"] = record["data"].get("n_pool", row["n_train"])
         row["n_test_pool"] = record["data"].get("n_test_pool", row["n_test"])
-        row |= {name: record["config"][name] for name in CONDITIONS if name in record["config"]}
+        named = (*CONDITIONS, "data_seed", "weight_seed")
+        row |= {name: record["config"][name] for name in named if name in record["config"]}
+        # where each seed has a split of its own, runs share samples; else, given the data, they are independent
+        row["seeded"] = SOURCES[record["dataset"]].seeded if record["dataset"] in SOURCES else True
         row["baseline"] = not {"fit", "pretrain"} & record["config"].keys()  # not a network of ours
         for part, scales in record["metrics"].items():
             for scale, values in scales.items():

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from rnclib.results import FIXED_SPLITS, corrupted, frame
+from rnclib.results import corrupted, frame
 
 __all__ = [
     "compare", "corruption_errors", "corruption_growth", "corruption_ratio", "data_ratio", "holm", "interval", "stuck",
@@ -63,7 +63,7 @@ def interval(values: ArrayLike, test_train_ratio: float, confidence: float = 0.9
 
 
 def _ratio(runs: pd.DataFrame) -> float:
-    if runs["split"].isin(FIXED_SPLITS).all():
+    if "seeded" in runs and not runs["seeded"].any():
         return 0.0
     n_train = runs["n_pool"] if "n_pool" in runs else runs["n_train"]  # what subsets are drawn from
     n_test = runs["n_test_pool"] if "n_test_pool" in runs else runs["n_test"]

@@ -6,6 +6,7 @@ import ast
 import contextlib
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -152,6 +153,41 @@ def test_parameters_are_literals_and_are_checked_next(name):
 def test_the_guard_of_the_design_choices_knows_them_all():
     source = notebook_of("ablations").with_suffix(".py").read_text()
     assert all(f'"{choice}",' in source for choice in (*ablations.CHOICES, "regressor"))
+
+
+def quoted_labels(source: str) -> list[set[str]]:
+    """Labels in the code of a notebook; one with a loss to fill in stands for those of all losses."""
+    found, nodes = [], list(ast.walk(ast.parse(source)))
+    inside = {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
+    for node in nodes:
+        if isinstance(node, ast.JoinedStr):
+            texts = {
+                "".join(loss if isinstance(part, ast.FormattedValue) else part.value for part in node.values)
+                for loss in REGRESSION_LOSSES.values()
+            }
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inside:
+            texts = {node.value}
+        else:
+            continue
+        if all(re.match(r"(RnC (frozen|fine-tuned), )|(\w+ end to end)(, |$)", text) for text in texts):
+            found.append(texts)
+    return found
+
+
+def test_labels_in_the_code_of_a_notebook_are_those_of_its_methods(name):
+    code = "\n".join(c.source for c in nbformat.read(notebook_of(name), as_version=4).cells if c.cell_type == "code")
+    labels = {
+        run.label
+        for experiment in chapter(name).experiments
+        for dataset in ("esol", "synthetic")
+        if dataset in experiment.datasets
+        for run in experiment.runs(dataset=dataset, profile="paper")
+    }
+    for texts in quoted_labels(code):
+        assert texts & labels, f"{sorted(texts)}: no label of this chapter"
+    assert quoted_labels('f"RnC frozen, {of}", "L1 end to end", "Test MAE"') == [
+        {f"RnC frozen, {loss}" for loss in REGRESSION_LOSSES.values()}, {"L1 end to end"},
+    ]  # fmt: skip
 
 
 def test_no_training_loop_lives_in_a_notebook():

@@ -321,10 +321,17 @@ def test_no_name_of_a_data_set_begins_like_that_of_another():
     assert begins == []
 
 
-def test_splits_that_are_the_same_for_every_seed_are_those_of_data_that_say_so():
-    assert set(results.FIXED_SPLITS) == {"standard", "identity"}
-    for source in SOURCES.values():  # statistics go by the name of the split alone
-        assert {split in results.FIXED_SPLITS for split in source.splits} == {not source.seeded}, source.name
+def test_a_frame_says_whether_each_seed_has_a_split_of_its_own():
+    for name, source in SOURCES.items():
+        assert results.frame([record(dataset=name)])["seeded"].tolist() == [source.seeded]
+    assert results.frame([record(dataset="my own")])["seeded"].tolist() == [True]
+
+
+def test_a_frame_has_the_seeds_of_data_and_weights_where_they_are_not_that_of_the_split():
+    config = {"fit": {"loss": "l1"}, "weight_seed": 4, "data_seed": 2}
+    row = results.frame([record(config=config)]).iloc[0]
+    assert (row["weight_seed"], row["data_seed"]) == (4, 2)
+    assert not {"weight_seed", "data_seed"} & set(results.frame([record()]))
 
 
 # --- tidy frames ----------------------------------------------------------------------------------------
@@ -580,7 +587,7 @@ def test_each_published_record_is_sound():
         assert len(test["index"]) == len(test["target"]) == data["n_test"], name
         assert test["index"] == sorted(set(test["index"])), name
         # one split, one test set: whatever the method
-        seed = None if one["split"] in results.FIXED_SPLITS else one["seed"]
+        seed = one["seed"] if SOURCES[one["dataset"]].seeded else None
         part = (one["dataset"], n_samples, one["split"], "spurious" in config, seed)
         assert tested.setdefault(part, test["index"]) == test["index"], name
         if not test["prediction"]:
