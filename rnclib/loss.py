@@ -100,7 +100,8 @@ def rnc_loss(
         processes, as DistributedDataParallel does, gives exactly the gradient of that loss. Local batches may differ
         in size. Without a process group this changes nothing.
     validate : bool
-        Refuse NaN and infinite values. With False they pass through to the loss, as gradient scaling expects.
+        Refuse NaN and infinite values. With False they make the loss and all of its gradient NaN, as gradient scaling
+        expects.
 
     Returns
     -------
@@ -146,7 +147,9 @@ def rnc_loss(
 
     fast = reduction == "mean" and not callable(label_diff) and not callable(feature_sim)
     with torch.autocast(v.device.type, enabled=False):
-        if len(v) == 1:
+        if not (validate or (torch.isfinite(v).all() and torch.isfinite(y).all())):
+            losses = (v[rows] * torch.nan).sum(dim=1)  # its gradient is NaN too, so that a gradient scaler sees it
+        elif len(v) == 1:
             losses = (v * 0).sum(dim=1)
         elif fast:
             v = _unit_vectors(v) if feature_sim == "cosine" else v
@@ -214,7 +217,8 @@ class RnCLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """Options shown by ``print(criterion)``."""
-        return f"temperature={self.temperature}, label_diff={self.label_diff!r}, feature_sim={self.feature_sim!r}"
+        names = ("temperature", "label_diff", "feature_sim", "reduction", "gather", "validate")
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
 
 
 def rnc_lower_bound(labels: Tensor, *, label_diff: str | Matrix = "l1", n_views: int = 1) -> float:
@@ -361,8 +365,6 @@ class _MeanLoss(torch.autograd.Function):
 def _sums(v, y, rows, temperature, label_diff, feature_sim, need_grad):
     """Loss summed over pairs (i in `rows`, j), and τ times its gradient by v, in the least precision that suffices."""
     largest = float(v.abs().max())
-    if not math.isfinite(largest):  # only with validate=False: pass it on
-        return torch.full((), torch.nan, device=v.device), torch.full_like(v, torch.nan)
     # The loss of (v, τ) is that of (v/u, τ/u). With u a power of two this is exact, and no square can overflow.
     u = 1.0 if feature_sim == "cosine" else 2.0 ** max(-120, math.frexp(largest)[1] - 1)
     x, temperature = v / u, max(temperature / u, 1e-300)

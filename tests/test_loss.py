@@ -371,6 +371,50 @@ def test_equal_labels_give_a_softmax_over_the_others():
     assert rnc_loss(v, torch.ones(6)).item() == pytest.approx(expected.item(), abs=1e-12)
 
 
+# ---- NaN that is not refused --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("M", [1, 6, 200])
+@pytest.mark.parametrize("feature_sim", [*SIMS, lambda v: v @ v.T])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("where", ["features", "labels"])
+def test_nan_that_is_not_refused_reaches_the_loss_and_all_of_its_gradient(M, feature_sim, reduction, bad, where):
+    features = torch.randn(M, 4, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(float(M)) % 5
+    {"features": features[:, 0], "labels": labels}[where][M // 2] = bad
+    features.requires_grad_()
+    value = rnc_loss(features, labels, feature_sim=feature_sim, reduction=reduction, validate=False)
+    assert value.isnan().all()
+    (gradient,) = torch.autograd.grad(value.sum(), features)
+    assert not gradient.isfinite().any()
+
+
+@pytest.mark.parametrize("where", ["features", "labels"])
+def test_a_gradient_scaler_skips_the_step_of_a_batch_with_nan(where):
+    layer = torch.nn.Linear(3, 2)
+    optimizer, scaler = torch.optim.SGD(layer.parameters(), lr=0.1), torch.amp.GradScaler("cpu")
+    inputs, labels = torch.randn(8, 3, generator=torch.Generator().manual_seed(0)), torch.arange(8.0)
+    before = [one.detach().clone() for one in layer.parameters()]
+    for bad in (True, False):
+        x, y = inputs.clone(), labels.clone()
+        if bad:
+            {"features": x[:, 0], "labels": y}[where][2] = math.nan
+        optimizer.zero_grad()
+        scaler.scale(rnc_loss(layer(x), y, validate=False)).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        moved = [not torch.equal(a, b) for a, b in zip(before, layer.parameters(), strict=True)]
+        assert moved[0] is not bad and layer.weight.isfinite().all()
+
+
+def test_what_is_printed_names_every_option():
+    criterion = RnCLoss(0.5, reduction="none", gather=True, validate=False)
+    assert repr(criterion) == (
+        "RnCLoss(temperature=0.5, label_diff='l1', feature_sim='l2', reduction='none', gather=True, validate=False)"
+    )
+
+
 def test_cosine_on_a_circle():
     angles = torch.tensor([0.0, 30.0, 90.0, 180.0], dtype=torch.float64).deg2rad()
     lengths = torch.tensor([1.0, 7.0, 0.1, 2.0], dtype=torch.float64)
