@@ -147,12 +147,8 @@ def parse(smiles: Sequence[str]) -> list:
     ValueError
         If RDKit cannot parse one of them, or it has no atom.
     """
-    from rdkit import Chem, rdBase
-
-    with rdBase.BlockLogs():
-        molecules = [Chem.MolFromSmiles(s) for s in smiles]
-    bad = [s for s, molecule in zip(smiles, molecules, strict=True) if molecule is None or not molecule.GetNumAtoms()]
-    if bad:
+    molecules = _molecules(smiles)
+    if bad := [s for s, molecule in zip(smiles, molecules, strict=True) if molecule is None]:
         shown = ", ".join(repr(s) for s in bad[:5]) + (", …" if len(bad) > 5 else "")
         raise ValueError(f"smiles: got {len(bad)} that RDKit cannot parse ({shown}); allowed: valid SMILES")
     return molecules
@@ -170,11 +166,16 @@ def readable(smiles: Sequence[str]) -> np.ndarray:
     >>> readable(["CCO", "C1CC", ""]).tolist()
     [True, False, False]
     """
+    return np.array([molecule is not None for molecule in _molecules(smiles)], dtype=bool)
+
+
+def _molecules(smiles: Sequence[str]) -> list:
+    """RDKit's molecules; None for one that cannot be parsed, or has no atom."""
     from rdkit import Chem, rdBase
 
     with rdBase.BlockLogs():
-        molecules = [Chem.MolFromSmiles(one) for one in smiles]
-    return np.array([molecule is not None and molecule.GetNumAtoms() > 0 for molecule in molecules], dtype=bool)
+        molecules = [Chem.MolFromSmiles(s) for s in smiles]
+    return [molecule if molecule is not None and molecule.GetNumAtoms() else None for molecule in molecules]
 
 
 def canonical_smiles(smiles: Sequence[str]) -> list[str]:
