@@ -262,9 +262,11 @@ class FittedNetwork:
         return torch.tensor((targets - mean) / std, dtype=torch.float32)
 
     def features(self, inputs: Any) -> np.ndarray:
+        """Features of inputs as `fit` takes them, shape (n, feat_dim), float64."""
         return predict(self.encoder, self.prepare(inputs)).double().cpu().numpy()
 
     def predict(self, inputs: Any) -> np.ndarray:
+        """Predictions for inputs as `fit` takes them, shape (n,), float64, in the unit of the targets."""
         features = predict(self.encoder, self.prepare(inputs))
         if self.regressor is not None:
             scaled = self.regressor.predict(features.double().cpu().numpy())
