@@ -223,6 +223,11 @@ def test_a_bad_value_is_refused_with_what_was_meant(execute, name, parameter, va
 # --- runs of seconds ------------------------------------------------------------------------------------
 
 
+# the longest are run in this process below, on one kind of data after the other
+LONGEST = ("robustness", "ablations", "methods")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LONGEST else n for n in NAMES])
 def test_papermill_runs_the_profile_of_seconds_to_its_end(name, tmp_path):
     parameters = dict(chapter(name).smoke)
     if parameters:
