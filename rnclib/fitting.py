@@ -425,13 +425,7 @@ class _Network:
     def _fit_head(self) -> None:
         """Fit the recipe's head to the features; the validation set chooses among its settings."""
         model = self.model
-        x, x_val = (
-            predict(model.encoder, inputs).double().cpu().numpy() for inputs in (self.train_inputs, self.val_inputs)
-        )
-        if not (np.isfinite(x).all() and np.isfinite(x_val).all()):
-            raise FloatingPointError("features are not finite")
-        y, y_val = (targets.double().cpu().numpy() for targets in (self.train_targets, self.val_targets))
-        best, _ = best_head(cast(str, self.recipe.head), x, y, x_val, y_val)
+        best, _ = self._best_head(cast(str, self.recipe.head), model.encoder)
         if self.recipe.head == "ridge":  # a linear layer, and so a part of the network
             slope = best[-1].coef_ / best[0].scale_
             with torch.no_grad():
@@ -462,9 +456,15 @@ class _Network:
 
     def _error_of(self, encoder: nn.Module) -> float:
         """Error of a ridge regression on the features of an encoder."""
+        return self._best_head("ridge", encoder)[1] * self.model.scaler[1]
+
+    def _best_head(self, head: str, encoder: nn.Module) -> tuple[Any, float]:
+        """The head on the features of an encoder that the validation set chooses, and its scaled error."""
         x, x_val = (predict(encoder, inputs).double().cpu().numpy() for inputs in (self.train_inputs, self.val_inputs))
+        if not (np.isfinite(x).all() and np.isfinite(x_val).all()):
+            raise FloatingPointError("features are not finite")
         y, y_val = (targets.double().cpu().numpy() for targets in (self.train_targets, self.val_targets))
-        return best_head("ridge", x, y, x_val, y_val)[1] * self.model.scaler[1]
+        return best_head(head, x, y, x_val, y_val)
 
     def _filled(self, stage: Stage) -> Stage:
         """The stage with batches that the training set can fill."""

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 from worlds import (
+    breaks_at_the_end,
     face_runs,
     forbid_training,
     molecule_runs,
@@ -448,13 +449,6 @@ def test_a_run_that_diverges_is_recorded_with_the_stages_before():
 def test_features_that_are_not_finite_are_a_run_that_diverged(monkeypatch, closed_form):
     (run,) = molecule_runs("RnC(L1)+freeze")
     run = run.but(fit=None) if closed_form else run
-
-    def breaks_at_the_end(model, stage, *rest, **options):
-        history = training.train(model, stage, *rest, **options)
-        if stage.loss == "rnc":
-            with torch.no_grad():
-                next(model.parameters()).fill_(torch.nan)
-        return history
 
     monkeypatch.setattr(fitting, "train", breaks_at_the_end)
     record, _ = carry_out(run)

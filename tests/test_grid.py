@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from worlds import face_runs, molecule_runs, molecules, put, watch_training, without_circumstances
+from worlds import breaks_at_the_end, face_runs, molecule_runs, molecules, put, watch_training, without_circumstances
 
-from rnclib import experiment, fitting, grid, results, statistics, training
+from rnclib import experiment, fitting, grid, results, statistics
 from rnclib.data import synthetic
 from rnclib.experiment import key, shared
 from rnclib.grid import run_grid
@@ -225,13 +225,6 @@ def test_a_contrastive_encoder_that_diverges_is_a_result_like_any_other(tmp_path
 def test_features_that_are_not_finite_do_not_keep_other_runs_from_their_records(monkeypatch, tmp_path, closed_form):
     broken, other = molecule_runs("RnC(L1)+freeze", "L1")
     broken = broken.but(fit=None) if closed_form else broken
-
-    def breaks_at_the_end(model, stage, *rest, **options):
-        history = training.train(model, stage, *rest, **options)
-        if stage.loss == "rnc":
-            with torch.no_grad():
-                next(model.parameters()).fill_(torch.nan)
-        return history
 
     monkeypatch.setattr(fitting, "train", breaks_at_the_end)
     diverged, kept = carry([broken, other], tmp_path).records

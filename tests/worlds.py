@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from rnclib import training
 from rnclib.chapters import experiments
@@ -86,3 +87,12 @@ def table(n: int = 60, seed: int = 0) -> Samples:
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, 4)).astype(np.float32)
     return Samples(x, 50 + 10 * (x @ np.array([1.0, -2.0, 0.5, 0.0]) + 0.3 * np.sin(2 * x[:, 3])))
+
+
+def breaks_at_the_end(model, stage, *rest, **options):
+    """Training of an encoder whose weights end as NaN, though its loss was finite; of other stages as it is."""
+    history = training.train(model, stage, *rest, **options)
+    if stage.loss == "rnc":
+        with torch.no_grad():
+            next(model.parameters()).fill_(torch.nan)
+    return history
