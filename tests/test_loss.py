@@ -15,27 +15,66 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rnclib import RnCLoss, loss, rnc_loss, rnc_lower_bound
+from rnclib import RnCLoss, rnc_loss, rnc_lower_bound
+from rnclib.loss import checks, fast
+from rnclib.loss import plain as plain_path
+from rnclib.loss import labels as label_order
 
 SIMS = ("l2", "cosine", "l1")
 DIFFS = ("l1", "l2")
 
 
-def literal(features, labels, temperature=2.0, label_diff="l1", feature_sim="l2"):
+def literal(
+    features, labels, temperature=2.0, label_diff="l1", feature_sim="l2", ties="rounding", weights=None, reference=None
+):
     """The definition in float64: for every i and j ≠ i, −log(exp s_ij / Σ exp s_ik over k ≠ i, d_ik ≥ d_ij)."""
+    tolerance = literal_tolerance(labels, ties)
     if features.ndim == 3:
         labels = labels.repeat_interleave(features.shape[1], dim=0)
+        weights = None if weights is None else weights.repeat_interleave(features.shape[1])
         features = features.flatten(0, 1)
     v, y = features.double(), labels.reshape(len(labels), -1).tolist()
-    M, total = len(v), features.double().sum() * 0
-    for i in range(M):
-        others = [k for k in range(M) if k != i]
-        d = {k: literal_distance(y[i], y[k], label_diff) for k in others}
+    w = [1.0] * len(v) if weights is None else (weights.double() / weights[weights > 0].double().mean()).tolist()
+    anchors = len(v)
+    if reference is not None:
+        v = torch.cat([v, reference[0].double()])
+        y += reference[1].reshape(len(reference[1]), -1).tolist()
+        w += [1.0] * len(reference[0])
+    total = v.sum() * 0
+    for i in range(anchors):
+        others = [k for k in range(len(v)) if k != i and w[k] > 0]
+        if not w[i] or not others:
+            continue
+        run = literal_runs({k: literal_distance(y[i], y[k], label_diff) for k in others}, tolerance)
         s = {k: literal_similarity(v[i], v[k], feature_sim) / temperature for k in others}
         for j in others:
-            terms = torch.stack([s[k] for k in others if d[k] >= d[j]])
-            total = total - (s[j] - torch.logsumexp(terms, 0))
-    return total / max(1, M * (M - 1))
+            terms = torch.stack([s[k] + math.log(w[k]) for k in others if run[k] >= run[j]])
+            total = total + w[i] * w[j] * (torch.logsumexp(terms, 0) - s[j]) / sum(w[k] for k in others)
+    return total / sum(w[:anchors])
+
+
+def literal_tolerance(labels, ties):
+    """8 units in the last place of the largest label, counted up from it one by one."""
+    if ties == "exact" or not labels.is_floating_point() or (labels == labels.round()).all():
+        return 0.0
+    power = 1.0
+    largest = labels.abs().max().item()
+    while power > largest:
+        power /= 2
+    while 2 * power <= largest:
+        power *= 2
+    digits = {torch.float64: 52, torch.float32: 23, torch.float16: 10, torch.bfloat16: 7}[labels.dtype]
+    return 8 * power / 2**digits
+
+
+def literal_runs(d, tolerance):
+    """The number of the run of each distance, nearest first: a run goes on up to `tolerance` from its first."""
+    run, number, first = {}, -1, -math.inf
+    for k in sorted(d, key=d.get):
+        if d[k] - first > tolerance:
+            number, first = number + 1, d[k]
+        run[k] = number
+    return run
 
 
 def literal_distance(a, b, label_diff):
@@ -77,6 +116,16 @@ def assert_close(got, expected, features, temperature, feature_sim, tolerance, g
     scale = max(gradient0.abs().max().item(), lever / (temperature * M))
     assert torch.isfinite(gradient).all()
     assert (gradient - gradient0).abs().max().item() <= gradient_tolerance * scale
+
+
+def small_blocks(monkeypatch, block, whole=0):
+    """Blocks of so many entries in every part, and no M × M matrix beyond a batch of `whole`."""
+    monkeypatch.setattr(fast, "BLOCK", {"cpu": block})
+    for module in (plain_path, label_order):
+        monkeypatch.setattr(module, "BLOCK", block)
+    for module in (plain_path, fast):
+        monkeypatch.setattr(module, "ANCHORS", 1)
+    monkeypatch.setattr(fast, "WHOLE", whole)
 
 
 # ---- random batches -----------------------------------------------------------------------------------------
@@ -134,6 +183,7 @@ batches = st.fixed_dictionaries(
 )
 options = st.fixed_dictionaries(
     {
+        "ties": st.sampled_from(("rounding", "rounding", "exact")),
         "temperature": st.floats(math.log(0.05), math.log(10)).map(math.exp),
         "label_diff": st.sampled_from(DIFFS),
         "feature_sim": st.sampled_from(("l2", "l2", "cosine", "l1")),
@@ -156,14 +206,14 @@ def make_batch(batch):
 
 
 @some
-@given(batch=batches, option=options, block=st.sampled_from((1, 7, 30, 2**22)))
-def test_float64_equals_the_literal_loop(monkeypatch, batch, option, block):
-    monkeypatch.setattr(loss, "BLOCK", block)
-    monkeypatch.setattr(loss, "ANCHORS", 1)
+@given(batch=batches, option=options, block=st.sampled_from((1, 7, 30, 2**22)), whole=st.sampled_from((0, 4096)))
+def test_float64_equals_the_literal_loop(monkeypatch, batch, option, block, whole):
+    small_blocks(monkeypatch, block, whole)
     features, labels = make_batch(batch)
     got = value_and_gradient(rnc_loss, features, labels, **option)
     expected = value_and_gradient(literal, features, labels, **option)
-    tolerance = 1e-10
+    # or what rounding a similarity to float64 leaves of it
+    tolerance = max(1e-10, 4e-16 * features.abs().max().item() / option["temperature"])
     assert_close(got, expected, features, option["temperature"], option["feature_sim"], tolerance, tolerance)
     none = value_and_gradient(plain, features, labels, **option)
     assert_close(none, expected, features, option["temperature"], option["feature_sim"], tolerance, tolerance)
@@ -172,7 +222,7 @@ def test_float64_equals_the_literal_loop(monkeypatch, batch, option, block):
 @some
 @given(batch=batches, option=options, float32_from=st.sampled_from((1, 128)))
 def test_float32_equals_the_literal_loop(monkeypatch, batch, option, float32_from):
-    monkeypatch.setattr(loss, "FLOAT32_FROM", float32_from)
+    monkeypatch.setattr(fast, "FLOAT32_FROM", float32_from)
     features, labels = make_batch(batch)
     features = features.float()
     got = value_and_gradient(rnc_loss, features, labels, **option)
@@ -252,26 +302,41 @@ def test_accuracy_of_close_pairs(apart, offset):
     assert_close(got, expected, features, 2.0, "l2", 1e-6, 2e-5)
 
 
-def test_float32_arithmetic_is_used_where_it_suffices(monkeypatch):
+def spied(monkeypatch):
+    """The types that matrix products and exponentials are tried in, and whether they suffice."""
     used = []
-    inner = loss._sums_by_exponentials
 
-    def spy(x, *args):
-        result = inner(x, *args)
-        used.append((x.dtype, result is not None))
-        return result
+    def spy(name, what):
+        inner = getattr(fast, name)
 
-    monkeypatch.setattr(loss, "_sums_by_exponentials", spy)
-    generator = torch.Generator().manual_seed(0)
-    features, labels = torch.randn(256, 64, generator=generator), torch.arange(256)
-    rnc_loss(features, labels)
-    assert used == [(torch.float32, True)]
-    used.clear()
-    rnc_loss(20 * features, labels)  # |s| beyond what float32 holds
-    assert used == [(torch.float32, False), (torch.float64, True)]
+        def outer(*args):
+            result = inner(*args)
+            used.append((*what(args), result is not None))
+            return result
+
+        monkeypatch.setattr(fast, name, outer)
+
+    spy("_whole", lambda args: ("products", args[1].x.dtype))
+    spy("_by_exponentials", lambda args: ("exponentials", args[-1]))
+    spy("_by_logarithms", lambda args: ("logarithms",))
+    return used
+
+
+def test_float32_arithmetic_is_used_where_it_suffices(monkeypatch):
+    used = spied(monkeypatch)
+    features, labels = torch.randn(256, 64, generator=torch.Generator().manual_seed(0)), torch.arange(256)
+    half, full = torch.float32, torch.float64
+    for scale, expected in (
+        (1, [("exponentials", half, True), ("products", half, True)]),
+        (20, [("exponentials", half, True), ("products", full, True)]),  # |s| beyond what float32 holds
+        (100, [("exponentials", half, False), ("exponentials", full, True), ("products", full, True)]),
+    ):
+        used.clear()
+        rnc_loss(scale * features, labels)
+        assert used == expected, scale
     used.clear()
     rnc_loss(1e4 * features, labels)  # beyond float64's exponent too
-    assert used == [(torch.float32, False), (torch.float64, False)]
+    assert ("logarithms", True) in used
 
 
 @pytest.mark.parametrize("kind", LABELS)
@@ -280,9 +345,8 @@ def test_blocks_of_any_size_give_the_same(monkeypatch, kind, label_diff):
     rng = np.random.default_rng(5)
     features, labels = make_features(rng, 30, 2, 4, "duplicates", 1.0), make_labels(rng, 30, kind)
     whole = value_and_gradient(rnc_loss, features, labels, label_diff=label_diff)
-    for block in (1, 150, 500, 3000):
-        monkeypatch.setattr(loss, "BLOCK", block)
-        monkeypatch.setattr(loss, "ANCHORS", 1)
+    for block, size in ((1, 0), (150, 4096), (500, 0), (500, 4096), (3000, 0), (3000, 4096)):
+        small_blocks(monkeypatch, block, size)
         parts = value_and_gradient(rnc_loss, features, labels, label_diff=label_diff)
         assert_close(parts, whole, features, 2.0, "l2", 1e-12, 1e-12)
 
@@ -304,8 +368,7 @@ class LargestTensor(TorchDispatchMode):
 @pytest.mark.parametrize("far", [1.0, 1e5])
 @pytest.mark.parametrize("labels", ["ages", "float", "3-d"])
 def test_memory_is_linear_in_the_batch(monkeypatch, feature_sim, far, labels):
-    monkeypatch.setattr(loss, "BLOCK", 2000)
-    monkeypatch.setattr(loss, "ANCHORS", 1)
+    small_blocks(monkeypatch, 2000)
     rng = np.random.default_rng(0)
     features = (far * make_features(rng, 400, 1, 8, "plain", 1.0)[:, 0]).requires_grad_()
     labels = make_labels(rng, 400, labels)
@@ -318,8 +381,9 @@ def test_memory_is_linear_in_the_batch(monkeypatch, feature_sim, far, labels):
 
 
 def test_tables_of_many_groups_stay_small(monkeypatch):
-    monkeypatch.setattr(loss, "BLOCK", 1)
-    monkeypatch.setattr(loss, "TABLE", 2000)
+    small_blocks(monkeypatch, 1)
+    monkeypatch.setattr(fast, "ANCHORS", 64)
+    monkeypatch.setattr(fast, "TABLE", 2000)
     generator = torch.Generator().manual_seed(0)
     features, labels = torch.randn(400, 4, generator=generator), torch.randn(400, generator=generator)
     with LargestTensor() as largest:
@@ -411,7 +475,8 @@ def test_a_gradient_scaler_skips_the_step_of_a_batch_with_nan(where):
 def test_what_is_printed_names_every_option():
     criterion = RnCLoss(0.5, reduction="none", gather=True, validate=False)
     assert repr(criterion) == (
-        "RnCLoss(temperature=0.5, label_diff='l1', feature_sim='l2', reduction='none', gather=True, validate=False)"
+        "RnCLoss(temperature=0.5, label_diff='l1', feature_sim='l2', reduction='none', ties='rounding', gather=True, "
+        "group=None, validate=False)"
     )
 
 
@@ -444,7 +509,9 @@ def test_ties_compare_as_computed_distances():
         torch.tensor([-(2**62), 2**62 - 1, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]),
         torch.tensor([k % 2 for k in range(12)], dtype=torch.bool),
     ):
-        assert rnc_loss(features, labels).item() == pytest.approx(literal(features, labels).item(), abs=1e-12)
+        for ties in ("exact", "rounding"):
+            expected = literal(features, labels, ties=ties).item()
+            assert rnc_loss(features, labels, ties=ties).item() == pytest.approx(expected, abs=1e-12)
 
 
 # ---- invariances --------------------------------------------------------------------------------------------
@@ -590,8 +657,9 @@ def test_gradcheck(feature_sim, labels):
 def test_fast_path_refuses_second_derivatives(batch):
     features, labels = batch
     features = features.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(rnc_loss(features, labels), features, create_graph=True)
     with pytest.raises(RuntimeError, match="reduction='none'"):
-        torch.autograd.grad(rnc_loss(features, labels), features, create_graph=True)
+        gradient.sum().backward()
 
 
 def test_autocast_changes_nothing(batch):
@@ -620,9 +688,10 @@ def test_reduced_matmul_precision_does_not_reach_the_loss(switch):
     """TF32 or bfloat16 products would lose the distances; float64 has no such shortcut. Each in its own process."""
     script = f"""
 import torch
-from rnclib import loss, rnc_loss
-used, inner = [], loss._sums_by_exponentials
-loss._sums_by_exponentials = lambda x, *args: used.append(x.dtype) or inner(x, *args)
+from rnclib import rnc_loss
+from rnclib.loss import fast
+used, inner = [], fast._whole
+fast._whole = lambda anchors, points, needed: used.append(points.x.dtype) or inner(anchors, points, needed)
 features = torch.randn(300, 64, generator=torch.Generator().manual_seed(0))
 {switch}
 rnc_loss(features, torch.arange(300))
@@ -736,7 +805,11 @@ def test_bad_input_is_named(features, labels, message):
         ({"label_diff": "cosine"}, "label_diff: got 'cosine'; allowed: 'l1', 'l2' or a callable"),
         ({"label_diff": None}, "label_diff: got None; allowed"),
         ({"feature_sim": "dot"}, "feature_sim: got 'dot'; allowed: 'l2', 'cosine', 'l1' or a callable"),
-        ({"reduction": "sum"}, "reduction: got 'sum'; allowed: 'mean', 'none'"),
+        ({"reduction": "median"}, "reduction: got 'median'; allowed: 'mean', 'sum', 'none'"),
+        ({"ties": "none"}, "ties: got 'none'; allowed: 'rounding', 'exact'"),
+        ({"temperature": torch.ones(2)}, r"temperature: got tensor\(\[1., 1.\]\); allowed: a finite number above 0"),
+        ({"temperature": torch.tensor(-1.0)}, r"temperature: got tensor\(-1.\); allowed"),
+        ({"group": "all"}, "group: got 'all'; allowed: None without gather=True"),
     ],
 )
 def test_bad_options_are_named(option, message):
@@ -791,12 +864,11 @@ def test_loss_never_falls_below_the_bound(batch, option):
 @pytest.mark.parametrize("n_views", [1, 2])
 def test_bound_is_approached_along_the_labels(kind, n_views):
     labels = make_labels(np.random.default_rng(4), 12, kind)
-    y = loss._comparable(labels.reshape(12, 1), "l1")
+    y, _ = label_order.comparable(labels.reshape(12, 1), "l1", "rounding")
     bound = rnc_lower_bound(labels, n_views=n_views)
-    # on the grid of tenths distances that should tie differ by rounding: no embedding of this kind tells them apart
     gaps = [rnc_loss((t * y)[:, None].expand(-1, n_views, -1), labels).item() - bound for t in (1, 100, 1e8)]
     assert gaps[0] >= gaps[1] - 1e-12
-    assert gaps[2] == pytest.approx(0, abs=1e-6) or kind == "grid"
+    assert gaps[2] == pytest.approx(0, abs=1e-6)
 
 
 def test_bound_counts_ties_by_hand():
