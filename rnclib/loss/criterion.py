@@ -9,7 +9,13 @@ from torch import Tensor, nn
 
 from rnclib.loss import fast, plain, processes
 from rnclib.loss.checks import (
-    Matrix, check_features, check_options, check_temperature, check_values, check_weights, widest,
+    Matrix,
+    check_features,
+    check_options,
+    check_temperature,
+    check_values,
+    check_weights,
+    widest,
 )  # fmt: skip
 from rnclib.loss.labels import comparable
 
@@ -124,9 +130,16 @@ def rnc_loss(
         check_temperature(temperature)
     _check_group(group, gather)
 
+    options = fast.Options(label_diff, feature_sim, reduction, ties, validate)
+    # torch.compile calls the loss as it is: its steps depend on what the embeddings look like.
+    compute = torch.compiler.disable(_loss) if torch.compiler.is_compiling() else _loss
+    return compute(features, labels, weights, reference, temperature, options, gather, group)
+
+
+def _loss(features, labels, weights, reference, temperature, options, gather, group):
     def own() -> processes.Part:
         _check_shapes(features, labels, weights, reference)
-        finite = validate and _check_values(temperature, features, labels, weights, reference)
+        finite = options.validate and _check_values(temperature, features, labels, weights, reference)
         return _embeddings(features, labels, weights, finite)
 
     shared = gather and processes.are_there()
@@ -138,20 +151,20 @@ def rnc_loss(
     if reference is not None:
         v = torch.cat([v, reference[0].to(v.dtype)])
         y = torch.cat([y, reference[1].detach().reshape(len(reference[1]), -1)])
-    options = fast.Options(label_diff, feature_sim, ties, validate, finite, v.dtype)
+    options = options._replace(finite=finite, accuracy=v.dtype)
     with torch.autocast(v.device.type, enabled=False):
-        if reduction == "none" or callable(label_diff) or callable(feature_sim):
+        if options.reduction == "none" or callable(options.label_diff) or callable(options.feature_sim):
             losses = _anchor_losses(v, temperature, y, w, rows, options).to(v.dtype)
-            if reduction == "none":
+            if options.reduction == "none":
                 return losses.reshape(features.shape[:-1])
             total = losses.sum()
         else:
-            x = plain.unit_vectors(v) if feature_sim == "cosine" else v
+            x = plain.unit_vectors(v) if options.feature_sim == "cosine" else v
             total, *_ = fast.SumOfLosses.apply(x, temperature, y, w, rows, options, fast.needs(x, temperature))
             total = total.to(v.dtype)
     if shared:
         total = processes.total(total, group)
-    return total if reduction == "sum" else total / count
+    return total if options.reduction == "sum" else total / count
 
 
 def _embeddings(features, labels, weights, finite):

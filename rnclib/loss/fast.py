@@ -23,7 +23,7 @@ from torch import Tensor
 
 from rnclib.loss import labels as label_order
 from rnclib.loss import plain
-from rnclib.loss.checks import check_temperature, check_values, widest
+from rnclib.loss.checks import Matrix, check_temperature, check_values, widest
 
 __all__ = ["Options", "SumOfLosses"]
 
@@ -58,12 +58,13 @@ SECOND = "this path of rnc_loss has no second derivatives; rnc_loss(..., reducti
 class Options(NamedTuple):
     """What the loss depends on besides tensors."""
 
-    label_diff: str
-    feature_sim: str
+    label_diff: str | Matrix
+    feature_sim: str | Matrix
+    reduction: str
     ties: str
     validate: bool  # refuse NaN and infinite values
-    finite: bool  # known to have none
-    accuracy: torch.dtype  # that of the features
+    finite: bool = False  # known to have none
+    accuracy: torch.dtype = torch.float32  # that of the features
 
 
 class SumOfLosses(torch.autograd.Function):
@@ -104,11 +105,16 @@ class SumOfLosses(torch.autograd.Function):
         return by_v, by_t, None, None, None, None, None
 
     @staticmethod
+    def jvp(ctx, *_):
+        raise RuntimeError("rnc_loss has no forward-mode derivatives; torch.func.grad and torch.func.jacrev work")
+
+    @staticmethod
     def vmap(info, in_dims, *inputs):
         results = []
         for b in range(info.batch_size):
-            one = [x if dim is None else x.select(dim, b) for x, dim in zip(inputs, in_dims, strict=True)]
-            results.append(SumOfLosses.apply(*one[:-1], needs(*one[:2])))
+            one = [x.select(dim, b) if isinstance(dim, int) else x for x, dim in zip(inputs, in_dims, strict=True)]
+            needed = tuple(map(max, inputs[-1], needs(*one[:2])))
+            results.append(SumOfLosses.apply(*one[:-1], needed))
         return tuple(torch.stack(column) for column in zip(*results, strict=True)), (0, 0, 0)
 
 
@@ -420,7 +426,7 @@ def _fill_with_forces(strips, anchors, points, needed):
 
 
 def _log_D_and_force(strip, itself, seen, n, anchors, points, ways):
-    """Of each anchor Σ n log D, of each pair the force; in the first of `ways` that suffices, which later blocks keep."""
+    """Of each anchor Σ n log D, of each pair the force: in the first of `ways` that suffices. Later blocks keep it."""
     strip[itself] = torch.inf
     shift = strip.amin(0) * points.scale
     strip[itself] = 0

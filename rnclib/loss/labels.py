@@ -156,10 +156,7 @@ def _runs(d: Tensor, tolerance: float) -> Runs:
 def _ties(d, tolerance):
     """Row and position of each entry whose successor is in the same run."""
     tie = torch.sub(d[:, 1:], d[:, :-1]) <= tolerance
-    if tie.device.type == "cpu":  # NumPy finds the few that tie many times faster
-        where = torch.from_numpy(np.flatnonzero(tie.numpy()))
-    else:
-        where = tie.view(-1).nonzero()[:, 0]
+    where = _positions(tie)
     row, at = where // tie.shape[1], where % tie.shape[1]
     if not tolerance or not len(row):
         return row, at
@@ -171,6 +168,16 @@ def _ties(d, tolerance):
     cut = torch.zeros_like(starts)
     cut[long] = _new_runs(d, tolerance, row[long], at[long])
     return row[~cut], at[~cut]
+
+
+def _positions(mask):
+    """Flat positions of what is true."""
+    if mask.device.type == "cpu":
+        try:
+            return torch.from_numpy(np.flatnonzero(mask.numpy()))  # many times faster where it is little
+        except RuntimeError:  # inside of a transform of torch.func
+            pass
+    return mask.reshape(-1).nonzero()[:, 0]
 
 
 def _chains(row, at):
