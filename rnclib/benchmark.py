@@ -2,7 +2,8 @@
 
 ``python -m rnclib.benchmark`` measures on this machine, prints the ratio tables and leaves one JSON record. Every
 time is forward plus backward on one CPU thread in float32. The candidates take turns within one process, so that
-whatever else the machine does hits all of them; memory is measured in a fresh process for each figure.
+whatever else the machine does hits all of them; memory is measured in a fresh process for each figure. The batches
+are those of `rnclib.regimes`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,23 +28,39 @@ from torch import Tensor
 
 from rnclib import results
 from rnclib.loss import rnc_loss
+from rnclib.other_losses import ordinal_entropy, ranksim
+from rnclib.regimes import LABELS, REGIMES, TEMPERATURE, make_batch, make_regime, reach, trained_batches
 
 __all__ = [
-    "CANDIDATES", "exponents", "literal", "load", "machine", "measure", "medians", "ratios", "rnc", "save", "say",
+    "CANDIDATES", "exponents", "load", "machine", "measure", "medians", "official", "ratios", "regimes", "rnc", "save",
+    "say", "trained",
 ]  # fmt: skip
 
-TEMPERATURE = 2.0
+
+def rnc(v: Tensor, y: Tensor) -> Tensor:
+    """The loss of this package."""
+    return rnc_loss(v, y, temperature=TEMPERATURE, validate=False)
 
 
-def literal(v: Tensor, y: Tensor) -> Tensor:
-    """Equation by equation: for each j, a masked sum over all k; M - 1 matrices are kept for backward."""
-    s, d, others = _similarities(v), (y[:, None] - y).abs(), ~torch.eye(len(v), dtype=torch.bool)
-    total = v.new_zeros(())
-    for j in range(len(v)):
-        competitors = others & (d >= d[:, j : j + 1])
-        terms = torch.where(competitors, s, -torch.inf).logsumexp(dim=1) - s[:, j]
-        total = total + terms[others[:, j]].sum()
-    return total / (len(v) * (len(v) - 1))
+def plain_path(v: Tensor, y: Tensor) -> Tensor:
+    """The same by the plain path of this package, which sorts whole rows and leaves the gradient to autograd."""
+    return rnc_loss(v, y, temperature=TEMPERATURE, validate=False, reduction="none").mean()
+
+
+def official(v: Tensor, y: Tensor) -> Tensor:
+    """The official class's algorithm, written anew: each row less its largest similarity, then a sum for each other.
+
+    All differences of embeddings, an M × M × d array, and the masks of all sums stay in memory for backward.
+    """
+    M, itself = len(v), torch.eye(len(v), dtype=torch.bool, device=v.device)
+    s = -(v[:, None] - v).norm(dim=2) / TEMPERATURE
+    s = s - s.amax(dim=1, keepdim=True).detach()
+    s, d = (x.masked_select(~itself).view(M, M - 1) for x in (s, (y[:, None] - y).abs()))
+    exp_s, total = s.exp(), v.new_zeros(())
+    for j in range(M - 1):
+        competitors = (d >= d[:, j : j + 1]).to(v.dtype)
+        total = total + ((competitors * exp_s).sum(dim=1).log() - s[:, j]).sum()
+    return total / (M * (M - 1))
 
 
 def row_sort(v: Tensor, y: Tensor) -> Tensor:
@@ -84,58 +101,67 @@ def distances(v: Tensor, y: Tensor) -> Tensor:
     return _similarities(v).sum()
 
 
-def rnc(v: Tensor, y: Tensor) -> Tensor:
-    """The loss of this package."""
-    return rnc_loss(v, y, temperature=TEMPERATURE, validate=False)
-
-
 def _similarities(v: Tensor) -> Tensor:
     return -torch.cdist(v, v, compute_mode="use_mm_for_euclid_dist") / TEMPERATURE
 
 
 CANDIDATES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "rnc_loss": rnc,
-    "literal": literal,
+    "official": official,
     "row sort": row_sort,
+    "plain path": plain_path,
     "SupCon": supcon,
     "SupCon (cosine)": supcon_cosine,
     "InfoNCE": infonce,
     "cdist": distances,
+    "RankSim": ranksim,
+    "Ordinal Entropy": ordinal_entropy,
 }
-LARGEST = {"literal": 512, "row sort": 2048, "SupCon": 4096, "SupCon (cosine)": 4096, "InfoNCE": 4096, "cdist": 4096}
-LABELS = ("ages", "continuous")
+#: The largest batch on which each is timed. With continuous labels, who is not named takes as long as with ages.
+LARGEST = {
+    "ages": {"rnc_loss": 2**20, "official": 512, "row sort": 2048, "plain path": 1024}
+    | dict.fromkeys(("SupCon", "SupCon (cosine)", "InfoNCE", "cdist", "RankSim", "Ordinal Entropy"), 4096),
+    "continuous": {"rnc_loss": 2**20, "row sort": 2048, "plain path": 1024, "SupCon": 4096, "cdist": 4096,
+                   "RankSim": 1024, "Ordinal Entropy": 512},
+}  # fmt: skip
+#: Turns that each takes at the least: those two where both are timed, and the others.
+COMPARED, COMPARED_TURNS, OTHER_TURNS = ("rnc_loss", "SupCon"), 7, 3
 
-#: What each profile measures: dimensions, batch sizes, larger ones for rnc_loss alone, seconds for each setting, the
-#: batch whose embeddings are pulled apart, and the batch sizes whose memory is measured.
+#: Kinds of batches for the largest size, where each takes long.
+FEW = (
+    "as drawn", "reach 1", "reach 30", "reach 1000", "one outlier", "collapsed", "all labels equal",
+    "all labels different",
+)  # fmt: skip
+
+#: What each profile measures: dimensions, batch sizes, seconds for each setting, and at the first of the dimensions
+#: larger batches for rnc_loss alone and the batch sizes whose memory is measured; the kinds of batches by their size,
+#: and the largest of them on which the plain path takes part; M, d and steps of the training.
 PROFILES: dict[str, dict[str, Any]] = {
     "paper": {
-        "d": (128, 512), "M": (256, 512, 1024, 2048, 4096), "seconds": 5.0, "spread": (1024, 128),
+        "d": (128, 512), "M": (256, 512, 1024, 2048, 4096), "seconds": 1.0,
         "alone": {"ages": (8192, 16384), "continuous": (8192,)},
-        "memory": {("rnc_loss", "ages"): (1024, 4096, 16384, 65536),
-                   ("rnc_loss", "continuous"): (1024, 4096, 16384, 65536),
+        "memory": {("rnc_loss", "ages"): (1024, 4096, 16384, 32768),
+                   ("rnc_loss", "continuous"): (1024, 4096, 16384),
                    ("row sort", "ages"): (512, 1024, 2048, 4096), ("SupCon", "ages"): (512, 1024, 2048, 4096),
-                   ("literal", "ages"): (256, 512)},
+                   ("official", "ages"): (256, 512)},
+        "regimes": {512: REGIMES, 1024: REGIMES, 2048: REGIMES, 4096: FEW}, "plain": 512,
+        "trained": (1024, 512, (0, 1, 2, 5, 10, 20, 50, 100, 200)),
     },
     "quick": {
-        "d": (128, 512), "M": (256, 512, 1024), "seconds": 1.5, "spread": (1024, 128),
+        "d": (128,), "M": (256, 512, 1024), "seconds": 0.5,
         "alone": {"ages": (2048, 4096), "continuous": (2048,)},
         "memory": {("rnc_loss", "ages"): (1024, 4096), ("row sort", "ages"): (512, 1024), ("SupCon", "ages"): (1024,)},
+        "regimes": {512: REGIMES, 1024: FEW}, "plain": 512,
+        "trained": (512, 512, (0, 1, 2, 5, 10, 20, 50, 100)),
     },
     "smoke": {
-        "d": (16,), "M": (32, 64), "seconds": 0.02, "spread": (64, 16),
+        "d": (16,), "M": (32, 64), "seconds": 0.02,
         "alone": {"ages": (128,), "continuous": ()},
         "memory": {("rnc_loss", "ages"): (64,)},
+        "regimes": {32: REGIMES, 64: FEW}, "plain": 32,
+        "trained": (32, 16, (0, 1, 2)),
     },
 }  # fmt: skip
-
-
-def make_batch(M: int, d: int, labels: str, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Normal embeddings of M/2 samples in two views, or of M samples with distinct labels."""
-    generator = torch.Generator().manual_seed(seed)
-    v = torch.randn(M, d, generator=generator).requires_grad_()
-    if labels == "ages":
-        return v, torch.randint(1, 102, (M // 2,), generator=generator).repeat(2)
-    return v, torch.randn(M, generator=generator)
 
 
 def say(text: str) -> None:
@@ -161,26 +187,11 @@ def measure(profile: str = "quick", *, memory: bool = True, report: Callable[[st
     torch.set_num_threads(1)
     commit, clean = results.commit()
     record: dict[str, Any] = {"experiment": "benchmark", "profile": profile, "commit": commit, "clean": clean}
-    record |= {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "machine": machine(), "times": []}
+    record |= {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "machine": machine()}
     try:
-        for d in plan["d"]:
-            for labels in LABELS:
-                for M in (*plan["M"], *plan["alone"][labels]):
-                    names = [n for n in CANDIDATES if M in plan["M"] and LARGEST.get(n, M) >= M] or ["rnc_loss"]
-                    if labels == "continuous":  # the other losses do not depend on the labels' values
-                        names = [n for n in names if n in ("rnc_loss", "row sort", "SupCon", "cdist")]
-                    report(f"time: M = {M}, d = {d}, {labels}")
-                    for name, seconds in _take_turns(names, make_batch(M, d, labels), plan["seconds"]).items():
-                        row = {"loss": name, "M": M, "d": d, "labels": labels, "ms": [1e3 * t for t in seconds]}
-                        record["times"].append(row)
-        M, d = plan["spread"]
-        report(f"time: M = {M}, d = {d}, embeddings farther and farther apart")
-        v, y = make_batch(M, d, "ages")
-        record["spread"] = []
-        for scale in (1, 5, 100):
-            times = _take_turns(["rnc_loss"], ((scale * v.detach()).requires_grad_(), y), plan["seconds"])["rnc_loss"]
-            reach = scale * float(v.detach().norm(dim=1).max()) / TEMPERATURE
-            record["spread"].append({"scale": scale, "reach": reach, "ms": float(np.median(times) * 1e3)})
+        record["times"] = _measure_times(plan, report)
+        record["regimes"] = _measure_regimes(plan, report)
+        record["trained"] = _measure_trained(plan, report)
     finally:
         torch.set_num_threads(threads)
     record["memory"] = []
@@ -191,20 +202,62 @@ def measure(profile: str = "quick", *, memory: bool = True, report: Callable[[st
     return record
 
 
-def _take_turns(names: list[str], batch: tuple[Tensor, Tensor], seconds: float) -> dict[str, list[float]]:
-    """Times of each candidate, once a round: at least three rounds, and up to thirty as the time allows."""
+def _measure_times(plan: dict[str, Any], report: Callable[[str], None]) -> list[dict[str, Any]]:
+    rows = []
+    for d in plan["d"]:
+        for labels in LABELS:
+            alone = plan["alone"][labels] if d == plan["d"][0] else ()
+            for M in (*plan["M"], *alone):
+                names = [name for name in CANDIDATES if LARGEST[labels].get(name, 0) >= M]
+                report(f"time: M = {M}, d = {d}, {labels}")
+                setting = {"M": M, "d": d, "labels": labels}
+                rows += _rows(setting, ["rnc_loss"] if M in alone else names, make_batch(M, d, labels), plan["seconds"])
+    return rows
+
+
+def _measure_regimes(plan: dict[str, Any], report: Callable[[str], None]) -> list[dict[str, Any]]:
+    rows = []
+    for d in plan["d"]:
+        for M, kinds in plan["regimes"].items():
+            names = [*COMPARED, "plain path"] if plan["plain"] >= M else [*COMPARED]
+            for regime in kinds:
+                report(f"regime: M = {M}, d = {d}, {regime}")
+                v, y = make_regime(regime, M, d)
+                setting = {"regime": regime, "M": M, "d": d, "reach": reach(v)}
+                rows += _rows(setting, names, (v, y), plan["seconds"] / 3)
+    return rows
+
+
+def _measure_trained(plan: dict[str, Any], report: Callable[[str], None]) -> list[dict[str, Any]]:
+    rows, (M, d, steps) = [], plan["trained"]
+    report(f"training: M = {M}, d = {d}")
+    for step, v, y in trained_batches(M, d, steps):
+        report(f"time: the batch at step {step} of the training")
+        setting = {"step": step, "M": M, "d": d, "reach": reach(v)}
+        rows += _rows(setting, [*COMPARED, "plain path"], (v, y), plan["seconds"] / 3)
+    return rows
+
+
+def _rows(
+    setting: dict[str, Any], names: Sequence[str], batch: tuple[Tensor, Tensor], seconds: float
+) -> list[dict[str, Any]]:
+    """A line of the record for each candidate: its time in ms at each of its turns."""
     v, y = batch
     times: dict[str, list[float]] = {name: [] for name in names}
+    compared = COMPARED if set(COMPARED) <= set(names) else ()
+    least = {name: COMPARED_TURNS if name in compared else OTHER_TURNS for name in names}
     start = time.perf_counter()
     for turn in range(30):
-        for name in names:
+        late = time.perf_counter() - start > seconds
+        taking = [name for name in names if not late or turn < least[name]]
+        if not taking:
+            break
+        for name in taking:
             begin = time.perf_counter()
             CANDIDATES[name](v, y).backward()
-            times[name].append(time.perf_counter() - begin)
+            times[name].append(1e3 * (time.perf_counter() - begin))
             v.grad = None
-        if turn >= 2 and time.perf_counter() - start > seconds:
-            break
-    return times
+    return [{"loss": name} | setting | {"ms": ms} for name, ms in times.items()]
 
 
 def _memory_in_a_process(name: str, M: int, d: int, labels: str) -> dict[str, Any]:
@@ -257,7 +310,7 @@ def machine() -> dict[str, Any]:
 def load(
     profile: str, results_dir: str | os.PathLike | None = None, experiment: str = "benchmark"
 ) -> list[dict[str, Any]]:
-    """Records of a profile, one for each machine.
+    """Records of a profile, one for each machine, the newest first.
 
     Parameters
     ----------
@@ -278,7 +331,7 @@ def load(
         raise FileNotFoundError(
             f"no {experiment} record in {folder}: run python -m rnclib.{experiment} --profile {profile}"
         )
-    return records
+    return sorted(records, key=lambda record: record["started"], reverse=True)
 
 
 def save(record: dict[str, Any], results_dir: str | os.PathLike | None = None) -> Path:
@@ -300,10 +353,14 @@ def save(record: dict[str, Any], results_dir: str | os.PathLike | None = None) -
 
 
 def _rounded(row: dict[str, Any]) -> dict[str, Any]:
-    """Its lists of measurements to four digits."""
-    return {
-        key: [float(f"{one:.4g}") for one in value] if isinstance(value, list) else value for key, value in row.items()
-    }
+    """Its measurements to four digits."""
+
+    def short(value: Any) -> Any:
+        if isinstance(value, list):
+            return [short(one) for one in value]
+        return float(f"{value:.4g}") if isinstance(value, float) else value
+
+    return {key: short(value) for key, value in row.items()}
 
 
 def medians(record: dict[str, Any]) -> pd.DataFrame:
@@ -314,11 +371,15 @@ def medians(record: dict[str, Any]) -> pd.DataFrame:
     record : dict
         From `measure` or `load`.
     """
-    return pd.DataFrame([row | {"ms": float(np.median(row["ms"]))} for row in record["times"]])
+    return _medians(record["times"])
+
+
+def _medians(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    return pd.DataFrame([row | {"ms": float(np.median(row["ms"]))} for row in rows])
 
 
 def ratios(record: dict[str, Any]) -> pd.DataFrame:
-    """Median times in ms of rnc_loss, and of the others as multiples of it (above 1: they take longer).
+    """Median times in ms of SupCon, and of the others as multiples of it (above 1: they take longer).
 
     Parameters
     ----------
@@ -326,9 +387,63 @@ def ratios(record: dict[str, Any]) -> pd.DataFrame:
         From `measure` or `load`.
     """
     table = medians(record).pivot_table(index=["labels", "d", "M"], columns="loss", values="ms")
-    table = table.reindex(columns=[name for name in CANDIDATES if name in table.columns])
-    others = table.drop(columns="rnc_loss").div(table["rnc_loss"], axis=0)
-    return pd.concat([table[["rnc_loss"]].rename(columns={"rnc_loss": "rnc_loss, ms"}), others], axis=1).reset_index()
+    table = table.reindex(columns=[name for name in CANDIDATES if name in table.columns]).dropna(subset=["SupCon"])
+    others = table.drop(columns="SupCon").div(table["SupCon"], axis=0)
+    return pd.concat([table[["SupCon"]].rename(columns={"SupCon": "SupCon, ms"}), others], axis=1).reset_index()
+
+
+def regimes(record: dict[str, Any]) -> pd.DataFrame:
+    """What the kinds of batches cost: a line for each of `rnclib.regimes.REGIMES` and setting.
+
+    Columns ``regime``, ``M``, ``d``, ``reach``, ``ms`` (of rnc_loss), and its multiples of the time of others:
+    ``SupCon`` and ``plain path`` on the same batch, ``SupCon as drawn`` on normal embeddings with ages.
+
+    Parameters
+    ----------
+    record : dict
+        From `measure` or `load`.
+
+    Raises
+    ------
+    ValueError
+        If the record was made before regimes were measured.
+    """
+    return _beside_others(record, "regimes", "regime", "SupCon as drawn")
+
+
+def trained(record: dict[str, Any]) -> pd.DataFrame:
+    """What the batches of a training cost, step by step.
+
+    Columns as those of `regimes`, with ``step`` for ``regime``, and ``SupCon at step 0`` for ``SupCon as drawn``.
+
+    Parameters
+    ----------
+    record : dict
+        From `measure` or `load`.
+
+    Raises
+    ------
+    ValueError
+        If the record was made before they were measured.
+    """
+    return _beside_others(record, "trained", "step", "SupCon at step 0")
+
+
+def _beside_others(record: dict[str, Any], part: str, kind: str, first: str) -> pd.DataFrame:
+    """Multiples of the times of others on the same batch, and of SupCon's on the first one of that size."""
+    if part not in record:
+        again = f"python -m rnclib.benchmark --profile {record['profile']}"
+        raise ValueError(f"record: got one without {part!r}; allowed: one made by this version, see {again}")
+    table = _medians(record[part])
+    batches = table.drop(columns=["loss", "ms"]).drop_duplicates()[[kind, "M", "d", "reach"]]
+    ms = {name: of.set_index([kind, "M", "d"])["ms"] for name, of in table.groupby("loss")}
+    at = pd.MultiIndex.from_frame(batches[[kind, "M", "d"]])
+    ours, supcon = ms["rnc_loss"].reindex(at).to_numpy(), ms["SupCon"].reindex(at).to_numpy()
+    drawn = batches.assign(ms=supcon).groupby(["M", "d"])["ms"].transform("first")
+    plain = ms["plain path"].reindex(at).to_numpy()
+    return batches.assign(
+        **{"ms": ours, "SupCon": ours / supcon, first: ours / drawn, "plain path": ours / plain}
+    ).reset_index(drop=True)
 
 
 def exponents(record: dict[str, Any], largest: int = 3) -> pd.DataFrame:
@@ -366,9 +481,12 @@ def main(argv: list[str] | None = None) -> None:
     record = measure(arguments.profile, memory=not arguments.no_memory)
     path = save(record, arguments.results_dir)
     print(", ".join(f"{key} {value}" for key, value in record["machine"].items()))
-    print("\nForward and backward: rnc_loss in ms, the others as multiples of it\n")
+    print("\nForward and backward: SupCon in ms, the others as multiples of it\n")
     print(ratios(record).to_string(index=False, float_format="{:.2f}".format, na_rep="-"))
-    print("\nExponent of M\n")
+    print("\nrnc_loss as multiples of others on the same batch, by kind of batch and by step of a training\n")
+    for table in (regimes(record), trained(record)):
+        print(table.to_string(index=False, float_format="{:.2f}".format, na_rep="-") + "\n")
+    print("Exponent of M\n")
     print(exponents(record).to_string(index=False, float_format="{:.2f}".format))
     if record["memory"]:
         memory = pd.DataFrame(record["memory"])

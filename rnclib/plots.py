@@ -18,6 +18,9 @@ from rnclib import statistics
 
 __all__ = [
     "STYLES",
+    "costs",
+    "costs_in_training",
+    "costs_of_regimes",
     "differences",
     "error_by_range",
     "errors",
@@ -469,4 +472,104 @@ def rates(rates: pd.DataFrame) -> Figure:
         ax.set(title=setting, xlabel="images per second")
         ax.margins(x=0.15)
     axes[0, 0].invert_yaxis()
+    return figure
+
+
+# --- the cost of the loss ---------------------------------------------------------------------------------
+
+
+def _in_multiples_of_supcon(ax: Axes, values: Iterable[float]) -> None:
+    """A vertical axis from 0 to a little above 2, or above the values, with lines at 1 and 2."""
+    ax.axhline(1, color="0.35", linewidth=1.2)
+    ax.axhline(2, color="0.35", linewidth=1.2, linestyle="--")
+    ax.set_ylim(0, 1.08 * max(2.2, *values))
+
+
+def costs(ratios: pd.DataFrame) -> Figure:
+    """Time of rnc_loss in multiples of SupCon's against the batch size; one panel for each kind of labels.
+
+    Parameters
+    ----------
+    ratios : DataFrame
+        From `rnclib.benchmark.ratios`.
+    """
+    panels = list(ratios.groupby("labels", sort=False))
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(4.3 * len(panels), 3.4), sharey=True, layout="constrained", squeeze=False
+    )
+    for ax, (labels, part) in zip(axes[0], panels, strict=True):
+        for (d, line), colour, marker in zip(part.groupby("d"), COLOURS, MARKERS, strict=False):
+            ax.plot(line["M"], line["rnc_loss"], color=colour, marker=marker, label=f"d = {d}")
+        ax.set_xscale("log", base=2)
+        ax.set_xticks(sorted(part["M"].unique()), [str(M) for M in sorted(part["M"].unique())])
+        _in_multiples_of_supcon(ax, ratios["rnc_loss"])
+        ax.set(title=labels, xlabel="embeddings in the batch, M")
+    axes[0, 0].set_ylabel("time of rnc_loss / SupCon")
+    axes[0, 0].legend(fontsize="small")
+    return figure
+
+
+def costs_of_regimes(regimes: pd.DataFrame) -> Figure:
+    """Time of rnc_loss in multiples of SupCon's: against the reach of the batch, and for other kinds of batches.
+
+    The first panel has the time of SupCon on the same batch below, the second that on the batch as drawn.
+
+    Parameters
+    ----------
+    regimes : DataFrame
+        From `rnclib.benchmark.regimes`.
+    """
+    figure, axes = plt.subplot_mosaic(
+        [["SupCon", "SupCon as drawn"], ["others", "others"]],
+        figsize=(9, 7.4), height_ratios=(1, 1.3), layout="constrained",
+    )  # fmt: skip
+    is_scaled = regimes["regime"].str.fullmatch(r"reach [\d.]+")
+    scaled, special = regimes[is_scaled], regimes[~is_scaled]
+    names = list(dict.fromkeys(special["regime"]))
+    sizes, settings = sorted(regimes["M"].unique()), [setting for setting, _ in regimes.groupby(["d", "M"])]
+    for n, (d, M) in enumerate(settings):
+        style: dict[str, Any] = {
+            "color": COLOURS[sizes.index(M)], "marker": MARKERS[n // len(sizes)], "label": f"d = {d}, M = {M}",
+        }  # fmt: skip
+        line = scaled[(scaled["d"] == d) & (scaled["M"] == M)].sort_values("reach")
+        for column, title in (("SupCon", "SupCon on the same batch"), ("SupCon as drawn", "SupCon as drawn")):
+            axes[column].plot(line["reach"], line[column], linestyle="--" if n // len(sizes) else "-", **style)
+            axes[column].set(xscale="log", xlabel="reach", title=f"over {title}")
+        dots = special[(special["d"] == d) & (special["M"] == M)]
+        rows = dots["regime"].map(names.index) + 0.5 * (n / max(1, len(settings) - 1) - 0.5)
+        axes["others"].plot(dots["SupCon"], rows, linestyle="", **style)
+    for column in ("SupCon", "SupCon as drawn"):
+        _in_multiples_of_supcon(axes[column], scaled[["SupCon", "SupCon as drawn"]].max())
+    axes["SupCon"].set_ylabel("time of rnc_loss / SupCon")
+    axes["others"].set_title("over SupCon on the same batch")
+    axes["others"].set_yticks(range(len(names)), names)
+    axes["others"].invert_yaxis()
+    for value, line_style in ((1, "-"), (2, "--")):
+        axes["others"].axvline(value, color="0.35", linewidth=1.2, linestyle=line_style)
+    axes["others"].set(xlim=(0, 1.08 * max(2.2, special["SupCon"].max())), xlabel="time of rnc_loss / SupCon")
+    figure.legend(
+        *axes["others"].get_legend_handles_labels(), loc="outside lower center", ncols=len(sizes), fontsize="small"
+    )
+    return figure
+
+
+def costs_in_training(trained: pd.DataFrame) -> Figure:
+    """Time of rnc_loss in multiples of SupCon's on the batches of a training, and the reach of these, step by step.
+
+    Parameters
+    ----------
+    trained : DataFrame
+        From `rnclib.benchmark.trained`.
+    """
+    figure, (above, below) = plt.subplots(2, 1, figsize=(7.2, 5), sharex=True, layout="constrained")
+    steps = [str(step) for step in trained["step"]]
+    columns = {"SupCon": "over SupCon on the same batch", "SupCon at step 0": "over SupCon at step 0"}
+    for (column, label), colour, marker in zip(columns.items(), COLOURS, MARKERS, strict=False):
+        above.plot(steps, trained[column], color=colour, marker=marker, label=label)
+    _in_multiples_of_supcon(above, trained[list(columns)].max())
+    above.set_ylabel("time of rnc_loss / SupCon")
+    figure.legend(loc="outside upper center", ncols=2, fontsize="small")
+    below.plot(steps, trained["reach"], color=TEAL, marker="D")
+    below.set(xlabel="step of the training", ylabel="reach")
+    below.set_ylim(bottom=0)
     return figure

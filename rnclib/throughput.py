@@ -47,7 +47,7 @@ class Pipeline:
 #: How images become gradients, from the plain way to this package's and its options.
 PIPELINES = {
     "plain": Pipeline(
-        "PIL and torchvision transforms in DataLoader workers, float32, the loss as a loop", benchmark.literal
+        "PIL and torchvision transforms in DataLoader workers, float32, the loss as a loop", benchmark.official
     ),
     "plain, rnc_loss": Pipeline("the same with the loss of this package", benchmark.rnc),
     "rnclib": Pipeline("decoded once, views made in batches on the device, channels last, the loss of this package"),

@@ -361,6 +361,56 @@ def test_an_organisation_is_coloured_by_target_and_by_nuisance():
     plots.organisation({}, label="age", nuisance="hue")
 
 
+def test_costs_are_drawn_for_each_size_with_lines_at_one_and_two():
+    sizes = (64, 128, 256)
+    rows = [
+        {"labels": labels, "d": d, "M": M, "rnc_loss": cost + 0.001 * d}
+        for labels, cost in (("ages", 1.0), ("continuous", 2.5))
+        for d in (8, 16)
+        for M in sizes
+    ]
+    figure = drawn(plots.costs(pd.DataFrame(rows)))
+    assert [ax.get_title() for ax in figure.axes] == ["ages", "continuous"]
+    for ax, cost in zip(figure.axes, (1.0, 2.5), strict=True):
+        small, large, one, two = ax.get_lines()
+        assert list(small.get_xdata()) == list(sizes) and list(large.get_ydata()) == pytest.approx(3 * [cost + 0.016])
+        assert one.get_ydata() == [1, 1] and two.get_ydata() == [2, 2]
+        assert ax.get_ylim()[0] == 0 and ax.get_ylim()[1] > 2.516  # nothing is cut off
+
+
+def test_costs_of_regimes_are_lines_over_reach_and_dots_for_the_others():
+    rows = [
+        {"regime": name, "d": d, "M": 64, "reach": reach, "SupCon": same, "SupCon as drawn": as_drawn}
+        for d in (8, 16)
+        for name, reach, same, as_drawn in (
+            ("as drawn", 5.0, 1.1, 1.1), ("reach 100", 100.0, 0.4, 3.0), ("reach 1", 1.0, 1.2, 1.3),
+            ("all different, reach 300", 300.0, 1.9, 1.8),
+        )
+    ]  # fmt: skip
+    figure = drawn(plots.costs_of_regimes(pd.DataFrame(rows)))
+    same, as_drawn, others = figure.axes
+    for ax, expected in ((same, [1.2, 0.4]), (as_drawn, [1.3, 3.0])):
+        first, second, *_ = ax.get_lines()
+        assert list(first.get_xdata()) == [1, 100] and list(first.get_ydata()) == expected
+        assert second.get_marker() != first.get_marker() and ax.get_ylim()[1] > 3
+    assert rows_of(others) == ["as drawn", "all different, reach 300"]
+    for dots in others.get_lines()[:2]:
+        assert list(dots.get_xdata()) == [1.1, 1.9] and np.round(dots.get_ydata()).tolist() == [0, 1]
+    assert [line.get_xdata() for line in others.get_lines()[2:]] == [[1, 1], [2, 2]]
+
+
+def test_costs_in_training_stand_above_the_reach():
+    frame = pd.DataFrame(
+        {"step": [0, 5, 50], "reach": [1.0, 20.0, 40.0], "SupCon": [1.2, 0.9, 0.5], "SupCon at step 0": [1.2, 1.3, 1.4]}
+    )
+    above, below = drawn(plots.costs_in_training(frame)).axes
+    same, first, *_ = above.get_lines()
+    assert list(same.get_ydata()) == [1.2, 0.9, 0.5] and list(first.get_ydata()) == [1.2, 1.3, 1.4]
+    (reach,) = below.get_lines()
+    assert list(reach.get_ydata()) == [1.0, 20.0, 40.0]
+    assert [label.get_text() for label in below.get_xticklabels()] == ["0", "5", "50"]
+
+
 def test_rates_are_bars_with_their_multiples():
     rates = pd.DataFrame(
         {"setting": ["a", "a", "b", "b"], "pipeline": ["plain", "rnclib"] * 2,

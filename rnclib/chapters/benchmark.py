@@ -9,8 +9,11 @@ __all__ = ["CHAPTER"]
 CHAPTER = Chapter(
     "benchmark",
     tables=(
-        "benchmark-ratios", "benchmark-exponents", "benchmark-memory-table", "benchmark-spread",
-        "benchmark-training-table", "benchmark-projection",
+        "benchmark-regimes-table", "benchmark-trained-table", "benchmark-peers", "benchmark-exponents",
+        "benchmark-memory-table", "benchmark-training-table", "benchmark-projection",
     ),
-    figures=("benchmark-time", "benchmark-memory", "benchmark-training"),
+    figures=(
+        "benchmark-cost", "benchmark-regimes", "benchmark-trained", "benchmark-time", "benchmark-memory",
+        "benchmark-training",
+    ),
 )  # fmt: skip
