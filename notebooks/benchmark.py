@@ -301,6 +301,9 @@ Table(
 # above 2. `rnc_loss` keeps one of them at most, and works in blocks that stay in the cache.
 #
 # ## Memory
+#
+# Up to 4096 embeddings, `rnc_loss` keeps one $M × M$ matrix, in which distances make room for the gradient. Larger
+# batches go strip by strip. Then no such matrix is kept, and memory grows with $M$ instead of $M^2$.
 
 # %% tags=["hide-input"]
 memory = pd.DataFrame(record["memory"])
@@ -450,5 +453,6 @@ Notice(
 # %% [markdown]
 # ## Limits
 #
-# One machine; random embeddings for the loss alone, synthetic faces for training. `python -m rnclib.benchmark` and
-# `python -m rnclib.throughput`, the latter also with `--device cuda`, repeat the measurements anywhere.
+# One machine; for the loss alone, random embeddings and the features of one small network; for training, synthetic
+# data. `python -m rnclib.benchmark` and `python -m rnclib.throughput`, the latter also with `--device cuda`, repeat the
+# measurements anywhere.

@@ -140,8 +140,8 @@ PROFILES: dict[str, dict[str, Any]] = {
     "paper": {
         "d": (128, 512), "M": (256, 512, 1024, 2048, 4096), "seconds": 1.0,
         "alone": {"ages": (8192, 16384), "continuous": (8192,)},
-        "memory": {("rnc_loss", "ages"): (1024, 4096, 16384, 32768),
-                   ("rnc_loss", "continuous"): (1024, 4096, 16384),
+        "memory": {("rnc_loss", "ages"): (1024, 4096, 8192, 16384, 32768),
+                   ("rnc_loss", "continuous"): (1024, 4096, 8192, 16384),
                    ("row sort", "ages"): (512, 1024, 2048, 4096), ("SupCon", "ages"): (512, 1024, 2048, 4096),
                    ("official", "ages"): (256, 512)},
         "regimes": {512: REGIMES, 1024: REGIMES, 2048: REGIMES, 4096: FEW}, "plain": 512,
@@ -150,7 +150,8 @@ PROFILES: dict[str, dict[str, Any]] = {
     "quick": {
         "d": (128,), "M": (256, 512, 1024), "seconds": 0.5,
         "alone": {"ages": (2048, 4096), "continuous": (2048,)},
-        "memory": {("rnc_loss", "ages"): (1024, 4096), ("row sort", "ages"): (512, 1024), ("SupCon", "ages"): (1024,)},
+        "memory": {("rnc_loss", "ages"): (1024, 4096, 8192),
+                   ("row sort", "ages"): (512, 1024), ("SupCon", "ages"): (1024,)},
         "regimes": {512: REGIMES, 1024: FEW}, "plain": 512,
         "trained": (512, 512, (0, 1, 2, 5, 10, 20, 50, 100)),
     },

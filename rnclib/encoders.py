@@ -5,15 +5,14 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-with warnings.catch_warnings():  # torch-geometric 2.8 scripts helpers and asks for widgets at import time
-    warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
-    warnings.filterwarnings("ignore", "IProgress not found")
+if TYPE_CHECKING:
     from torch_geometric.data import Data
-    from torch_geometric.nn import GINConv, global_add_pool, global_mean_pool
+    from torch_geometric.nn import GINConv
 
 __all__ = ["GIN", "ImageEncoder", "Perceptron"]
 
@@ -47,6 +46,10 @@ class GIN(nn.Module):
         super().__init__()
         if num_layers < 2:
             raise ValueError(f"num_layers: got {num_layers!r}; allowed: an integer of at least 2")
+        with warnings.catch_warnings():  # torch-geometric 2.8 scripts helpers and asks for widgets at import time
+            warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
+            warnings.filterwarnings("ignore", "IProgress not found")
+            from torch_geometric.nn import GINConv, global_add_pool, global_mean_pool
 
         def conv(width_in: int, width: int, width_out: int) -> GINConv:
             return GINConv(
@@ -57,6 +60,7 @@ class GIN(nn.Module):
         self.hidden = nn.ModuleList(conv(width, 4 * hidden_channels, hidden_channels) for width in widths[:-1])
         self.norms = nn.ModuleList(nn.BatchNorm1d(hidden_channels) for _ in self.hidden)
         self.last = conv(widths[-1], out_channels, out_channels)
+        self.pools = (global_add_pool, global_mean_pool)
         self.out_features = 2 * out_channels
 
     def forward(self, graphs: Data) -> torch.Tensor:
@@ -65,7 +69,7 @@ class GIN(nn.Module):
         for convolution, norm in zip(self.hidden, self.norms, strict=True):
             x = torch.tanh(norm(convolution(x, graphs.edge_index)))
         x = self.last(x, graphs.edge_index)
-        pooled = [pool(x, graphs.batch, graphs.batch_size) for pool in (global_add_pool, global_mean_pool)]
+        pooled = [pool(x, graphs.batch, graphs.batch_size) for pool in self.pools]
         return torch.cat(pooled, dim=1)
 
 

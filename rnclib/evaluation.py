@@ -13,7 +13,7 @@ from rnclib import metrics
 from rnclib.data import PARTS, Split, corruptions
 from rnclib.data.images import Images
 from rnclib.fitting import Fitted
-from rnclib.loss import rnc_loss, rnc_lower_bound
+from rnclib.loss import RnCLoss, rnc_lower_bound
 from rnclib.recipe import Stage
 
 __all__ = ["corrupted_errors", "errors", "loss_gap", "order", "rounded", "view"]
@@ -82,10 +82,9 @@ def loss_gap(stage: Stage, features: np.ndarray, labels: torch.Tensor) -> float:
     embeddings = torch.from_numpy(features).float()
     if stage.unit_features:
         embeddings = nn.functional.normalize(embeddings, dim=1)
-    loss = rnc_loss(
-        embeddings, labels, temperature=stage.temperature, label_diff=stage.label_diff, feature_sim=stage.feature_sim
-    )
-    return float(loss) - rnc_lower_bound(labels, label_diff=stage.label_diff)
+    criterion = RnCLoss(stage.temperature, stage.label_diff, stage.feature_sim, ties=stage.ties or "exact")
+    bound = rnc_lower_bound(labels, label_diff=criterion.label_diff, ties=criterion.ties)
+    return criterion(embeddings, labels).item() - bound
 
 
 def corrupted_errors(

@@ -61,11 +61,14 @@ class Stage:
         Of the losses that train an encoder, where it must be given.
     label_diff, feature_sim : str, optional
         Options of `rnclib.RnCLoss`; only with ``loss='rnc'``, where they must be given.
+    ties : {'rounding'}, optional
+        `rnclib.RnCLoss` takes label distances that differ by rounding alone for equal; by default it compares them
+        exactly.
     n_bins : int, optional
         Of the target; only with ``loss='supcon'``, where it must be given.
     regulariser : {'ordinal entropy', 'ranksim', 'rnc'}, optional
         Added to a regression loss, on the features that the model's last module is given: see `rnclib.other_losses`,
-        or `rnclib.rnc_loss` with its defaults.
+        or `rnclib.rnc_loss` with its defaults but for ``ties``.
     regulariser_weight : float, optional
         Given with a regulariser.
     unit_features : {True}, optional
@@ -94,6 +97,7 @@ class Stage:
     temperature: float | None = None
     label_diff: str | None = None
     feature_sim: str | None = None
+    ties: str | None = None
     unit_features: bool | None = None
     n_views: int | None = None
     n_bins: int | None = None
@@ -136,6 +140,8 @@ class Stage:
             _refuse(self, "regulariser", ", ".join(map(repr, REGULARISERS)) + " with a regression loss, or None")
         if (self.regulariser is None) != (self.regulariser_weight is None):
             _refuse(self, "regulariser_weight", "a number with a regulariser, None without")
+        if self.ties not in (None, "rounding") or (self.ties and "rnc" not in (self.loss, self.regulariser)):
+            _refuse(self, "ties", "'rounding' with loss='rnc' or regulariser='rnc', or None")
         if self.unit_features not in (None, True) or (self.unit_features and self.loss != "rnc"):
             _refuse(self, "unit_features", "True with loss='rnc', or None")
         _number(self, "n_views", least=1, whole=True, optional=True)
@@ -321,7 +327,7 @@ class Recipe:
 _SAID = {
     "learning_rate": "lr {:g}", "temperature": "temperature {:g}", "feature_sim": "{} similarity",
     "batch_size": "batches of {}", "n_views": "{} view", "unit_features": "features of length 1",
-    "projection": "projection head of {}",
+    "ties": "ties up to {}", "projection": "projection head of {}",
 }  # fmt: skip
 
 

@@ -35,7 +35,6 @@ _REGRESSION: dict[str, Callable[..., torch.Tensor]] = {
 _REGULARISERS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "ordinal entropy": ordinal_entropy,
     "ranksim": ranksim,
-    "rnc": partial(rnc_loss, validate=False),  # with its own defaults
 }
 CHECKPOINT_SECONDS = 20.0  # least time between two checkpoints
 FEWEST_STEPS = 5  # of a one-cycle schedule: with fewer its rates are near 0
@@ -258,7 +257,7 @@ class _Loop:
             self.features.clear()
             loss = scale * self.loss_of(self.model(inputs[mine]), self.labels[mine])
             if stage.regulariser is not None:
-                term = _REGULARISERS[stage.regulariser](self.features[0], self.labels[mine])
+                term = _regulariser(stage)(self.features[0], self.labels[mine])
                 loss = loss + (stage.regulariser_weight or 0.0) * term
             self.optimizer.zero_grad(set_to_none=True)
             fabric.backward(loss)
@@ -349,7 +348,8 @@ def _loss_function(
     if stage.loss == "rnc":
         assert stage.temperature is not None and stage.label_diff is not None and stage.feature_sim is not None
         # unchecked: features that are not finite give a loss that is not, which ends training in every process
-        rnc = RnCLoss(stage.temperature, stage.label_diff, stage.feature_sim, gather=distributed, validate=False)
+        names = stage.temperature, stage.label_diff, stage.feature_sim
+        rnc = RnCLoss(*names, ties=stage.ties or "exact", gather=distributed, validate=False)
         if stage.unit_features:
             return lambda output, target: rnc(nn.functional.normalize(output, dim=-1), target)
         return rnc
@@ -359,6 +359,12 @@ def _loss_function(
         return lambda output, target: binned_supcon_loss(output, target, edges, temperature)
     regression_loss = _REGRESSION[stage.loss]
     return lambda prediction, target: regression_loss(prediction.reshape(target.shape), target.to(prediction.dtype))
+
+
+def _regulariser(stage: Stage) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    if stage.regulariser == "rnc":
+        return partial(rnc_loss, ties=stage.ties or "exact", validate=False)
+    return _REGULARISERS[stage.regulariser or ""]
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from rnclib import benchmark, regimes
+from rnclib.loss import fast
 
 
 @pytest.mark.parametrize("labels", regimes.LABELS)
@@ -224,6 +225,16 @@ def test_multiples_of_others_from_known_times(table, kind, first):
     assert found["plain path"].tolist() == pytest.approx([0.5, 1.25, np.nan, np.nan], nan_ok=True)
     with pytest.raises(ValueError, match=rf"without '{table}'.* python -m rnclib\.benchmark --profile quick"):
         getattr(benchmark, table)({"profile": "quick", "times": []})
+
+
+def test_the_chapter_says_up_to_which_batch_one_matrix_is_kept():
+    root = Path(__file__).resolve().parents[1]
+    text = " ".join((root / "notebooks" / "benchmark.py").read_text(encoding="utf-8").replace("\n# ", " ").split())
+    (stated,) = re.findall(r"Up to (\d+) embeddings, `rnc_loss` keeps one", text)
+    assert int(stated) == fast.WHOLE
+    # where its memory is measured, the published figure has sizes on both sides
+    sizes = benchmark.PROFILES["paper"]["memory"]["rnc_loss", "ages"]
+    assert fast.WHOLE in sizes and min(sizes) < fast.WHOLE < max(sizes)
 
 
 def test_the_page_for_engineers_computes_with_the_published_measurement():

@@ -69,16 +69,22 @@ def test_order_compares_distances_of_features_with_those_of_target_and_nuisance(
 
 @pytest.mark.parametrize(
     "stage",
-    [RNC, replace(RNC, feature_sim="cosine", label_diff="l2"), replace(RNC, unit_features=True)],
-    ids=["l2", "cosine", "unit"],
+    [
+        RNC,
+        replace(RNC, feature_sim="cosine", label_diff="l2"),
+        replace(RNC, unit_features=True),
+        replace(RNC, ties="rounding"),
+    ],
+    ids=["l2", "cosine", "unit", "ties"],
 )
 def test_the_loss_gap_is_the_loss_less_its_lower_bound(stage):
     rng = np.random.default_rng(0)
     features, labels = rng.normal(size=(10, 4)), torch.linspace(0, 3, 10)
     seen = features / np.linalg.norm(features, axis=1, keepdims=True) if stage.unit_features else features
-    options = {"temperature": 0.5, "label_diff": stage.label_diff, "feature_sim": stage.feature_sim}
+    ties = stage.ties or "exact"
+    options = {"temperature": 0.5, "label_diff": stage.label_diff, "feature_sim": stage.feature_sim, "ties": ties}
     expected = rnc_loss(torch.from_numpy(seen).float(), labels, **options).item()
-    expected -= rnc_lower_bound(labels, label_diff=stage.label_diff)
+    expected -= rnc_lower_bound(labels, label_diff=stage.label_diff, ties=ties)
     assert evaluation.loss_gap(stage, features, labels) == pytest.approx(expected, rel=1e-5) and expected > 0
 
 

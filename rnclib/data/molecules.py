@@ -6,18 +6,15 @@ import functools
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from rnclib.data import Split, group_split, sample_numbers
 
-with warnings.catch_warnings():  # torch-geometric 2.8 scripts helpers and asks for widgets at import time
-    warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
-    warnings.filterwarnings("ignore", "IProgress not found")
+if TYPE_CHECKING:
     from torch_geometric.data import Data
-    from torch_geometric.utils import from_smiles
 
 __all__ = [
     "Graphs",
@@ -31,6 +28,17 @@ __all__ = [
     "readable",
     "split",
 ]
+
+
+@functools.cache
+def _geometric() -> Any:
+    """PyTorch Geometric, imported when the first graph is made."""
+    with warnings.catch_warnings():  # torch-geometric 2.8 scripts helpers and asks for widgets at import time
+        warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
+        warnings.filterwarnings("ignore", "IProgress not found")
+        import torch_geometric.data
+        import torch_geometric.utils
+    return torch_geometric
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,7 @@ class Graphs:
         n_atoms = self.node_start[wanted + 1] - self.node_start[wanted]
         first_atom = torch.cumsum(n_atoms, 0) - n_atoms
         edge_index = self.edge_index[:, bonds] + first_atom[molecule_of_bond]
-        return Data(x=self.x[atoms], edge_index=edge_index, batch=molecule, batch_size=len(wanted))
+        return _geometric().data.Data(x=self.x[atoms], edge_index=edge_index, batch=molecule, batch_size=len(wanted))
 
     def to(self, device: torch.device | str) -> Graphs:
         """The same graphs on `device`."""
@@ -121,7 +129,7 @@ def graphs_from_smiles(smiles: Sequence[str]) -> Graphs:
         If RDKit cannot parse one of them.
     """
     canonical_smiles(smiles)  # refuses what cannot be parsed
-    graphs = [from_smiles(s) for s in smiles]
+    graphs = [_geometric().utils.from_smiles(s) for s in smiles]
 
     def starts(lengths: list[int]) -> torch.Tensor:
         return torch.tensor(np.concatenate([[0], np.cumsum(lengths)]))

@@ -45,10 +45,11 @@ def check_options(**options: Any) -> None:
 def check_temperature(temperature: Any) -> None:
     """Raise ValueError unless it is a finite number above 0, or a tensor of one."""
     if isinstance(temperature, Tensor):
+        temperature = temperature.detach()
         number = temperature.numel() == 1 and temperature.is_floating_point()
     else:
         number = isinstance(temperature, numbers.Real) and not isinstance(temperature, bool)
-    value = float(temperature.detach() if isinstance(temperature, Tensor) else temperature) if number else math.nan
+    value = float(temperature) if number else math.nan
     if not 0 < value < math.inf:
         raise ValueError(f"temperature: got {temperature!r}; allowed: a finite number above 0")
 

@@ -25,7 +25,7 @@ from rnclib.loss import labels as label_order
 from rnclib.loss import plain
 from rnclib.loss.checks import Matrix, check_temperature, check_values, widest
 
-__all__ = ["Options", "SumOfLosses"]
+__all__ = ["Options", "SumOfLosses", "needs"]
 
 # Anchors are taken in blocks.
 BLOCK = {"cpu": 2**18}  # entries of the M × M matrix in a block: they fit the cache
@@ -41,11 +41,13 @@ FLOAT32_FROM = 128  # smaller batches cost next to nothing in float64
 # to 2 reach × 6e-8 in s: at 64 less than 8e-6 in a pair, and much less in the mean of many.
 REACH = {torch.float32: 64.0, torch.float64: 1e12}
 
-# |a|² + |b|² - 2ab has an error of about eps n², where n² = |a|² + |b|². So the direction of a pair at distance r has
-# one of eps n/r, and s one of eps n²/(2rτ). Pairs are subtracted directly where these exceed what CLOSE allows for
-# features of a type: there r < eps/CLOSE[0] · n, or r < eps/CLOSE[1] · n²/(2τ).
-CLOSE = {torch.float32: (5e-6, 1e-5), torch.float64: (1e-12, 5e-12)}
-FEW = {torch.float32: 256, torch.float64: 64}  # one pair in so many; if more are close, more digits are quicker
+# |a|² + |b|² - 2ab has an error of about eps n², where n² = |a|² + |b|². So a distance r from it has a relative error
+# of eps n²/(2r²), which the force of the pair inherits, and s one of eps n²/(2rτ). Where these exceed the two numbers
+# of CLOSE, whose key is the type of the features, pairs are subtracted directly: where r² < eps/(2 CLOSE[0]) n², or
+# r < eps/(2 CLOSE[1] τ) n².
+CLOSE = {torch.float32: (2e-5, 1e-5), torch.float64: (1e-11, 5e-12)}
+# At most one pair in so many is subtracted directly. If more are close, more digits are quicker, then the plain path.
+FEW = {torch.float32: 256, torch.float64: 4}
 
 # Exponentials are scaled so that the largest one of an anchor is exp(TOP). Those below exp(-87) are lost in float32,
 # and those below exp(-708) in float64: a denominator of at least exp(FLOOR) misses less than M exp(-22), or M exp(-28).
@@ -186,7 +188,7 @@ def _order_seen_from(anchors, block, first, last):
         n = torch.ones(seen.near.shape, device=block.device)
         n[own] = 0
     else:
-        n = labels.count.float()[seen.near]
+        n = labels.size.float()[seen.near]
         n[own] -= 1
     return seen, n
 
@@ -260,8 +262,9 @@ def _points(v, dtype, scale, options):
     if cosine:  # half the squared distance of two directions is 1 - cosine; that of a zero vector has cosine 0
         square += (v == 0).all(dim=1)
     narrow = options.accuracy == torch.float32 and len(v) >= FLOAT32_FROM
-    direction, s = CLOSE[options.accuracy]
-    close = torch.finfo(dtype).eps / direction, torch.finfo(dtype).eps / (2 * s) * scale
+    r, s = CLOSE[options.accuracy]
+    half_eps = torch.finfo(dtype).eps / 2
+    close = math.sqrt(half_eps / r), half_eps / s * scale
     return Points(v, x, square, scale, close, cosine, narrow)
 
 
@@ -287,13 +290,13 @@ def _distances(tile, points, i, k):
     if points.cosine:
         tile.mul_(0.5)
         return Pairs(none, none, False)
-    direction, s = (close * close for close in points.close)
+    near, lost_s = (close * close for close in points.close)
     n2 = 2 * float(square.max())
-    if float(tile.amin()) > n2 * max(direction, s * n2):
+    if float(tile.amin()) > n2 * max(near, lost_s * n2):
         tile.sqrt_()
         return Pairs(none, none, False)
     n2 = square[i, None] + square[k]
-    lost = tile <= (n2 * s).clamp_(min=direction).mul_(n2)
+    lost = tile <= (n2 * lost_s).clamp_(min=near).mul_(n2)
     tile.sqrt_()
     few, equal = tile.numel() // FEW[points.x.dtype], False
     if int(torch.count_nonzero(lost)) > few:

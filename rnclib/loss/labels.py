@@ -231,7 +231,7 @@ class Labels(NamedTuple):
 
     values: Tensor
     group: Tensor
-    count: Tensor
+    size: Tensor
     label_diff: str
     tolerance: float
 
@@ -261,11 +261,11 @@ def groups_of(y: Tensor, label_diff: str, ties: str) -> Labels:
     """Gather samples of equal label."""
     y, tolerance = comparable(y, label_diff, ties)
     if y.shape[1] > 1:
-        values, group, count = torch.unique(y, dim=0, return_inverse=True, return_counts=True)
+        values, group, size = torch.unique(y, dim=0, return_inverse=True, return_counts=True)
     else:
-        values, group, count = torch.unique(y[:, 0], return_inverse=True, return_counts=True)
+        values, group, size = torch.unique(y[:, 0], return_inverse=True, return_counts=True)
         values = values[:, None]
-    return Labels(values, group, count, label_diff, tolerance)
+    return Labels(values, group, size, label_diff, tolerance)
 
 
 def seen_from(labels: Labels, first: int, last: int) -> LabelOrder:
@@ -275,7 +275,7 @@ def seen_from(labels: Labels, first: int, last: int) -> LabelOrder:
     if labels.tolerance:
         # who is alone with its label has no distance 0 to another: nothing ties with it
         itself = anchors - first, anchors
-        d[itself] = torch.where(labels.count[anchors] > 1, d[itself], -torch.inf)
+        d[itself] = torch.where(labels.size[anchors] > 1, d[itself], -torch.inf)
     if d.device.type == "cpu":  # NumPy sorts rows several times faster
         # With one label a row falls, then rises: a stable sort only merges the two runs.
         kind = "stable" if labels.values.shape[1] == 1 else None
