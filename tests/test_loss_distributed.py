@@ -1,5 +1,9 @@
 """``gather=True``: several processes see the loss and the gradient of the batch they hold together."""
 
+import datetime
+import os
+import time
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -16,6 +20,7 @@ OPTIONS = {
     "l1": {"feature_sim": "l1"},
     "callable": {"label_diff": lambda y: (y - y.T).abs().double()},
     "temperature": {"temperature": 0.1},
+    "sum": {"reduction": "sum"},
 }
 LABELS = {
     "ages": lambda n, generator: torch.randint(0, 6, (n,), generator=generator),
@@ -59,6 +64,59 @@ def make_encoder():
     return nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 4)).double()
 
 
+# What one process hands in: features, labels and options.
+def zeros(*shape, dtypes=(torch.float32, torch.float32), rank=0):
+    return torch.zeros(*shape, dtype=dtypes[rank % 2])
+
+
+FLOATS, MIXED = (torch.float32, torch.float64), (torch.float32, torch.int64)
+DISAGREEMENTS = {
+    "width": lambda rank: (zeros(2, 3 + rank), zeros(2), {}),
+    "type of labels": lambda rank: (zeros(2, 3), zeros(2, dtypes=MIXED, rank=rank), {}),
+    "type of features": lambda rank: (zeros(2, 3, dtypes=FLOATS, rank=rank), zeros(2), {}),
+    "width of labels": lambda rank: (zeros(2, 3), zeros(2, 1 + rank), {}),
+    "NaN on one": lambda rank: (zeros(2, 3) + [0, torch.nan, 0][rank], zeros(2), {}),
+    "shape on one": lambda rank: (zeros(2, 3), zeros(2 + rank % 2), {}),
+    "weights on one": lambda rank: (zeros(2, 3), zeros(2), {"weights": torch.ones(2)} if rank else {}),
+}
+
+
+def refused(features, labels, options):
+    try:
+        rnc_loss(features, labels, gather=True, **options)
+    except ValueError as error:
+        return str(error)
+
+
+def part_of(whole, rank, world):
+    return whole[rank::world]
+
+
+def weighted(rank, world):
+    """Weights, a queue of each process's own, and a learnt temperature: the own gradients and the loss."""
+    features, labels = make_batch(12, "ages", torch.float64)
+    weights = torch.arange(12.0) % 5
+    features = part_of(features, rank, world).clone().requires_grad_()
+    temperature = torch.tensor(1.3, dtype=torch.float64, requires_grad=True)
+    reference = make_batch(3, "ages", torch.float64)
+    value = rnc_loss(
+        features, part_of(labels, rank, world), weights=part_of(weights, rank, world), temperature=temperature,
+        reference=(reference[0][:, 0], reference[1]), gather=True,
+    )  # fmt: skip
+    value.backward()
+    return value.detach(), features.grad, temperature.grad
+
+
+def in_groups(rank, world):
+    """The loss of the first two processes, and what one outside of their group is told."""
+    group = dist.new_group([0, 1])
+    features, labels = make_batch(12, "ages", torch.float64)
+    try:
+        return evaluate(part_of(features, rank, world), part_of(labels, rank, world), gather=True, group=group)
+    except ValueError as error:
+        return str(error)
+
+
 def process(rank, world, folder):
     """What each process computes, saved for the test process to compare."""
     torch.set_num_threads(1)
@@ -80,10 +138,9 @@ def process(rank, world, folder):
         results[name] = anchors, alone, {key.removeprefix("module."): value for key, value in trained.items()}
     one_each = torch.full((1, 3), float(rank), requires_grad=True)
     rnc_loss(one_each, torch.tensor([rank]), gather=True).backward()
-    try:
-        rnc_loss(torch.zeros(2, 3 + rank), torch.zeros(2), gather=True)
-    except ValueError as error:
-        results["error"] = str(error)
+    results["errors"] = {name: refused(*DISAGREEMENTS[name](rank)) for name in DISAGREEMENTS}
+    results["options"] = weighted(rank, world)
+    results["group"] = in_groups(rank, world)
     torch.save(results, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
@@ -140,10 +197,83 @@ def test_data_parallel_training_reaches_the_weights_of_one_process(results):
         assert max((expected[key] - start[key]).abs().max() for key in start) > 0.01
 
 
-def test_processes_that_disagree_on_the_shape_all_say_so(results):
-    widths = ", ".join(str(3 + rank) for rank in range(len(results)))
-    for rank in results:
-        assert rank["error"] == f"features: got feat_dim {widths} by process; allowed: the same in all"
+@pytest.mark.parametrize("what", DISAGREEMENTS)
+def test_processes_that_disagree_are_all_told_the_same(results, what):
+    def by_process(name, values):
+        got = ", ".join(str(values(rank)) for rank in range(len(results)))
+        return f"{name} {got} by process; allowed: the same in all"
+
+    expected = {
+        "width": by_process("features: got feat_dim", lambda rank: 3 + rank),
+        "type of labels": by_process("labels: got type", lambda rank: MIXED[rank % 2]),
+        "type of features": by_process("features: got type", lambda rank: FLOATS[rank % 2]),
+        "width of labels": by_process("labels: got label_dim", lambda rank: 1 + rank),
+        "NaN on one": "features: got 6 NaN or infinite among 6 values; allowed: finite numbers (in process 1)",
+        "shape on one": "labels: got shape (3,); allowed: one row for each of the 2 rows of features "
+        "(one label per sample, not per view) (in process 1)",
+        "weights on one": by_process("weights: got given", lambda rank: rank > 0),
+    }
+    assert {rank["errors"][what] for rank in results} == {expected[what]}
+
+
+def test_weights_references_and_a_learnt_temperature_across_processes(results):
+    world = len(results)
+    features, labels = make_batch(12, "ages", torch.float64)
+    weights = torch.arange(12.0) % 5
+    reference = make_batch(3, "ages", torch.float64)
+    leaf = features.clone().requires_grad_()
+    temperature = torch.tensor(1.3, dtype=torch.float64, requires_grad=True)
+    expected = rnc_loss(
+        leaf, labels, weights=weights, temperature=temperature, reference=(reference[0][:, 0], reference[1])
+    )
+    expected.backward()
+    assert [rank["options"][0].item() for rank in results] == pytest.approx([expected.item()] * world, abs=1e-12)
+    for rank, (_, gradient, _) in enumerate(one["options"] for one in results):
+        torch.testing.assert_close(gradient / world, part_of(leaf.grad, rank, world), atol=1e-13, rtol=0)
+    mean = sum(one["options"][2].item() for one in results) / world
+    assert mean == pytest.approx(temperature.grad.item(), abs=1e-12)
+
+
+def test_a_group_of_some_processes(results):
+    world = len(results)
+    features, labels = make_batch(12, "ages", torch.float64)
+    both = [torch.cat([part_of(one, rank, world) for rank in (0, 1)]) for one in (features, labels)]
+    value, gradient = evaluate(*both)
+    for rank in (0, 1):
+        assert results[rank]["group"][0].item() == pytest.approx(value.item(), abs=1e-13)
+    gathered = torch.cat([results[rank]["group"][1] for rank in (0, 1)]) / 2
+    torch.testing.assert_close(gathered, gradient, atol=1e-14, rtol=0)
+    for one in results[2:]:
+        assert one["group"] == "group: got one that this process is not in; allowed: a group of this process"
+
+
+def failing_process(rank, folder):
+    """The second process is gone when the first asks for its part, and later for its gradient."""
+    timeout = datetime.timedelta(seconds=5)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2, timeout=timeout)
+    features = torch.zeros(2, 3, requires_grad=True)
+    value = rnc_loss(features, torch.zeros(2), gather=True)
+    if rank:
+        os._exit(0)
+    start = time.monotonic()
+    for step in (value.backward, lambda: rnc_loss(features, torch.zeros(2), gather=True)):
+        try:
+            step()
+        except RuntimeError as error:
+            (folder / f"{step is not value.backward}").write_text(f"{time.monotonic() - start} {error}")
+    os._exit(0)
+
+
+def test_a_process_that_fails_leaves_the_others_with_an_error(tmp_path):
+    context = mp.get_context("spawn")
+    workers = [context.Process(target=failing_process, args=(rank, tmp_path)) for rank in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+        assert worker.exitcode == 0
+    told = [path.read_text() for path in tmp_path.iterdir() if path.name != "store"]
+    assert told and all(float(one.split()[0]) < 20 for one in told)
 
 
 def test_one_process_is_unaffected(tmp_path):

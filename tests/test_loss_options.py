@@ -252,7 +252,7 @@ def pair(shape, labels, value=0.0):
         ({"weights": torch.zeros(4)}, "weights: got 0 to 0; allowed"),
         ({"weights": torch.tensor([1.0, math.nan, 1, 1])}, "weights: got 1 NaN or infinite among 4 values"),
         ({"reference": torch.zeros(2, 3)}, "reference: got Tensor; allowed: a pair of embeddings and labels"),
-        ({"reference": pair((2, 5), 2)}, r"reference\[0\]: got shape \(2, 5\); allowed: \(2, 3\), as in the batch"),
+        ({"reference": pair((2, 5), 2)}, r"reference\[0\]: got shape \(2, 5\); allowed: \(2, 3\)"),
         ({"reference": (torch.zeros(2, 3), torch.zeros(2))}, r"reference\[1\]: got torch.float32; allowed: torch.int64"),
         ({"reference": pair((2, 3), (2, 2))}, r"reference\[1\]: got labels of shape \(2,\); allowed: \(\)"),
         ({"reference": pair((2, 3), 3)}, r"reference\[1\]: got shape \(3,\); allowed: one row for each of the 2 rows"),
