@@ -12,8 +12,8 @@ from torch import Tensor
 
 __all__ = [
     "FEATURE_SIMS", "LABEL_DIFFS", "REDUCTIONS", "TIES", "Matrix",
-    "check_features", "check_labels", "check_options", "check_temperature", "check_values", "check_weights",
-    "square", "widest",
+    "all_finite", "check_features", "check_labels", "check_options", "check_temperature", "check_values",
+    "check_weights", "square", "widest",
 ]  # fmt: skip
 
 Matrix = Callable[[Tensor], Tensor]
@@ -93,10 +93,15 @@ def check_weights(weights: Any, features: Tensor) -> None:
         raise ValueError(f"weights: got device {weights.device}; allowed: {features.device}, where features is")
 
 
+def all_finite(value: Tensor) -> bool:
+    """Whether there is no NaN or infinite value: its extremes tell, in one pass."""
+    return bool(torch.isfinite(torch.stack(torch.aminmax(value))).all())
+
+
 def check_values(**tensors: Tensor | None) -> None:
     """Raise ValueError for NaN or infinite values, and for weights below 0 or none above it."""
     for name, value in tensors.items():
-        if value is not None and not torch.isfinite(value).all():
+        if value is not None and not all_finite(value):
             bad = int((~torch.isfinite(value)).sum())
             raise ValueError(f"{name}: got {bad} NaN or infinite among {value.numel()} values; allowed: finite numbers")
     if (weights := tensors.get("weights")) is not None and not (weights.min() >= 0 and weights.max() > 0):

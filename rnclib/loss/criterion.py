@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from rnclib.loss import fast, plain, processes
 from rnclib.loss.checks import (
     Matrix,
+    all_finite,
     check_features,
     check_options,
     check_temperature,
@@ -180,7 +181,7 @@ def _embeddings(features, labels, weights, finite):
 def _anchor_losses(v, temperature, y, weights, rows, options):
     """Losses of the anchors on the plain path, each times its weight."""
     try:
-        finite = options.finite or bool(torch.isfinite(v).all() and torch.isfinite(y).all())
+        finite = options.finite or (all_finite(v) and all_finite(y))
     except RuntimeError as error:
         raise RuntimeError(
             "torch.vmap over rnc_loss needs reduction='mean' or 'sum' and named options; else loop over the problems"

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from rnclib.loss import labels as label_order
 from rnclib.loss import plain
-from rnclib.loss.checks import Matrix, check_temperature, check_values, widest
+from rnclib.loss.checks import Matrix, all_finite, check_temperature, check_values, widest
 
 __all__ = ["Options", "SumOfLosses", "needs"]
 
@@ -46,6 +46,7 @@ REACH = {torch.float32: 64.0, torch.float64: 1e12}
 # of CLOSE, whose key is the type of the features, pairs are subtracted directly: where r² < eps/(2 CLOSE[0]) n², or
 # r < eps/(2 CLOSE[1] τ) n².
 CLOSE = {torch.float32: (2e-5, 1e-5), torch.float64: (1e-11, 5e-12)}
+NEAR = torch.finfo(torch.float32).eps / 2 / CLOSE[torch.float32][0]  # of r²/n² for float32
 # At most one pair in so many is subtracted directly. If more are close, more digits are quicker, then the plain path.
 FEW = {torch.float32: 256, torch.float64: 4}
 
@@ -77,7 +78,7 @@ class SumOfLosses(torch.autograd.Function):
         if options.validate and not options.finite:
             check_temperature(temperature)
             check_values(features=v, labels=y, weights=weights)
-        elif not options.finite and not all(bool(torch.isfinite(one).all()) for one in (v, y)):
+        elif not (options.finite or (all_finite(v) and all_finite(y))):
             return v.new_tensor(torch.nan), torch.full_like(v, torch.nan), v.new_tensor(torch.nan)
         t = float(temperature)
         if weights is None:
@@ -86,10 +87,10 @@ class SumOfLosses(torch.autograd.Function):
             every = plain.normalised(weights, len(v))
             kept, _, anchors = plain.counting(every, rows)
             total, some, grad_t = _sums(v[kept], y[kept], every[kept], anchors, t, options, needed)
-            grad = torch.zeros(v.shape, dtype=some.dtype, device=v.device).index_copy_(0, kept, some)
             unit = weights.sum() / (weights > 0).sum()
-            total, grad, grad_t = total * unit, grad * unit, grad_t * unit
-        return total.to(v.dtype), grad.div_(t).to(v.dtype), grad_t.div_(t).to(v.dtype)
+            grad = torch.zeros_like(v).index_copy_(0, kept, (some * unit).to(v.dtype))
+            total, grad_t = total * unit, grad_t * unit
+        return total.to(v.dtype), grad, grad_t.to(v.dtype)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -215,25 +216,28 @@ class Points:
 
 
 def _sums(v, y, weights, rows, temperature, options, needed):
-    """Sum of the losses of `rows`, τ times its gradient by v, τ times that by τ, in the least precision that does."""
+    """Sum of the losses of `rows`, its gradient by v, and by τ, in the least precision that suffices."""
     if len(v) == 1:
         return v.new_zeros(()), torch.zeros_like(v), v.new_zeros(())
     # The loss of (v, τ) is that of (v/u, τ/u). With u a power of two this is exact, and no square can overflow.
-    cosine = options.feature_sim == "cosine"
-    u = 1.0 if cosine else 2.0 ** max(-120, math.frexp(float(v.abs().max()))[1] - 1)
-    v, temperature = v / u, max(temperature / u, 1e-300)
+    cosine, largest = options.feature_sim == "cosine", max(abs(float(one)) for one in torch.aminmax(v))
+    u = 1.0 if cosine or 1e-9 < largest < 1e9 else 2.0 ** max(-120, math.frexp(largest)[1] - 1)
+    w = v if u == 1 else v / u
+    scale = 1 / max(temperature / u, 1e-300)
     if options.feature_sim != "l1":
         anchors = _in_label_order(y, weights, rows, options)
         for dtype in _precisions(v, options):
-            points = _points(v[anchors.order], dtype, 1 / temperature, options)
-            if float(points.square.max().sqrt()) * points.scale > REACH[dtype]:
+            points = _points(w[anchors.order], dtype, scale, options)
+            if float(points.square.max().sqrt()) * scale > REACH[dtype]:
                 continue
             sums = _whole if anchors.whole and len(v) <= WHOLE else _strips
             if (result := sums(anchors, points, needed)) is not None:
                 total, grad, grad_t = result
-                grad = grad if weights is not None else grad / (len(v) - 1)
-                return total, torch.empty_like(grad).index_copy_(0, anchors.order, grad), grad_t
-    return plain.sums_by_blocks(v.to(widest(v)), y, weights, rows, temperature, options, any(needed))
+                per_pair = 1 / temperature if weights is not None else 1 / temperature / (len(v) - 1)
+                grad = torch.empty_like(v).index_copy_(0, anchors.order, grad.mul_(per_pair).to(v.dtype))
+                return total, grad, grad_t / temperature
+    total, grad, grad_t = plain.sums_by_blocks(w.to(widest(v)), y, weights, rows, 1 / scale, options, any(needed))
+    return total, (grad / temperature).to(v.dtype), grad_t / temperature
 
 
 def _precisions(v, options):
@@ -257,7 +261,7 @@ def _points(v, dtype, scale, options):
     cosine = options.feature_sim == "cosine"
     x = v.to(torch.promote_types(v.dtype, dtype))
     x = x - x[:1]  # if all are equal, exactly 0, where the mean may round
-    x = (x - x.mean(dim=0)).to(dtype)
+    x = x.sub_(x.mean(dim=0)).to(dtype)
     square = (x * x).sum(dim=1)
     if cosine:  # half the squared distance of two directions is 1 - cosine; that of a zero vector has cosine 0
         square += (v == 0).all(dim=1)
@@ -272,11 +276,12 @@ def _points(v, dtype, scale, options):
 
 
 class Pairs(NamedTuple):
-    """Pairs that were subtracted directly, and whether there are equal embeddings among all pairs."""
+    """Pairs that were subtracted directly, and what holds for all pairs."""
 
     i: Tensor
     k: Tensor
-    equal: bool
+    equal: bool  # some are at distance 0
+    apart: bool  # all so far apart that float32 keeps their differences
 
 
 def _distances(tile, points, i, k):
@@ -289,12 +294,13 @@ def _distances(tile, points, i, k):
     none = i[:0]
     if points.cosine:
         tile.mul_(0.5)
-        return Pairs(none, none, False)
+        return Pairs(none, none, False, True)
     near, lost_s = (close * close for close in points.close)
-    n2 = 2 * float(square.max())
-    if float(tile.amin()) > n2 * max(near, lost_s * n2):
+    n2, least = 2 * float(square.max()), float(tile.amin())
+    apart = least > n2 * NEAR or bool((tile / (square[i, None] + square[k])).amin() > NEAR)
+    if least > n2 * max(near, lost_s * n2):
         tile.sqrt_()
-        return Pairs(none, none, False)
+        return Pairs(none, none, False, apart)
     n2 = square[i, None] + square[k]
     lost = tile <= (n2 * lost_s).clamp_(min=near).mul_(n2)
     tile.sqrt_()
@@ -308,8 +314,8 @@ def _distances(tile, points, i, k):
     r, q = lost.nonzero().unbind(1)
     for a, b in zip(*(one.split(8 * BLOCK["cpu"] // v.shape[1] + 1) for one in (r, q)), strict=True):
         tile[a, b] = torch.linalg.vector_norm(v[i[a]] - v[k[b]], dim=1).to(tile.dtype)
-    apart = tile[r, q] > 0
-    return Pairs(i[r[apart]], k[q[apart]], equal or not bool(apart.all()))
+    differ = tile[r, q] > 0
+    return Pairs(i[r[differ]], k[q[differ]], equal or not bool(differ.all()), apart)
 
 
 def _all_distances(points, step):
@@ -331,7 +337,8 @@ def _all_distances(points, step):
         found.append(pairs)
         matrix[stop:, start:stop] = tile[:, stop - start :].T
     i, k = torch.cat([pair.i for pair in found]), torch.cat([pair.k for pair in found])
-    return matrix, Pairs(i[i < k], k[i < k], any(pair.equal for pair in found))
+    equal, apart = any(pair.equal for pair in found), all(pair.apart for pair in found)
+    return matrix, Pairs(i[i < k], k[i < k], equal, apart)
 
 
 # ---- The two layouts ------------------------------------------------------------------------------------------
@@ -344,6 +351,8 @@ def _whole(anchors, points, needed):
         return None
     matrix, pairs = done
     total, grad_t = _fill_with_forces(matrix.split(step, dim=1), anchors, points, needed)
+    if points.narrow and pairs.apart:
+        x = x.float()
     grad = torch.zeros_like(x)
     if not needed[0]:
         return total, grad, grad_t
@@ -354,6 +363,7 @@ def _whole(anchors, points, needed):
         force = matrix[:, own].T.contiguous().add_(matrix[own])
         if pairs.equal:
             force.nan_to_num_(0, 0, 0)  # two equal embeddings are at distance 0, and exert none
+        force = force.to(x.dtype)
         grad[own] += force.sum(1, keepdim=True) * x[own] - force @ x
     return total, grad, grad_t
 
