@@ -196,6 +196,8 @@ def test_weights_in_large_batches(sim, dtype, scale):
     reference = (scale * normal(100, 6)).to(dtype), torch.randint(0, 40, (100,), generator=generator)
     options = {"weights": weights, "reference": reference, "feature_sim": sim}
     value, gradient = value_and_gradient(rnc_loss, features, labels, **options)
+    for reduction in ("mean", "sum", "none"):
+        assert rnc_loss(features, labels, reduction=reduction, **options).dtype == dtype
     mean = lambda f, y, **o: rnc_loss(f, y, **o, reduction="none").sum() / weights.sum()  # noqa: E731
     wide = {**options, "reference": (reference[0].double(), reference[1])}
     expected, gradient0 = value_and_gradient(mean, features.double(), labels, **wide)

@@ -146,7 +146,7 @@ def _loss(features, labels, weights, reference, temperature, options, gather, gr
     shared = gather and processes.are_there()
     part, rows = processes.gathered(own, group) if shared else (own(), None)
     v, y, w, finite = part
-    count = len(v) if w is None else w.sum()  # of anchors
+    count = len(v) if w is None else w.sum().to(v.dtype)  # of anchors
     if rows is None:
         rows = torch.arange(len(v), device=v.device)
     if reference is not None:
