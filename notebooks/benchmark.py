@@ -35,7 +35,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from rnclib import benchmark, plots, throughput
-from rnclib.report import Figure, Notice, Table
+from rnclib.report import Figure, Notice, Table, glue
 
 plots.use_style()
 if profile == "paper":
@@ -99,7 +99,7 @@ Notice(
 
 # %% tags=["hide-input"]
 regimes = benchmark.regimes(record)
-Figure(
+drawing = Figure(
     plots.costs_of_regimes(regimes),
     "Time of rnc_loss over that of SupCon: against the reach of the batch (above), and for other "
     f"kinds of batches (below). Lines at 1 and 2. {where}.",
@@ -107,6 +107,8 @@ Figure(
     alt="Two panels of lines against reach, and one of dots for each kind of batch, all in "
     "multiples of the time of SupCon.",
 )
+glue(regimes=drawing)
+drawing
 
 # %% tags=["hide-input"]
 worst = regimes.loc[regimes["SupCon"].idxmax()]

@@ -587,5 +587,6 @@ assert torch.isclose(
 
 # %% [markdown]
 # Samples with equal labels can have one sort in common, the distances are a matrix product, and the gradient can be
-# made block by block along the way. {mod}`rnclib.loss` does this, in memory linear in $M$. It takes about the time of
-# SupCon on the same distances where labels repeat, and up to twice that where all differ ({doc}`benchmark`).
+# made block by block along the way. {mod}`rnclib.loss` does this, keeping one $M × M$ matrix at most. It takes about
+# the time of SupCon on the same distances where labels repeat, and up to twice that where all differ
+# ({doc}`benchmark`).

@@ -362,6 +362,12 @@ class Figure:
     def __repr__(self) -> str:
         return f"Figure {self.name}: {self.caption}"
 
+    def to_html(self) -> str:
+        """The drawing with its text alternative, for a place outside of its notebook."""
+        kind = "svg+xml" if self.format == "svg" else self.format
+        source = f"data:image/{kind};base64,{base64.b64encode(self.data).decode()}"
+        return f'<img alt="{html.escape(self.alt)}" src="{source}">'
+
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
         mime, data = (
             ("image/svg+xml", self.data.decode())
@@ -441,28 +447,32 @@ measurements. Training was shortened (profile `quick`): good for a first look, n
 
 
 def glue(**values: Any) -> None:
-    """Record numbers of a notebook under names by which any page of the book can quote them.
+    """Record numbers and figures of a notebook under names by which any page of the book can show them.
 
-    A page writes the notebook's path, the name and the format, which it must give:
-    ``{glue:text}`` followed by ```chapters/esol.ipynb::esol_mae:.3f```.
+    A page writes the notebook's path, the name and, for numbers, the format, which it must give:
+    ``{glue:text}`` followed by ```chapters/esol.ipynb::esol_mae:.3f```, or ``{glue:}`` for a figure.
 
     Parameters
     ----------
-    **values : float, int or str
-        The numbers by name. A name can be used once in a notebook.
+    **values : float, int, str or Figure
+        The numbers and figures by name. A name can be used once in a notebook.
     """
     from IPython.display import display
 
     for name, value in values.items():
+        if isinstance(value, Figure):
+            _record(name, "text/html", value.to_html(), display)
+            continue
         if not isinstance(value, (numbers.Real, str)) or _is_missing(value):
-            raise ValueError(f"{name}: got {value!r}; allowed: a number that is not missing, or a text")
+            raise ValueError(f"{name}: got {value!r}; allowed: a number that is not missing, a text or a Figure")
         plain = repr(value) if isinstance(value, str) else repr(getattr(value, "item", lambda v=value: v)())
-        prefix = "application/papermill.record/"  # what myst-nb looks for; Jupyter shows nothing
-        display(
-            {f"{prefix}text/plain": plain},
-            raw=True,
-            metadata={"scrapbook": {"name": name, "mime_prefix": prefix}},
-        )
+        _record(name, "text/plain", plain, display)
+
+
+def _record(name: str, mime: str, content: str, display: Any) -> None:
+    prefix = "application/papermill.record/"  # what myst-nb looks for; Jupyter shows nothing
+    metadata = {"scrapbook": {"name": name, "mime_prefix": prefix}}
+    display({f"{prefix}{mime}": content}, raw=True, metadata=metadata)
 
 
 def p_value(p: float) -> str:

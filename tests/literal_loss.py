@@ -11,7 +11,8 @@ def literal(
     features, labels, temperature=2.0, label_diff="l1", feature_sim="l2", ties="rounding", weights=None, reference=None
 ):
     """The definition in float64: for every i and j ≠ i, −log(exp s_ij / Σ exp s_ik over k ≠ i, d_ik ≥ d_ij)."""
-    tolerance = literal_tolerance(labels, ties)
+    counted = labels if weights is None else labels[weights > 0]
+    tolerance = literal_tolerance(counted if reference is None else torch.cat([counted, reference[1]]), ties)
     if features.ndim == 3:
         labels = labels.repeat_interleave(features.shape[1], dim=0)
         weights = None if weights is None else weights.repeat_interleave(features.shape[1])

@@ -221,6 +221,26 @@ def test_equal_weights_change_nothing_and_zero_takes_a_sample_out(sim):
     assert value.item() == 0 and value.requires_grad
 
 
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_a_label_that_does_not_count_has_no_say_in_ties(reduction):
+    features = normal(6, 3)
+    labels = torch.tensor([0.1, 0.2, 0.3, 0.5, 0.8, 1e15], dtype=torch.float64)
+    value = rnc_loss(features, labels, weights=torch.tensor([1, 1, 1, 1, 1, 0]), reduction=reduction)
+    assert value.sum().item() == pytest.approx(rnc_loss(features[:5], labels[:5], reduction=reduction).sum().item())
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("what", ["weights", "temperature"])
+def test_nan_in_weights_and_temperature_reaches_the_loss(reduction, what):
+    options = {what: {"weights": torch.tensor([1.0, math.nan, 1, 1]), "temperature": torch.tensor(math.nan)}[what]}
+    features = normal(4, 2, 3).requires_grad_()
+    value = rnc_loss(features, torch.arange(4), validate=False, reduction=reduction, **options).mean()
+    value.backward()
+    assert value.isnan() and features.grad.isnan().all()
+    with pytest.raises(ValueError, match=f"{what}: got"):
+        rnc_loss(features, torch.arange(4), reduction=reduction, **options)
+
+
 def test_a_sum_is_the_mean_times_the_number_of_anchors():
     features, labels = normal(20, 2, 4), torch.randint(0, 9, (20,), generator=generator)
     assert rnc_loss(features, labels, reduction="sum").item() == pytest.approx(40 * rnc_loss(features, labels).item())
@@ -255,7 +275,7 @@ def pair(shape, labels, value=0.0):
         ({"weights": torch.tensor([1.0, math.nan, 1, 1])}, "weights: got 1 NaN or infinite among 4 values"),
         ({"reference": torch.zeros(2, 3)}, "reference: got Tensor; allowed: a pair of embeddings and labels"),
         ({"reference": pair((2, 5), 2)}, r"reference\[0\]: got shape \(2, 5\); allowed: \(2, 3\)"),
-        ({"reference": (torch.zeros(2, 3), torch.zeros(2))}, r"reference\[1\]: got torch.float32; allowed: torch.int64"),
+        ({"reference": (torch.ones(2, 3), torch.ones(2))}, r"reference\[1\]: got torch.float32; allowed: torch.int64"),
         ({"reference": pair((2, 3), (2, 2))}, r"reference\[1\]: got labels of shape \(2,\); allowed: \(\)"),
         ({"reference": pair((2, 3), 3)}, r"reference\[1\]: got shape \(3,\); allowed: one row for each of the 2 rows"),
         ({"reference": pair((2, 3), 2, math.nan)}, r"reference\[0\]: got 6 NaN or infinite among 6 values"),

@@ -18,7 +18,6 @@ from rnclib.loss.checks import (
     check_weights,
     widest,
 )  # fmt: skip
-from rnclib.loss.labels import comparable
 
 __all__ = ["RnCLoss", "rnc_loss"]
 
@@ -181,19 +180,18 @@ def _embeddings(features, labels, weights, finite):
 def _anchor_losses(v, temperature, y, weights, rows, options):
     """Losses of the anchors on the plain path, each times its weight."""
     try:
-        finite = options.finite or (all_finite(v) and all_finite(y))
+        finite = options.finite or all(all_finite(one) for one in (v, y, weights) if one is not None)
     except RuntimeError as error:
         raise RuntimeError(
             "torch.vmap over rnc_loss needs reduction='mean' or 'sum' and named options; else loop over the problems"
         ) from error
     if not finite:
         return (v[rows] * torch.nan).sum(dim=1)  # its gradient is NaN too, so that a gradient scaler sees it
-    labels, tolerance = comparable(y, options.label_diff, options.ties)
     if weights is None:
-        return plain.anchor_losses(v, (labels, tolerance), rows, None, temperature, options)
+        return plain.anchor_losses(v, y, rows, None, temperature, options)
     every = plain.normalised(weights, len(v))
     kept, counted, place = plain.counting(every, rows)
-    some = plain.anchor_losses(v[kept], (labels[kept], tolerance), place, every[kept], temperature, options)
+    some = plain.anchor_losses(v[kept], y[kept], place, every[kept], temperature, options)
     return torch.zeros_like(every[rows]).index_put((counted,), some * weights[rows[counted]])
 
 

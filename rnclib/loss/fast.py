@@ -78,7 +78,7 @@ class SumOfLosses(torch.autograd.Function):
         if options.validate and not options.finite:
             check_temperature(temperature)
             check_values(features=v, labels=y, weights=weights)
-        elif not (options.finite or (all_finite(v) and all_finite(y))):
+        elif not options.finite and not _all_finite(v, temperature, y, weights):
             return v.new_tensor(torch.nan), torch.full_like(v, torch.nan), v.new_tensor(torch.nan)
         t = float(temperature)
         if weights is None:
@@ -119,6 +119,11 @@ class SumOfLosses(torch.autograd.Function):
             needed = tuple(map(max, inputs[-1], needs(*one[:2])))
             results.append(SumOfLosses.apply(*one[:-1], needed))
         return tuple(torch.stack(column) for column in zip(*results, strict=True)), (0, 0, 0)
+
+
+def _all_finite(v, temperature, y, weights):
+    tensors = [one for one in (v, y, weights) if one is not None]
+    return math.isfinite(temperature) and all(all_finite(one) for one in tensors)
 
 
 def needs(v: Tensor, temperature: float | Tensor) -> tuple[bool, bool]:
@@ -217,7 +222,7 @@ class Points:
 
 def _sums(v, y, weights, rows, temperature, options, needed):
     """Sum of the losses of `rows`, its gradient by v, and by τ, in the least precision that suffices."""
-    if len(v) == 1:
+    if len(v) <= 1:
         return v.new_zeros(()), torch.zeros_like(v), v.new_zeros(())
     # The loss of (v, τ) is that of (v/u, τ/u). With u a power of two this is exact, and no square can overflow.
     cosine, largest = options.feature_sim == "cosine", max(abs(float(one)) for one in torch.aminmax(v))

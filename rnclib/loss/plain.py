@@ -18,7 +18,7 @@ ANCHORS = 64  # but at least so many anchors
 
 def anchor_losses(
     v: Tensor,
-    y: tuple[Tensor, float],
+    y: Tensor,
     rows: Tensor,
     weights: Tensor | None,
     temperature: float | Tensor,
@@ -26,12 +26,12 @@ def anchor_losses(
 ) -> Tensor:
     """Mean over the others, weighted by `weights`, of each anchor's log D_ij - s_ij.
 
-    `y` are the labels and their tolerance, as `rnclib.loss.labels.comparable` gives them; `options` name label_diff
-    and feature_sim.
+    `options` name label_diff, feature_sim and ties.
     """
     if len(v) == 1:
         return (v[rows] * 0).sum(dim=1).to(widest(v))
-    order, last = farthest_first(y[0], rows, options.label_diff, y[1])
+    labels, tolerance = comparable(y, options.label_diff, options.ties)
+    order, last = farthest_first(labels, rows, options.label_diff, tolerance)
     s = (_similarities(v, rows, options.feature_sim) / temperature).gather(1, order)
     if weights is None:
         return (s.logcumsumexp(dim=1).gather(1, last) - s).mean(dim=1)
@@ -46,7 +46,6 @@ def sums_by_blocks(v, y, weights, rows, temperature, options, need_grad):
     grad_temperature = v.new_zeros(())
     v = v.detach().requires_grad_(need_grad)
     t = v.new_tensor(temperature).requires_grad_(need_grad)
-    y = comparable(y, options.label_diff, options.ties)
     for block in rows.split(max(BLOCK // len(v), ANCHORS)):
         with torch.set_grad_enabled(need_grad):
             losses = anchor_losses(v, y, block, weights, t, options)
