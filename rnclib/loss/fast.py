@@ -301,9 +301,11 @@ def _distances(tile, points, i, k):
         tile.mul_(0.5)
         return Pairs(none, none, False, True)
     near, lost_s = (close * close for close in points.close)
-    n2, least = 2 * float(square.max()), float(tile.amin())
-    apart = least > n2 * NEAR or bool((tile / (square[i, None] + square[k])).amin() > NEAR)
-    if least > n2 * max(near, lost_s * n2):
+    most, least = 2 * float(square.max()), float(tile.amin())
+    apart = least > most * NEAR
+    if not apart and tile.dtype != torch.float32:
+        apart = bool((tile / (square[i, None] + square[k])).amin() > NEAR)
+    if least > most * max(near, lost_s * most):
         tile.sqrt_()
         return Pairs(none, none, False, apart)
     n2 = square[i, None] + square[k]
