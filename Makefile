@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 # Several processes with one thread each are faster here than one with several.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help env report test book chapters check lock clean
+.PHONY: help env report test book chapters check package lock clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -17,8 +17,9 @@ help:
 	@echo "make book:   only build the book from what is there"
 	@echo "make chapters: run the notebooks on the committed records, for the published pages"
 	@echo "make check:  lint, format and type checks"
+	@echo "make package: build the wheel and the sdist, and try the loss from each, with PyTorch and NumPy alone"
 	@echo "make lock:   write .constraints.txt from what is installed"
-	@echo "make clean:  remove the built book and this machine's own runs"
+	@echo "make clean:  remove the built book, the built packages and this machine's own runs"
 
 env: $(STAMP)
 
@@ -55,10 +56,23 @@ check: env
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The loss from the wheel and from the sdist, each in an empty environment: of the newest versions, or of those named,
+# as in "make package TORCH=2.4.0 NUMPY=1.23.5 FOR=python3.11".
+package: env
+	rm -rf dist
+	$(BIN)/python -m build
+	set -e; for file in dist/*; do \
+		place="$$(mktemp -d)"; trap 'rm -rf "$$place"' EXIT; \
+		$(or $(FOR),$(PYTHON)) -m venv "$$place"; \
+		"$$place/bin/python" -m pip install "$$file" torch$(if $(TORCH),==$(TORCH)) numpy$(if $(NUMPY),==$(NUMPY)); \
+		"$$place/bin/python" -I tests/installed.py; \
+		rm -rf "$$place"; \
+	done
+
 # The exact versions of everything installed, without where they came from.
 lock: env
 	$(BIN)/python -m pip freeze --exclude-editable > .constraints.txt
 	@touch $(STAMP)
 
 clean:
-	rm -rf _build book/local book/results/quick book/results/smoke
+	rm -rf _build dist book/local book/results/quick book/results/smoke

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -129,13 +132,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "rnclib.loss": ({"rnclib.loss.criterion", "rnclib.loss.labels"}, set()),
     "rnclib.loss.checks": (set(), {"torch"}),
     "rnclib.loss.criterion": (
-        {
-            "rnclib.loss.checks",
-            "rnclib.loss.fast",
-            "rnclib.loss.labels",
-            "rnclib.loss.plain",
-            "rnclib.loss.processes",
-        },
+        {"rnclib.loss.checks", "rnclib.loss.fast", "rnclib.loss.plain", "rnclib.loss.processes"},
         {"torch"},
     ),
     "rnclib.loss.fast": ({"rnclib.loss.checks", "rnclib.loss.labels", "rnclib.loss.plain"}, {"torch"}),
@@ -466,7 +463,23 @@ print(RnCLoss.__module__)
     assert run_python(program).strip() == "rnclib.loss.criterion"
 
 
-def test_the_library_imports_without_the_notebook_stack():
+def test_the_loss_uses_numpy_and_torch_alone():
+    program = """
+import sys
+import numpy, torch
+before = set(sys.modules)
+import rnclib, rnclib.loss
+from rnclib import RnCLoss
+RnCLoss()(torch.rand(200, 2, 3, requires_grad=True), torch.rand(200)).backward()
+print(*sorted(set(sys.modules) - before))
+"""
+    loaded = [name for name in run_python(program).split() if name.partition(".")[0] not in sys.stdlib_module_names]
+    ours = {name for name in loaded if name.partition(".")[0] not in ("numpy", "torch")}
+    assert "rnclib.loss" in ours and ours <= {name for name in modules() if name.startswith("rnclib.loss")} | {"rnclib"}
+    assert {r.name for r in requirements("dependencies")} == {"numpy", "torch"}
+
+
+def test_training_imports_what_the_extra_train_installs():
     names = sorted(
         name for name in modules() if name not in ("rnclib.plots", "rnclib.notebook") and "__main__" not in name
     )
@@ -476,7 +489,8 @@ import importlib, sys
 class Absent:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in {{"papermill", "jupytext", "seaborn", "matplotlib", "ipykernel", "nbformat",
-                                     "IPython", "jupyter_book", "sphinx"}}:
+                                     "IPython", "jupyter_book", "sphinx", "torch_geometric", "rdkit", "torchvision",
+                                     "PIL"}}:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Absent())
@@ -498,10 +512,11 @@ def test_an_unknown_name_of_the_package_is_an_attribute_error():
 # --- the environment ------------------------------------------------------------------------------------
 
 
-def direct_dependencies() -> list[Requirement]:
-    project = PYPROJECT["project"]
-    listed = [*project["dependencies"], *(d for extra in project["optional-dependencies"].values() for d in extra)]
-    return [r for r in map(Requirement, listed) if canonicalize_name(r.name) != "rnclib"]
+def requirements(*names: str) -> list[Requirement]:
+    """What the package or some of its extras ask of others."""
+    listed = {"dependencies": PYPROJECT["project"]["dependencies"], **PYPROJECT["project"]["optional-dependencies"]}
+    found = [Requirement(line) for name in names or listed for line in listed[name]]
+    return [r for r in found if canonicalize_name(r.name) != "rnclib"]
 
 
 def pins(text: str) -> dict[str, str]:
@@ -527,14 +542,14 @@ def unmet(requirements: list[Requirement], pinned: dict[str, str]) -> list[str]:
 
 def test_every_direct_dependency_is_pinned_at_a_version_that_will_do():
     pinned = pins((ROOT / ".constraints.txt").read_text(encoding="utf-8"))
-    assert len(direct_dependencies()) > 15
-    assert unmet(direct_dependencies(), pinned) == []
+    assert len(requirements()) > 15
+    assert unmet(requirements(), pinned) == []
     wrong = [Requirement("torch>=99"), Requirement("no-such-package"), Requirement("numpy")]
     assert unmet(wrong, pinned) == [f"torch>=99: pinned is {pinned['torch']}", "no-such-package: pinned is None"]
 
 
 def test_no_dependency_names_an_address():
-    assert not [str(r) for r in direct_dependencies() if r.url]
+    assert not [str(r) for r in requirements() if r.url]
 
 
 def test_conda_sets_up_what_make_sets_up():
@@ -582,11 +597,27 @@ def test_there_is_one_version_and_the_type_marker_is_shipped():
     assert "py.typed" in PYPROJECT["tool"]["setuptools"]["package-data"]["rnclib"]
 
 
+def test_the_wheel_and_the_sdist_hold_the_library_alone(tmp_path):
+    left_out = shutil.ignore_patterns(".*", "_build", "build", "dist", "results", "local", "__pycache__", "*.egg-info")
+    shutil.copytree(ROOT, tmp_path / "copy", ignore=left_out)
+    # the wheel is made from the sdist
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", "dist", "copy"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    (wheel,), (sdist,) = (list((tmp_path / "dist").glob(f"*.{kind}")) for kind in ("whl", "tar.gz"))
+    ours = {path.relative_to(ROOT).as_posix() for path in modules().values()} | {"rnclib/py.typed"}
+    assert {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name} == ours
+    with tarfile.open(sdist) as file:
+        names = {member.name.partition("/")[2] for member in file if member.isfile()}
+    named = {"LICENSE", "MANIFEST.in", "PKG-INFO", "README.md", "pyproject.toml", "setup.cfg"}
+    assert {name for name in names if "egg-info/" not in name} == ours | named
+
+
 # --- what lies in the repository ------------------------------------------------------------------------
 
 TOP_LEVEL = {
     "book", "notebooks", "rnclib", "tests",
-    "_config.yml", "_toc.yml", "environment.yml", "pyproject.toml", "Makefile",
+    "_config.yml", "_toc.yml", "environment.yml", "pyproject.toml", "MANIFEST.in", "Makefile",
     "README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE",
 }  # fmt: skip
 

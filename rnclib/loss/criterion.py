@@ -109,7 +109,7 @@ def rnc_loss(
     The named options with reduction='mean' or 'sum' take the fast path (see `rnclib.loss`): at most one M × M matrix
     up to M = 4096, memory linear in M beyond; no second derivatives; `torch.func.grad` and `torch.vmap` work.
     Callables and reduction='none' take the plain path, which sorts M × M matrices and can be differentiated
-    twice. feature_sim='l1' is the plain path in blocks.
+    twice (where similarities are distances, from PyTorch 2.14 on). feature_sim='l1' is the plain path in blocks.
 
     The loss is exact to 1e-10 for float64 features; for float32 to 1e-5·max(1, L), its gradient to 1e-4 of the
     largest entry. Where float32 cannot hold that, as with embeddings many τ apart, float64 is used inside, and
