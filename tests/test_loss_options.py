@@ -67,7 +67,7 @@ def test_labels_on_a_scale_of_their_own_give_the_loss_of_the_whole_numbers(seed,
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
 @pytest.mark.parametrize("label_diff", ["l1", "l2"])
-@pytest.mark.parametrize("M", [20, 200])
+@pytest.mark.parametrize("M", [20, 130])
 def test_tenths_and_standardised_ages_tie_as_the_ages_do(dtype, label_diff, M):
     ages = torch.randint(0, 30, (M,), generator=generator)
     features = normal(M, 4)
@@ -293,9 +293,9 @@ def test_bad_weights_and_references_are_named(options, message):
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_the_temperature_gets_its_gradient(sim, reduction, weighted):
-    features, labels = normal(9, 3).requires_grad_(), torch.randint(0, 4, (9,), generator=generator)
+    features, labels = normal(6, 2).requires_grad_(), torch.randint(0, 4, (6,), generator=generator)
     temperature = torch.tensor(0.8, dtype=torch.float64, requires_grad=True)
-    options = {"feature_sim": sim, "reduction": reduction, "weights": torch.rand(9) + 0.1 if weighted else None}
+    options = {"feature_sim": sim, "reduction": reduction, "weights": torch.rand(6) + 0.1 if weighted else None}
     function = lambda v, t: rnc_loss(v, labels, temperature=t, **options)  # noqa: E731
     assert torch.autograd.gradcheck(function, (features, temperature))
 
@@ -439,8 +439,10 @@ class RefuseFloat64(TorchDispatchMode):
 
 @pytest.mark.parametrize("sim", SIMS)
 @pytest.mark.parametrize("reduction", ["mean", "none"])
-@pytest.mark.parametrize("kind", ["ages", "tenths", "2-d", "bfloat16"])
-@pytest.mark.parametrize(("spread", "M"), [(1.0, 20), (1.0, 150), (30.0, 150), (1e4, 150)])
+@pytest.mark.parametrize(
+    ("kind", "spread", "M"),
+    [("ages", 1.0, 20), ("tenths", 1.0, 150), ("2-d", 30.0, 150), ("bfloat16", 1.0, 150), ("tenths", 1e4, 150)],
+)
 def test_a_device_without_float64(monkeypatch, sim, reduction, kind, spread, M):
     ages = torch.randint(0, 30, (M,), generator=generator)
     labels = {

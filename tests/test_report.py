@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import re
 import subprocess
 import sys
@@ -370,9 +372,23 @@ def test_glued_numbers_are_recorded_but_not_shown():
         {f"{prefix}text/plain": text} for text in ("0.25", "20", "'RnC'")
     ]
     assert display.call_args_list[0].kwargs["metadata"] == {"scrapbook": {"name": "mae", "mime_prefix": prefix}}
+    allowed = "a number that is not missing, a text or a Figure"
     for bad in (None, float("nan"), [1]):
-        with pytest.raises(ValueError, match=r"^mae: got .*; allowed: a number that is not missing, or a text$"):
+        with pytest.raises(ValueError, match=rf"^mae: got .*; allowed: {allowed}$"):
             glue(mae=bad)
+
+
+def test_a_glued_figure_is_a_picture_with_its_text_alternative():
+    pytest.importorskip("IPython")
+    plt = pytest.importorskip("matplotlib.pyplot")
+    figure = Figure(plt.figure(), "A caption.", name="one", alt='Lines of "a" & b.')
+    with patch("IPython.display.display") as display:
+        glue(one=figure)
+    (call,) = display.call_args_list
+    (picture,) = call.args[0].values()
+    assert list(call.args[0]) == ["application/papermill.record/text/html"]
+    alt, source = re.fullmatch(r'<img alt="(.*?)" src="data:image/svg\+xml;base64,(.*)">', picture).groups()
+    assert html.unescape(alt) == figure.alt and base64.b64decode(source) == figure.data
 
 
 def test_a_page_can_be_begun_without_waiting_for_torch():
