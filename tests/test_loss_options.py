@@ -7,6 +7,7 @@ import math
 import pickle
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -144,6 +145,34 @@ def test_runs_of_many_rows_equal_a_loop():
             assert last[row].tolist() == ends
 
 
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.uint64, torch.int16, torch.bool])
+def test_labels_of_any_whole_type(dtype):
+    features, labels = normal(40, 3), torch.randint(0, 2, (40,), generator=generator)
+    for got, expected in zip(every_way(features, labels.to(dtype)), every_way(features, labels), strict=True):
+        assert got == expected if isinstance(got, float) else got[0] == expected[0]
+
+
+def test_long_runs_of_ties_do_not_take_long():
+    """Labels that float32 holds to a few units: thousands of entries in one chain of ties."""
+    labels = 1000 + torch.rand(1500, generator=generator) * 0.01
+    features, start = normal(1500, 4), time.monotonic()
+    fast, plain, _ = every_way(features, labels)
+    assert fast[0] == pytest.approx(plain[0], rel=1e-6)
+    assert time.monotonic() - start < 60
+
+
+@pytest.mark.parametrize("different", [1e30, math.inf])
+def test_distances_of_a_callable_may_be_infinite_or_negative(different):
+    features, kind = normal(20, 3), torch.arange(20) % 3
+    expected = rnc_loss(features, kind, label_diff=lambda y: (y != y.T).double())
+    value = rnc_loss(features, kind, label_diff=lambda y: torch.where(y != y.T, different, 0.0))
+    assert value.item() == pytest.approx(expected.item())
+    value = rnc_loss(features, kind, label_diff=lambda y: (y != y.T).double() - 100)
+    assert value.item() == pytest.approx(expected.item())
+    with pytest.raises(ValueError, match="label_diff: got a callable that returns NaN; allowed: distances"):
+        rnc_loss(features, kind, label_diff=lambda y: (y != y.T) * math.nan)
+
+
 def test_whole_numbers_are_exact_in_any_type():
     features = normal(40, 3)
     ages = torch.randint(0, 120, (40,), generator=generator)
@@ -210,7 +239,7 @@ def test_weights_in_large_batches(sim, dtype, scale):
 def test_equal_weights_change_nothing_and_zero_takes_a_sample_out(sim):
     features, labels = normal(150, 4), torch.randint(0, 30, (150,), generator=generator)
     expected = rnc_loss(features, labels, feature_sim=sim).item()
-    for weight in (1, 0.5, 1000):
+    for weight in (1, 0.5, 1000, 1e37, 1e-42):
         weights = torch.full((150,), weight)
         assert rnc_loss(features, labels, feature_sim=sim, weights=weights).item() == pytest.approx(expected, abs=1e-12)
     kept = torch.arange(150) % 3 > 0
@@ -237,6 +266,12 @@ def test_nan_in_weights_and_temperature_reaches_the_loss(reduction, what):
     value = rnc_loss(features, torch.arange(4), validate=False, reduction=reduction, **options).mean()
     value.backward()
     assert value.isnan() and features.grad.isnan().all()
+    temperature = torch.tensor(2.0, requires_grad=True)
+    reference = normal(5, 3).requires_grad_()
+    bad = features.detach() * torch.nan
+    values = {"temperature": temperature, "reference": (reference, torch.arange(5)), "reduction": reduction}
+    rnc_loss(bad, torch.arange(4), validate=False, **values).mean().backward()
+    assert temperature.grad.isnan() and reference.grad.isnan().all()
     with pytest.raises(ValueError, match=f"{what}: got"):
         rnc_loss(features, torch.arange(4), reduction=reduction, **options)
 
@@ -268,7 +303,7 @@ def pair(shape, labels, value=0.0):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"weights": torch.ones(3)}, r"weights: got shape \(3,\); allowed: a tensor of shape \(4,\)"),
+        ({"weights": torch.ones(3)}, r"weights: got shape \(3,\), torch.float32; allowed: a tensor of shape \(4,\)"),
         ({"weights": [1, 1, 1, 1]}, "weights: got list; allowed"),
         ({"weights": torch.tensor([1.0, -1, 1, 1])}, "weights: got -1 to 1; allowed: numbers of at least 0, one of"),
         ({"weights": torch.zeros(4)}, "weights: got 0 to 0; allowed"),
@@ -313,6 +348,17 @@ def test_the_gradient_of_the_temperature_in_large_batches(sim, scale, shape):
         assert t.grad.shape == shape
         gradients.append(t.grad.item())
     assert gradients[0] == pytest.approx(gradients[1], rel=1e-4)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("temperature", [-2.0, 0.0, math.inf])
+def test_a_temperature_that_went_astray_gives_nan_where_nothing_is_refused(reduction, temperature):
+    options = {"temperature": torch.tensor(temperature), "reduction": reduction}
+    assert rnc_loss(normal(9, 3), torch.arange(9), validate=False, **options).isnan().all()
+    with pytest.raises(ValueError, match="temperature: got"):
+        rnc_loss(normal(9, 3), torch.arange(9), **options)
+    with pytest.raises(ValueError, match=r"temperature: got .* or a floating-point tensor of one"):
+        rnc_loss(normal(9, 3), torch.arange(9), validate=False, temperature=torch.ones(9), reduction=reduction)
 
 
 def test_a_parameter_as_temperature_belongs_to_the_module():

@@ -42,16 +42,16 @@ def check_options(**options: Any) -> None:
             raise ValueError(f"{name}: got {value!r}; allowed: {allowed}")
 
 
-def check_temperature(temperature: Any) -> None:
-    """Raise ValueError unless it is a finite number above 0, or a tensor of one."""
+def check_temperature(temperature: Any, value: bool = True) -> None:
+    """Raise ValueError unless it is a finite number above 0, or a tensor of one, or with `value` False of any."""
     if isinstance(temperature, Tensor):
         temperature = temperature.detach()
         number = temperature.numel() == 1 and temperature.is_floating_point()
     else:
         number = isinstance(temperature, numbers.Real) and not isinstance(temperature, bool)
-    value = float(temperature) if number else math.nan
-    if not 0 < value < math.inf:
-        raise ValueError(f"temperature: got {temperature!r}; allowed: a finite number above 0")
+    if not number or (value and not 0 < float(temperature) < math.inf):
+        allowed = "a finite number above 0, or a floating-point tensor of one"
+        raise ValueError(f"temperature: got {temperature!r}; allowed: {allowed}")
 
 
 def check_labels(labels: Any, name: str = "labels") -> None:
@@ -87,7 +87,8 @@ def check_features(features: Any, labels: Any, name: str = "features", labels_na
 def check_weights(weights: Any, features: Tensor) -> None:
     """Raise ValueError unless it is one number for each sample."""
     if not isinstance(weights, Tensor) or weights.shape != features.shape[:1] or weights.is_complex():
-        got = f"shape {tuple(weights.shape)}" if isinstance(weights, Tensor) else type(weights).__name__
+        tensor = isinstance(weights, Tensor)
+        got = f"shape {tuple(weights.shape)}, {weights.dtype}" if tensor else type(weights).__name__
         raise ValueError(f"weights: got {got}; allowed: a tensor of shape ({len(features)},), a number for each sample")
     if weights.device != features.device:
         raise ValueError(f"weights: got device {weights.device}; allowed: {features.device}, where features is")
@@ -95,6 +96,8 @@ def check_weights(weights: Any, features: Tensor) -> None:
 
 def all_finite(value: Tensor) -> bool:
     """Whether there is no NaN or infinite value: its extremes tell, in one pass."""
+    if not value.is_floating_point():
+        return True
     return bool(torch.isfinite(torch.stack(torch.aminmax(value))).all())
 
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from rnclib.loss import fast, plain, processes
 from rnclib.loss.checks import (
     Matrix,
-    all_finite,
     check_features,
     check_options,
     check_temperature,
@@ -70,8 +69,8 @@ def rnc_loss(
     ties : {'rounding', 'exact'}
         Whether label distances that differ by rounding alone are equal. With 'rounding', in the sorted distances of an
         anchor one ties with the first of its run if they differ by at most 8 units in the last place of the largest
-        \|label\| of the batch, in the type of the labels. So k/10, or ages standardised in float32, give the loss of
-        the whole numbers. Labels that are whole numbers, and distances from a callable, are compared exactly.
+        \|label\| of the batch, in the type of the labels. So k/10, or whole ages standardised in float32, give the
+        loss of the whole numbers. Labels that are whole numbers, and distances from a callable, are compared exactly.
     gather : bool
         Take the samples of all processes of `torch.distributed` as one batch. Every process returns the loss of
         the whole batch (with reduction='none', its own anchors'), and averaging parameter gradients over the
@@ -111,10 +110,11 @@ def rnc_loss(
     Callables and reduction='none' take the plain path, which sorts M × M matrices and can be differentiated
     twice (where similarities are distances, from PyTorch 2.14 on). feature_sim='l1' is the plain path in blocks.
 
-    The loss is exact to 1e-10 for float64 features; for float32 to 1e-5·max(1, L), its gradient to 1e-4 of the
-    largest entry. Where float32 cannot hold that, as with embeddings many τ apart, float64 is used inside, and
-    logarithms where its exp leaves its range. Only distances beyond 1e10 τ reach the limits of float64 itself. On a
-    device without float64 all is float32, and exact to 1e-3 where distances are below 60 τ.
+    The loss is exact to 1e-10 for float64 features; for float32 to 1e-5·max(1, L), its gradient to 1e-4 of its
+    largest entry, or of 1/(τ M), the pull of a pair, where the pulls cancel. Where float32 cannot hold that, as with
+    embeddings many τ apart, float64 is used inside, and logarithms where its exp leaves its range. Beyond 1e5 τ the
+    rounding of a distance in float64 is what remains: about 2e-16 of it. On a device without float64 all is float32,
+    and exact to 1e-3 where distances are below 60 τ.
     Two equal embeddings exert no force on each other, and an embedding of length below 1e-12 has cosine 0 to all
     others.
 
@@ -126,8 +126,7 @@ def rnc_loss(
     0.498
     """
     check_options(label_diff=label_diff, feature_sim=feature_sim, reduction=reduction, ties=ties)
-    if not isinstance(temperature, Tensor):
-        check_temperature(temperature)
+    check_temperature(temperature, value=not isinstance(temperature, Tensor))
     _check_group(group, gather)
 
     options = fast.Options(label_diff, feature_sim, reduction, ties, validate)
@@ -145,54 +144,67 @@ def _loss(features, labels, weights, reference, temperature, options, gather, gr
     shared = gather and processes.are_there()
     part, rows = processes.gathered(own, group) if shared else (own(), None)
     v, y, w, finite = part
-    count = len(v) if w is None else w.sum().to(v.dtype)  # of anchors
+    count: int | Tensor = len(v)  # of anchors
+    unit: int | Tensor = 1  # of weights
+    if w is not None:
+        w, unit = plain.normalised(w)
+        count = w.sum().to(v.dtype)
     if rows is None:
         rows = torch.arange(len(v), device=v.device)
     if reference is not None:
         v = torch.cat([v, reference[0].to(v.dtype)])
-        y = torch.cat([y, reference[1].detach().reshape(len(reference[1]), -1)])
+        y = torch.cat([y, _whole(reference[1]).reshape(len(reference[1]), -1)])
+        w = None if w is None else torch.cat([w, w.new_ones(len(reference[0]))])
     options = options._replace(finite=finite, accuracy=v.dtype)
     with torch.autocast(v.device.type, enabled=False):
         if options.reduction == "none" or callable(options.label_diff) or callable(options.feature_sim):
-            losses = _anchor_losses(v, temperature, y, w, rows, options).to(v.dtype)
+            losses = _anchor_losses(v, temperature, y, w, rows, options)
             if options.reduction == "none":
-                return losses.reshape(features.shape[:-1])
-            total = losses.sum()
+                return (losses * unit).to(v.dtype).reshape(features.shape[:-1])
+            total = losses.sum().to(v.dtype)
         else:
             x = plain.unit_vectors(v) if options.feature_sim == "cosine" else v
             total, *_ = fast.SumOfLosses.apply(x, temperature, y, w, rows, options, fast.needs(x, temperature))
             total = total.to(v.dtype)
     if shared:
         total = processes.total(total, group)
-    return total if options.reduction == "sum" else total / count
+    return (total * unit).to(v.dtype) if options.reduction == "sum" else total / count
 
 
 def _embeddings(features, labels, weights, finite):
     """Every view on its own: v (M, feat_dim), y (M, label_dim), weights (M,)."""
     n_views = features.shape[1] if features.ndim == 3 else 1
     v = features.reshape(-1, features.shape[-1]).to(torch.promote_types(features.dtype, torch.float32))
-    y = labels.detach().reshape(len(labels), -1).repeat_interleave(n_views, dim=0)
+    y = _whole(labels).reshape(len(labels), -1).repeat_interleave(n_views, dim=0)
     if weights is not None:
         weights = weights.detach().to(widest(v)).repeat_interleave(n_views)
     return processes.Part(v, y, weights, finite)
 
 
+def _whole(labels):
+    """Labels without gradient, in a type for which PyTorch has the operations."""
+    unsigned = labels.dtype in (torch.uint16, torch.uint32, torch.uint64)
+    return labels.detach().to(torch.int64) if unsigned else labels.detach()
+
+
 def _anchor_losses(v, temperature, y, weights, rows, options):
     """Losses of the anchors on the plain path, each times its weight."""
     try:
-        finite = options.finite or all(all_finite(one) for one in (v, y, weights) if one is not None)
+        finite = options.finite or fast.usable(v, temperature, y, weights)
     except RuntimeError as error:
+        if "vmap" not in str(error):
+            raise
         raise RuntimeError(
             "torch.vmap over rnc_loss needs reduction='mean' or 'sum' and named options; else loop over the problems"
         ) from error
     if not finite:
-        return (v[rows] * torch.nan).sum(dim=1)  # its gradient is NaN too, so that a gradient scaler sees it
+        # all of its gradient is NaN too, so that a gradient scaler sees it
+        return (v[rows] * torch.nan).sum(dim=1) + v.sum() * torch.nan + temperature * torch.nan
     if weights is None:
         return plain.anchor_losses(v, y, rows, None, temperature, options)
-    every = plain.normalised(weights, len(v))
-    kept, counted, place = plain.counting(every, rows)
-    some = plain.anchor_losses(v[kept], y[kept], place, every[kept], temperature, options)
-    return torch.zeros_like(every[rows]).index_put((counted,), some * weights[rows[counted]])
+    kept, counted, place = plain.counting(weights, rows)
+    some = plain.anchor_losses(v[kept], y[kept], place, weights[kept], temperature, options)
+    return torch.zeros_like(weights[rows]).index_put((counted,), some * weights[rows[counted]])
 
 
 def _check_group(group, gather):
@@ -207,7 +219,9 @@ def _check_values(temperature, features, labels, weights, reference):
         check_values(features=features, labels=labels, weights=weights)
         if reference is not None:
             check_values(**{"reference[0]": reference[0], "reference[1]": reference[1]})
-    except RuntimeError:
+    except RuntimeError as error:
+        if "vmap" not in str(error):
+            raise
         return False
     return True
 
@@ -218,9 +232,9 @@ def _check_shapes(features, labels, weights, reference):
         check_weights(weights, features)
     if reference is None:
         return
-    if not (isinstance(reference, tuple) and len(reference) == 2):
+    if not isinstance(reference, (tuple, list)) or len(reference) != 2:
         raise ValueError(f"reference: got {type(reference).__name__}; allowed: a pair of embeddings and labels")
-    check_features(*reference, "reference[0]", "reference[1]")
+    check_features(reference[0], reference[1], "reference[0]", "reference[1]")
     for name, got, allowed in (
         ("reference[0]: got shape", tuple(reference[0].shape), (len(reference[0]), features.shape[-1])),
         ("reference[1]: got labels of shape", tuple(reference[1].shape[1:]), tuple(labels.shape[1:])),

@@ -25,7 +25,7 @@ from rnclib.loss import labels as label_order
 from rnclib.loss import plain
 from rnclib.loss.checks import Matrix, all_finite, check_temperature, check_values, widest
 
-__all__ = ["Options", "SumOfLosses", "needs"]
+__all__ = ["Options", "SumOfLosses", "needs", "usable"]
 
 # Anchors are taken in blocks.
 BLOCK = {"cpu": 2**18}  # entries of the M × M matrix in a block: they fit the cache
@@ -75,21 +75,18 @@ class SumOfLosses(torch.autograd.Function):
 
     @staticmethod
     def forward(v, temperature, y, weights, rows, options, needed):
+        check_temperature(temperature, value=not options.finite and options.validate)
         if options.validate and not options.finite:
-            check_temperature(temperature)
             check_values(features=v, labels=y, weights=weights)
-        elif not options.finite and not _all_finite(v, temperature, y, weights):
+        elif not options.finite and not usable(v, temperature, y, weights):
             return v.new_tensor(torch.nan), torch.full_like(v, torch.nan), v.new_tensor(torch.nan)
         t = float(temperature)
         if weights is None:
             total, grad, grad_t = _sums(v, y, None, rows, t, options, needed)
         else:
-            every = plain.normalised(weights, len(v))
-            kept, _, anchors = plain.counting(every, rows)
-            total, some, grad_t = _sums(v[kept], y[kept], every[kept], anchors, t, options, needed)
-            unit = weights.sum() / (weights > 0).sum()
-            grad = torch.zeros_like(v).index_copy_(0, kept, (some * unit).to(v.dtype))
-            total, grad_t = total * unit, grad_t * unit
+            kept, _, anchors = plain.counting(weights, rows)
+            total, some, grad_t = _sums(v[kept], y[kept], weights[kept], anchors, t, options, needed)
+            grad = torch.zeros_like(v).index_copy_(0, kept, some)
         return total.to(v.dtype), grad, grad_t.to(v.dtype)
 
     @staticmethod
@@ -121,9 +118,10 @@ class SumOfLosses(torch.autograd.Function):
         return tuple(torch.stack(column) for column in zip(*results, strict=True)), (0, 0, 0)
 
 
-def _all_finite(v, temperature, y, weights):
+def usable(v: Tensor, temperature: float | Tensor, y: Tensor, weights: Tensor | None) -> bool:
+    """Whether no value is NaN or infinite, and the temperature is above 0."""
     tensors = [one for one in (v, y, weights) if one is not None]
-    return math.isfinite(temperature) and all(all_finite(one) for one in tensors)
+    return 0 < float(torch.as_tensor(temperature).detach()) < math.inf and all(all_finite(one) for one in tensors)
 
 
 def needs(v: Tensor, temperature: float | Tensor) -> tuple[bool, bool]:

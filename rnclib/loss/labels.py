@@ -3,9 +3,11 @@ r"""Distances between labels, their order seen from an anchor, and the bound tha
 Distances are computed in float64 (or exactly, in int64) and then compared: looking up :math:`y_i ± d` among the labels
 would miss ties by rounding.
 
-Two distances that differ by rounding alone tie. A decimal number is stored with an error of half a unit in its last
-place, and so is the result of standardising it; so a label is off by at most one unit in the last place of the largest
-label, and the difference of two distances by four. With ``ties='rounding'`` distances within eight of those units tie.
+Two distances that differ by rounding alone tie. If whole numbers are scaled to a·y + b, as k/10 or by standardising,
+each of the two operations rounds by half a unit in the last place of its result. Where neither result is larger than
+the largest label, a label is off by at most one unit in the last place of that, and the difference of two distances by
+four. With ``ties='rounding'`` distances within eight of those units tie. (Decimals far from 0 carry an error relative
+to their size; shifting them to 0 afterwards does not take it away.) Distances over many columns add up their errors.
 """
 
 from __future__ import annotations
@@ -59,7 +61,7 @@ def rnc_lower_bound(
     >>> rnc_lower_bound(torch.tensor([20, 31, 40, 70]))
     0.0
     """
-    if n_views < 1:
+    if isinstance(n_views, bool) or not isinstance(n_views, int) or n_views < 1:
         raise ValueError(f"n_views: got {n_views!r}; allowed: an integer of at least 1")
     check_options(label_diff=label_diff, ties=ties)
     check_labels(labels)
@@ -107,9 +109,11 @@ def _whole_numbers(y, label_diff):
 
 
 def _distances(y, anchors, label_diff):
-    """From the labels `anchors` to all, added up column by column: equal where a plain loop has them equal."""
+    """From the labels `anchors` to all, added up column by column, as a plain loop does."""
     if callable(label_diff):
         d = square(label_diff(y), len(y), "label_diff")[anchors]
+        if d.isnan().any():
+            raise ValueError("label_diff: got a callable that returns NaN; allowed: distances")
         return d if d.is_floating_point() else d.to(torch.int64)
     if y.shape[1] == 1:
         return (y[anchors] - y.T).abs_()
@@ -155,7 +159,8 @@ def _runs(d: Tensor, tolerance: float) -> Runs:
 
 def _ties(d, tolerance):
     """Row and position of each entry whose successor is in the same run."""
-    tie = torch.sub(d[:, 1:], d[:, :-1]) <= tolerance
+    near, far = d[:, :-1], d[:, 1:]
+    tie = far - near <= tolerance if tolerance else far == near  # infinite ones too
     where = _positions(tie)
     row, at = where // tie.shape[1], where % tie.shape[1]
     if not tolerance or not len(row):
@@ -200,13 +205,15 @@ def _new_runs(d, tolerance, row, at):
     stop[begin[1:]] = 1
     stop = torch.cat([begin[1:], begin.new_tensor([len(value)])])[stop.cumsum(0)]  # where the chain of each ends
 
-    jump = torch.arange(1, len(value) + 1, device=at.device)  # to the first of the next run, if one began here
-    value = torch.cat([value, value[-1:]])
-    while (still := (jump < stop) & (value[jump] - value[:-1] <= tolerance)).any():
-        jump = jump + still.to(jump.dtype)
-    end = len(value) - 1
-    jump = torch.cat([torch.where(jump < stop, jump, end), jump.new_tensor([end])])
-    begins = torch.zeros(len(value), dtype=torch.bool, device=at.device)
+    end = len(value)
+    last = torch.arange(end, device=at.device)  # of the run, if one began here: by steps of halving length
+    for power in reversed(range(end.bit_length())):
+        ahead = last + 2**power
+        within = ahead < stop
+        ahead = torch.where(within, ahead, last)
+        last = torch.where(within & (value[ahead] - value <= tolerance), ahead, last)
+    jump = torch.cat([torch.where(last + 1 < stop, last + 1, end), last.new_tensor([end])])  # to the run after
+    begins = torch.zeros(end + 1, dtype=torch.bool, device=at.device)
     begins[begin] = True
     for _ in range(end.bit_length()):  # after n rounds, all that 2**n jumps reach
         begins[jump[begins]] = True
@@ -217,8 +224,10 @@ def _new_runs(d, tolerance, row, at):
 def farthest_first(y: Tensor, anchors: Tensor, label_diff: str | Matrix, tolerance: float) -> tuple[Tensor, Tensor]:
     """The others in descending distance from each anchor, and where the run of ties that each is in ends."""
     itself = anchors[:, None] == torch.arange(len(y), device=y.device)
-    d, order = _distances(y, anchors, label_diff).masked_fill(itself, -1).sort(dim=1)
-    d, order = d[:, 1:], order[:, 1:].flip(1)  # the anchor itself, at -1, came first
+    d = _distances(y, anchors, label_diff)
+    least = -torch.inf if d.is_floating_point() else torch.iinfo(d.dtype).min
+    d, order = d.masked_fill(itself, least).sort(dim=1)
+    d, order = d[:, 1:], order[:, 1:].flip(1)  # the anchor itself came first
     last = torch.arange(d.shape[1] - 1, -1, -1, device=y.device).repeat(len(d), 1)
     return order, _runs(d, tolerance).at_first(last).flip(1)
 

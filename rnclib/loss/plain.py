@@ -29,7 +29,7 @@ def anchor_losses(
     `options` name label_diff, feature_sim and ties.
     """
     if len(v) == 1:
-        return (v[rows] * 0).sum(dim=1).to(widest(v))
+        return (v[rows] * 0).sum(dim=1).to(widest(v)) + temperature * 0
     labels, tolerance = comparable(y, options.label_diff, options.ties)
     order, last = farthest_first(labels, rows, options.label_diff, tolerance)
     s = (_similarities(v, rows, options.feature_sim) / temperature).gather(1, order)
@@ -58,10 +58,10 @@ def sums_by_blocks(v, y, weights, rows, temperature, options, need_grad):
     return total, grad, grad_temperature
 
 
-def normalised(weights: Tensor, M: int) -> Tensor:
-    """Weights of all M samples, about 1 for those that count; samples without one, references, have 1."""
+def normalised(weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights in units of their mean over those above 0, and that unit."""
     unit = weights.sum() / (weights > 0).sum()
-    return torch.cat([weights / unit, weights.new_ones(M - len(weights))])
+    return weights / unit, unit
 
 
 def counting(weights: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
