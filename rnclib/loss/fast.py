@@ -210,7 +210,8 @@ class Points:
     scale: float  # u/τ: similarities are -scale × distance
     close: tuple[float, float]  # pairs nearer than close[0] n or close[1] n² are subtracted directly
     cosine: bool  # v are unit vectors and distances 1 - cosine
-    narrow: bool  # exponentials may be in float32
+    narrow: bool  # float32 is accurate enough for what follows distances
+    ways: list[torch.dtype]  # types of exponentials to try, fastest first; the first goes when it fails
 
     @cached_property
     def copy(self) -> Tensor:
@@ -248,8 +249,11 @@ def _precisions(v, options):
     wide = widest(v)
     if wide == torch.float32:
         return [torch.float32]
-    narrow = options.accuracy == torch.float32 and len(v) >= FLOAT32_FROM and _products_keep_float32()
-    return [torch.float32, wide] if narrow else [wide]
+    return [torch.float32, wide] if _narrow(v, options) and _products_keep_float32() else [wide]
+
+
+def _narrow(v, options):
+    return options.accuracy == torch.float32 and len(v) >= FLOAT32_FROM
 
 
 def _products_keep_float32():
@@ -268,11 +272,12 @@ def _points(v, dtype, scale, options):
     square = (x * x).sum(dim=1)
     if cosine:  # half the squared distance of two directions is 1 - cosine; that of a zero vector has cosine 0
         square += (v == 0).all(dim=1)
-    narrow = options.accuracy == torch.float32 and len(v) >= FLOAT32_FROM
+    narrow = _narrow(v, options)
+    ways = [torch.float32, widest(v)] if narrow else [widest(v)]
     r, s = CLOSE[options.accuracy]
     half_eps = torch.finfo(dtype).eps / 2
     close = math.sqrt(half_eps / r), half_eps / s * scale
-    return Points(v, x, square, scale, close, cosine, narrow)
+    return Points(v, x, square, scale, close, cosine, narrow, ways)
 
 
 # ---- Distances ------------------------------------------------------------------------------------------------
@@ -421,17 +426,20 @@ def _fill_with_forces(strips, anchors, points, needed):
     """
     wide, weights = widest(points.x), anchors.weights
     total, grad_t = torch.zeros((2,), dtype=wide, device=points.x.device).unbind()
-    ways = [torch.float32, wide] if points.narrow else [wide]
     for strip, (block, first, last) in zip(strips, anchors.blocks, strict=True):
         itself = block, torch.arange(len(block), device=block.device)
         seen, n = _order_seen_from(anchors, block, first, last)
-        log_D, force, ways = _log_D_and_force(strip, itself, seen, n, anchors, points, ways)
+        log_D, make_force = _log_D_and_force(strip, itself, seen, n, anchors, points)
         if weights is None:
             total = total + (log_D + points.scale * strip.sum(0).to(wide)).sum()
         else:
             share = weights[block] / n.sum(1)
             pull = (weights.to(strip.dtype) @ strip).to(wide)
             total = total + (share * (log_D + points.scale * pull)).sum()
+        if not any(needed):
+            continue
+        force = make_force()
+        if weights is not None:
             force = force * weights[:, None] * share
         if needed[1]:
             grad_t = grad_t - points.scale * (force * strip).sum(dtype=wide)
@@ -443,17 +451,16 @@ def _fill_with_forces(strips, anchors, points, needed):
     return total, grad_t
 
 
-def _log_D_and_force(strip, itself, seen, n, anchors, points, ways):
-    """Of each anchor Σ n log D, of each pair the force: in the first of `ways` that suffices. Later blocks keep it."""
-    strip[itself] = torch.inf
+def _log_D_and_force(strip, itself, seen, n, anchors, points):
+    """Of each anchor Σ n log D, and a function that makes the force of each pair. `strip` is infinite at `itself`."""
     shift = strip.amin(0) * points.scale
     strip[itself] = 0
-    while ways:
-        result = _by_exponentials(strip, itself, shift, seen, n, anchors, points.scale, ways[0])
+    while points.ways:
+        result = _by_exponentials(strip, itself, shift, seen, n, anchors, points.scale, points.ways[0])
         if result is not None:
-            return *result, ways
-        ways = ways[1:]
-    return *_by_logarithms(strip, itself, seen, n, anchors, points.scale), ways
+            return result
+        points.ways.pop(0)
+    return _by_logarithms(strip, itself, seen, n, anchors, points.scale)
 
 
 def _by_exponentials(strip, itself, shift, seen, n, anchors, scale, dtype):
@@ -472,9 +479,13 @@ def _by_exponentials(strip, itself, shift, seen, n, anchors, scale, dtype):
         return None
     D, n = seen.runs.at_first(D), n.to(dtype)
     log_D = D.log().mul_(n).sum(1).to(widest(D)) - n.sum(1).to(widest(D)) * shift.to(widest(D))
-    W = torch.div(n, D, out=D)
-    W = _on_samples(torch.cumsum(W, 1, out=W), seen, labels, mass)
-    return log_D, torch.addcmul(W.new_ones(()), W, exp_s, value=-1, out=W)
+
+    def force():
+        W = torch.div(n, D, out=D)
+        W = _on_samples(torch.cumsum(W, 1, out=W), seen, labels, mass)
+        return torch.addcmul(W.new_ones(()), W, exp_s, value=-1, out=W)
+
+    return log_D, force
 
 
 def _on_samples(sums, seen, labels, buffer):
@@ -497,9 +508,11 @@ def _by_logarithms(strip, itself, seen, n, anchors, scale):
         mass = torch.zeros_like(largest).index_add_(0, labels.group, mass).log_().add_(largest)
     log_D = seen.runs.at_first(_log_cumsum(mass.T.gather(1, seen.near).flip(1)).flip(1))
     n = n.to(s.dtype)
-    force = (
-        _on_samples(_log_cumsum(n.log() - log_D), seen, labels, torch.empty_like(log_D)).add_(s).exp_().neg_().add_(1)
-    )
+
+    def force():
+        log_W = _on_samples(_log_cumsum(n.log() - log_D), seen, labels, torch.empty_like(log_D))
+        return 1 - log_W.add_(s).exp_()
+
     return (n * log_D).sum(1), force
 
 
