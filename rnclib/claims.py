@@ -19,7 +19,10 @@ import pandas as pd
 
 from rnclib import results, statistics
 
-__all__ = ["BEATS", "COURSE", "EFFECTS", "LESS", "ORDER", "PAPER", "Claim", "judge"]
+__all__ = [
+    "BEATS", "COURSE", "EFFECTS", "GROWTH", "LESS", "NO_LONGER", "ORDER", "ORGANISED", "PAPER", "ROBUST", "SPURIOUS",
+    "UNLIKE", "UNSEEN", "Claim", "judge",
+]  # fmt: skip
 
 LEVEL = 0.05
 
@@ -29,6 +32,13 @@ PAPER, COURSE = "paper", "course project"
 BEATS = "lower error than end-to-end training"
 ORDER = "features in the order of the targets"
 LESS = "fewer training samples for the same error"
+ROBUST = "lower error on corrupted inputs"
+GROWTH = "error that grows less with corruption"
+UNSEEN = "lower error between the targets that training has seen"
+SPURIOUS = "predictions that follow a spurious correlation less"
+ORGANISED = "features that a spurious correlation organises less"
+NO_LONGER = "lower error where a spurious correlation no longer holds"
+UNLIKE = "lower error on samples unlike those of training"
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,10 @@ class Claim:
         Of the runs compared, see `rnclib.experiment.Selection`.
     figure : str, optional
         Name of the figure that shows it.
+    n_seeds : int, optional
+        Splits or seeds that it is judged on; by default those of its chapter.
+    primary : bool
+        One of those that the verdicts are about in the first place.
     """
 
     text: str
@@ -67,6 +81,8 @@ class Claim:
     holes: str | None = None
     spurious: str | None = None
     figure: str | None = None
+    n_seeds: int | None = None
+    primary: bool = False
 
 
 def _compared(records: list[dict[str, Any]], claim: Claim, metric: str) -> dict[str, float]:
@@ -119,6 +135,11 @@ def _organisation(records: list[dict[str, Any]], claim: Claim) -> dict[str, floa
     return _added(records, claim, "test_nuisance_agreement")
 
 
+def _on_new_people(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:
+    others = results.on_new_people(records)
+    return _row(statistics.compare(others, "test_mae_raw", claim.baseline, [claim.method]), claim.method)
+
+
 def _standardised(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:
     return _compared(records, claim, "test_mae")
 
@@ -151,6 +172,7 @@ EFFECTS = {
     "growth": _Effect(_growth, 1.0, -1, "ratio", "{:.2f} × the growth"),
     "nuisance coefficient": _Effect(_coefficient, 0.0, -1, "mean", "nuisance coefficient {:+.2f}"),
     "organisation": _Effect(_organisation, 0.0, -1, "mean", "agreement {:+.2f}"),
+    "new people": _Effect(_on_new_people, 0.0, -1, "mean", "test MAE {:+.3f} {unit}"),
     "standardised": _Effect(_standardised, 0.0, +1, "mean", "test MAE {:+.3f} standard deviations"),
 }
 

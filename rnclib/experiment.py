@@ -34,7 +34,7 @@ from rnclib.fitting import (
 )
 from rnclib.recipe import Recipe, given
 
-__all__ = ["PROTOCOL", "Run", "Selection", "carry_out", "described", "key", "shared", "work"]
+__all__ = ["PROTOCOL", "Run", "Selection", "carry_out", "described", "here", "key", "shared", "work"]
 
 #: Raised when a change of code makes new runs differ from old ones of the same configuration.
 PROTOCOL = 1
@@ -68,7 +68,8 @@ class Selection:
     holes : {'two peaks', 'three peaks', 'cut-out'}, optional
         Train and validate on ranges of the target only, see `rnclib.data.shifts.with_unseen_ranges`.
     wrong_targets : float, optional
-        Fraction of the training and validation targets that are wrong, see `rnclib.data.shifts.with_label_noise`.
+        Fraction of the training and validation targets that are wrong, see `rnclib.data.shifts.with_label_noise`; with
+        1.0 inputs say nothing of them, for a negative control.
     spurious : {'tied', 'untied'}, optional
         ``'tied'``: a nuisance correlates with the target in training and validation; what it does is measured on test
         samples, where it does not. ``'untied'`` measures the same without the correlation.
@@ -106,10 +107,10 @@ class Selection:
         self._check("data_seed", seed is None or (type(seed) is int and seed >= 0), "a non-negative integer, or None")
         exclude = self.exclude
         self._check("exclude", exclude is None or (isinstance(exclude, tuple) and len(exclude) > 0), "names, or None")
-        for name in ("fraction", "wrong_targets"):
+        for name, most in (("fraction", "below 1"), ("wrong_targets", "at most 1")):
             value = getattr(self, name)
-            fits = value is None or (isinstance(value, float) and 0 < value < 1)
-            self._check(name, fits, "between 0 and 1, or None for all and for none")
+            fits = value is None or (isinstance(value, float) and 0 < value <= 1 and (value < 1 or most != "below 1"))
+            self._check(name, fits, f"a float above 0, {most}, or None for all and for none")
 
     def _check(self, name: str, fits: bool, allowed: str) -> None:
         if not fits:
@@ -148,6 +149,9 @@ class Run:
         Of initial weights and the order of samples; by default `seed`.
     corruptions : {True}, optional
         After training, predict the test set with its inputs corrupted too, see `rnclib.data.corruptions`.
+    new_people : {True}, optional
+        After training, predict the test set of the synthetic faces of the next `data_seed` too: faces of the same kind,
+        none of whose people are in the training set.
     """
 
     experiment: str
@@ -158,6 +162,7 @@ class Run:
     recipe: Recipe
     weight_seed: int | None = None
     corruptions: bool | None = None
+    new_people: bool | None = None
 
     def __post_init__(self) -> None:
         if self.profile not in results.PROFILES:
@@ -169,6 +174,10 @@ class Run:
         if self.corruptions not in (None, True) or (self.corruptions and not self.recipe.reads_graph_or_pixels):
             what = f"with model={self.recipe.model!r}"
             raise ValueError(f"corruptions: got {self.corruptions!r} {what}; allowed: None; True for graphs and images")
+        generated = "data_seed" in self.data.source.options
+        if self.new_people not in (None, True) or (self.new_people and not generated):
+            what = f"with dataset={self.data.dataset!r}"
+            raise ValueError(f"new_people: got {self.new_people!r} {what}; allowed: None; True for synthetic faces")
         if (kind := self.data.source.kind) not in self.recipe.inputs:
             raise ValueError(
                 f"model: got {self.recipe.model!r} with dataset={self.data.dataset!r}; "
@@ -343,6 +352,7 @@ class _Outcome:
     features: np.ndarray | None = None
     metrics: dict[str, dict] = field(default_factory=dict)
     corrupted: dict[str, list[float | None]] | None = None
+    new_people: dict[str, Any] | None = None
     stages: list[TrainedStage] = field(default_factory=list)
     diverged: str | None = None
 
@@ -450,6 +460,18 @@ def _evaluate(run: Run, fitted: Fitted, chosen: _Chosen, outcome: _Outcome) -> N
     if run.corruptions:
         targets = dataset.targets[split.test]
         outcome.corrupted = evaluation.corrupted_errors(fitted, dataset.inputs, targets, split.test, run.seed)
+    if run.new_people:
+        outcome.new_people = _on_new_people(run, fitted)
+
+
+def _on_new_people(run: Run, fitted: Fitted) -> dict[str, Any]:
+    """Errors on the test set of other synthetic faces, in years."""
+    data_seed = (run.data.data_seed or 0) + 1
+    others = catalogue.load(run.data.dataset, **(run.data.options | {"data_seed": data_seed}))
+    test = others.splits[run.data.split](run.seed).test
+    off = fitted.predict(data.take(others.inputs, test)) - others.targets[test]
+    mae, rmse = float(np.abs(off).mean()), float(np.sqrt((off**2).mean()))
+    return {"data_seed": data_seed, "n_test": len(test), "mae": rounded(mae), "rmse": rounded(rmse)}
 
 
 # --- the record -------------------------------------------------------------------------------------------
@@ -499,7 +521,8 @@ def _record(run: Run, chosen: _Chosen, outcome: _Outcome) -> dict[str, Any]:
             **({} if chosen.nuisance is None else {"nuisance": listed(chosen.nuisance)}),
         },
     }
-    return record if outcome.corrupted is None else record | {"corrupted": outcome.corrupted}
+    measured = {name: getattr(outcome, name) for name in ("corrupted", "new_people")}
+    return record | {name: value for name, value in measured.items() if value is not None}
 
 
 def _stage_record(stage: TrainedStage, points: int = 40) -> dict[str, Any]:
@@ -519,6 +542,17 @@ def _stage_record(stage: TrainedStage, points: int = 40) -> dict[str, Any]:
         "commit": stage.commit,
         "curve": curve,
     }
+
+
+def here(device: str = "cpu") -> tuple[str, str]:
+    """This machine as `rnclib.results.machine` gives that of a record.
+
+    Parameters
+    ----------
+    device : str
+        See `rnclib.fitting.Execution`.
+    """
+    return results.machine({"run": _circumstances(device)})
 
 
 def _circumstances(device: str) -> dict[str, Any]:

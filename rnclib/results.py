@@ -36,7 +36,9 @@ __all__ = [
     "frame",
     "labelled",
     "load",
+    "machine",
     "machines",
+    "on_new_people",
     "predictions",
     "results_dir",
     "seen_and_unseen",
@@ -224,7 +226,14 @@ def _identity(record: dict[str, Any]) -> dict[str, Any]:
 def _of_one_kind(records: Sequence[dict[str, Any]]) -> None:
     if not records:
         raise ValueError("records: got none; allowed: at least one")
-    kinds = sorted({(record["dataset"], record["profile"], record["data"]["checksum"][:8]) for record in records})
+    # data that are generated anew for each seed have as many checksums
+    kinds = sorted(
+        {
+            (record["dataset"], record["profile"], "" if record["config"].get("data_seed") else checksum[:8])
+            for record in records
+            for checksum in [record["data"]["checksum"]]
+        }
+    )
     if len(kinds) > 1:
         raise ValueError(f"records: got a mixture of {kinds}; allowed: one data set, checksum and profile")
 
@@ -339,6 +348,21 @@ def seen_and_unseen(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def on_new_people(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """As `frame`, with the error on people whom training has not seen for `test_mae_raw`.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        From `load`. Runs that were not tested on new people, see `rnclib.experiment.Run`, have no rows.
+    """
+    tested = [record for record in records if "new_people" in record]
+    if not tested:
+        return pd.DataFrame()
+    errors = [record["new_people"]["mae"] for record in tested]
+    return frame(tested).assign(test_mae_raw=errors)
+
+
 #: What `correlation_effects` measures.
 CORRELATION_MEASURES = ("test_mae_raw", "nuisance_coefficient", "test_rank_agreement", "test_nuisance_agreement")
 
@@ -401,6 +425,17 @@ def curves(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
+def machine(record: dict[str, Any]) -> tuple[str, str]:
+    """Where a run was made: processor or GPU, and version of torch.
+
+    Parameters
+    ----------
+    record : dict
+    """
+    made = record["run"]
+    return made.get("gpu", made["cpu"]), made["versions"].get("torch", "–")
+
+
 def machines(records: Sequence[dict[str, Any]] | Mapping[str, Sequence[dict[str, Any]]]) -> pd.DataFrame:
     """Where the runs were made: processor or GPU, version of torch, number of runs, and hours of training in all.
 
@@ -425,9 +460,8 @@ def machines(records: Sequence[dict[str, Any]] | Mapping[str, Sequence[dict[str,
             shared = json.dumps([record["dataset"], record["split"], record["seed"], stage], sort_keys=True)
             seconds += stage["wall_time"] if shared not in counted else 0.0
             counted.add(shared)
-        versions = record["run"]["versions"]
-        where = record["run"].get("gpu", record["run"]["cpu"])
-        rows.append({"Processor": where, "torch": versions.get("torch", "–"), "hours": seconds / 3600})
+        processor, version = machine(record)
+        rows.append({"Processor": processor, "torch": version, "hours": seconds / 3600})
     hours = pd.DataFrame(rows, columns=["Processor", "torch", "hours"]).groupby(["Processor", "torch"])["hours"]
     return hours.agg(["size", "sum"]).set_axis(["Runs", "Hours of training"], axis=1).reset_index()
 

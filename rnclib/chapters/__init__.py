@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rnclib.chapters.base import Chapter, Experiment
     from rnclib.claims import Claim
+    from rnclib.experiment import Run
 
-__all__ = ["NAMES", "all_claims", "chapter", "experiments", "planned"]
+__all__ = ["NAMES", "all_claims", "chapter", "experiments", "planned", "runs_of"]
 
 #: Chapters in the order of the book.
 NAMES = (
@@ -52,10 +53,7 @@ def all_claims() -> tuple[Claim, ...]:
 
 
 def planned(claim: Claim, profile: str) -> dict[str, str]:
-    """Keys of the runs that a claim is judged on, with their labels.
-
-    What a spurious correlation adds needs the runs without it too. Empty if the profile lacks one of the two methods,
-    as short ones may.
+    """Keys of the runs that a claim is judged on, with their labels; see `runs_of`.
 
     Parameters
     ----------
@@ -64,14 +62,31 @@ def planned(claim: Claim, profile: str) -> dict[str, str]:
     """
     from rnclib.experiment import key
 
-    measured = ("tied", "untied") if claim.effect in ("nuisance coefficient", "organisation") else (claim.spurious,)
-    runs = {
-        key(run): run.label
-        for run in experiments()[claim.experiment].runs(dataset=claim.dataset, profile=profile)
+    return {key(run): run.label for run in runs_of(claim, profile)}
+
+
+def runs_of(claim: Claim, profile: str) -> list[Run]:
+    """The runs that a claim is judged on.
+
+    What a spurious correlation adds needs the runs without it too. None if the profile lacks one of the two methods,
+    as short ones may.
+
+    Parameters
+    ----------
+    claim : Claim
+    profile : str
+    """
+    n_seeds = claim.n_seeds if profile == "paper" else None
+    correlations = ("tied", "untied") if claim.effect in ("nuisance coefficient", "organisation") else (claim.spurious,)
+    corrupted = claim.effect in ("corruption", "growth")
+    found = [
+        run
+        for run in experiments()[claim.experiment].runs(dataset=claim.dataset, profile=profile, n_seeds=n_seeds)
         if run.label in (claim.method, claim.baseline)
         and (run.data.split, run.data.holes) == (claim.split, claim.holes)
-        and run.data.spurious in measured
+        and run.data.spurious in correlations
         and run.data.wrong_targets is None
-        and bool(run.corruptions) == (claim.effect in ("corruption", "growth"))
-    }
-    return runs if {claim.method, claim.baseline} <= set(runs.values()) else {}
+        and (run.data.fraction is None or claim.effect == "data")
+        and (run.corruptions or not corrupted)
+    ]
+    return found if {run.label for run in found} == {claim.method, claim.baseline} else []

@@ -7,7 +7,7 @@ from typing import Any
 
 from rnclib import protocols
 from rnclib.chapters.base import FACES, MOLECULES, Chapter, Experiment, Scope, compared
-from rnclib.claims import PAPER, Claim
+from rnclib.claims import GROWTH, NO_LONGER, ORGANISED, PAPER, ROBUST, SPURIOUS, UNLIKE, UNSEEN, Claim
 from rnclib.data import catalogue
 from rnclib.data.shifts import SEEN
 from rnclib.experiment import Run
@@ -83,17 +83,8 @@ def end_to_end_correlated(dataset: str) -> str:
     return "L1 end to end" if catalogue.source(dataset).kind == "images" else protocols.end_to_end(dataset)
 
 
-_CORRUPTED = (
-    ("lower error on corrupted inputs", "corruption", "ratio"),
-    ("error that grows less with corruption", "growth", "growth"),
-)
-_UNSEEN = "lower error between the targets that training has seen"
-_SPURIOUS = (
-    ("predictions that follow a spurious correlation less", "nuisance coefficient"),
-    ("features that a spurious correlation organises less", "organisation"),
-    ("lower error where a spurious correlation no longer holds", "difference"),
-)
-_UNLIKE = "lower error on samples unlike those of training"
+_CORRUPTED = ((ROBUST, "corruption", "ratio"), (GROWTH, "growth", "growth"))
+_CORRELATED_CLAIMS = ((SPURIOUS, "nuisance coefficient"), (ORGANISED, "organisation"), (NO_LONGER, "difference"))
 _FROZEN, _FINE_TUNED = "RnC frozen, L1", "RnC fine-tuned, L1"
 _MOLECULES, _FACES = protocols.end_to_end("esol"), protocols.end_to_end("synthetic")
 
@@ -129,7 +120,7 @@ CHAPTER = Chapter(
             for text, effect, table in _CORRUPTED
         ),
         *(
-            Claim(_UNSEEN, PAPER, "robustness", dataset, split, _FROZEN, baseline, "unseen", link, holes=holes)
+            Claim(UNSEEN, PAPER, "robustness", dataset, split, _FROZEN, baseline, "unseen", link, holes=holes)
             for dataset, split, baseline, link in (
                 ("esol", "random", _MOLECULES, "robustness-holes"),
                 ("synthetic", "standard", _FACES, "robustness-holes-faces"),
@@ -141,16 +132,16 @@ CHAPTER = Chapter(
                 text, PAPER, "robustness", dataset, split, _FROZEN, end_to_end_correlated(dataset), effect,
                 f"robustness-spurious-{name}", spurious="tied", figure=f"robustness-organisation-{name}",
             )
-            for text, effect in _SPURIOUS
+            for text, effect in _CORRELATED_CLAIMS
             for name, dataset, split in (("molecules", "esol", "random"), ("faces", "synthetic", "standard"))
         ),
         *(
-            Claim(_UNLIKE, PAPER, "robustness", "esol", split, method, _MOLECULES, "difference", "robustness-shift")
+            Claim(UNLIKE, PAPER, "robustness", "esol", split, method, _MOLECULES, "difference", "robustness-shift")
             for split in SHIFTS["molecules"]
             for method in (_FROZEN, _FINE_TUNED)
         ),
         Claim(
-            _UNLIKE, PAPER, "robustness", "synthetic", "identity", _FROZEN, _FACES, "difference",
+            UNLIKE, PAPER, "robustness", "synthetic", "identity", _FROZEN, _FACES, "difference",
             "robustness-shift-faces",
         ),
     ),

@@ -1,12 +1,16 @@
-"""Command line: train the runs of a chapter that have no record yet."""
+"""Command line: train the runs of a chapter, or those that verdicts rest on, that have no record yet."""
 
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
+from rnclib import results
 from rnclib.chapters import experiments
-from rnclib.experiment import key
+from rnclib.chapters.claims import steps
+from rnclib.experiment import Run, here, key
 from rnclib.fitting import check_device, processes
 from rnclib.grid import run_grid
 
@@ -15,6 +19,44 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"got {text!r}; allowed: an integer of at least 1")
     return int(text)
+
+
+def for_verdicts(only: Sequence[str] = (), *, results_dir: str | None = None, device: str = "cpu") -> None:
+    """Make the runs that verdicts rest on, step by step, each step on one machine.
+
+    A step goes to the machine that has made most of its records. Records of another machine are copied to the archive,
+    ``<results>/archive``, and made anew; on another machine the step is left out, and a sentence says so.
+
+    Parameters
+    ----------
+    only : sequence of str
+        Names of steps, see `rnclib.chapters.claims.steps`; by default all.
+    results_dir : path, optional
+        See `rnclib.grid.run_grid`.
+    device : str
+        See `rnclib.fitting.Execution`.
+    """
+    root = Path(results_dir or results.results_dir())
+    every = steps()
+    if unknown := sorted(set(only) - set(every)):
+        raise ValueError(f"only: got {unknown}; allowed: {', '.join(map(repr, every))}")
+    for name, runs in every.items():
+        if only and name not in only:
+            continue
+        stored = {
+            record["key"]: record for record in results.load(root, profile="paper", experiment=runs[0].experiment)
+        }
+        made_by = Counter(results.machine(stored[k]) for run in runs if (k := key(run)) in stored)
+        home = made_by.most_common(1)[0][0] if made_by else here(device)
+        if home != here(device):
+            print(f"{name}: left for {' with torch '.join(home)}; this is {' with torch '.join(here(device))}")
+            continue
+        foreign = [run for run in runs if (k := key(run)) in stored and results.machine(stored[k]) != home]
+        if foreign:
+            for run in foreign:
+                results.write(stored[key(run)], root / "archive")
+            print(f"{name}, made anew: {run_grid(foreign, results_dir=results_dir, refresh=True, device=device)}")
+        print(f"{name}: {run_grid(runs, results_dir=results_dir, device=device)}", flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -46,7 +88,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         chapter.add_argument("--device", default="cpu", help="cpu, cuda or auto (default: cpu)")
         chapter.add_argument("--results-dir", default=None, help="folder of the records (default: book/results)")
         chapter.add_argument("--refresh", action="store_true", default=False, help="train every run anew")
+    verdicts = chapters.add_parser("verdicts", help="What verdicts rest on.", description=for_verdicts.__doc__)
+    verdicts.add_argument("--only", nargs="*", default=[], metavar="STEP", help=f"of {', '.join(map(repr, steps()))}")
+    verdicts.add_argument("--device", default="cpu")
+    verdicts.add_argument("--results-dir", default=None)
     options = vars(parser.parse_args(argv))
+    if options["chapter"] == "verdicts":
+        try:
+            for_verdicts(**{name: value for name, value in options.items() if name != "chapter"})
+        except (FileNotFoundError, ValueError) as error:
+            parser.error(str(error))
+        return
     name, device, results_dir, refresh = (options.pop(one) for one in ("chapter", "device", "results_dir", "refresh"))
     try:
         runs = experiments()[name].runs(**options)
