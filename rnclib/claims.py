@@ -1,30 +1,28 @@
-"""Effects and verdicts: what the records say to a claim that compares two methods.
+"""Effects and verdicts: what the records say to a claim that compares two methods, by the rule of the book.
 
-A comparison is between two methods on the same splits or seeds. The claim holds if the whole 95% interval of the paired
-effect lies on the claimed side and the p value, corrected by Holm's method for all comparisons that are judged
-together, measured or not, is below 0.05; it does not hold if the same is true of the other side; otherwise it is
-undecided. Nothing is said before all planned runs of both methods are there. Which claims there are is for the chapters
-to say.
+The page "How we decide" (``book/deciding.md``) states the rule. Which claims there are is for the chapters to say.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from rnclib import results, statistics
+from rnclib.paired import LEVEL
 
 __all__ = [
     "BEATS", "COURSE", "EFFECTS", "GROWTH", "LESS", "NO_LONGER", "ORDER", "ORGANISED", "PAPER", "ROBUST", "SPURIOUS",
-    "UNLIKE", "UNSEEN", "Claim", "judge",
+    "UNLIKE", "UNSEEN", "Claim", "judge", "more",
 ]  # fmt: skip
 
-LEVEL = 0.05
+#: The verdicts that say something, the first that applies; otherwise a comparison is undecided, or not measured yet.
+DECIDED = ("practically equal", "holds", "does not hold")
 
 #: Who claims it.
 PAPER, COURSE = "paper", "course project"
@@ -85,95 +83,121 @@ class Claim:
     primary: bool = False
 
 
-def _compared(records: list[dict[str, Any]], claim: Claim, metric: str) -> dict[str, float]:
+def _compared(records: list[dict[str, Any]], claim: Claim, metric: str) -> dict[str, Any]:
     return _row(statistics.compare(results.frame(records), metric, claim.baseline, [claim.method]), claim.method)
 
 
-def _row(table: pd.DataFrame, label: Any) -> dict[str, float]:
+def _row(table: pd.DataFrame, label: Any) -> dict[str, Any]:
     """A row, or nothing where no pair of runs has an effect."""
     return dict(table.loc[label]) if label in table.index else {}
 
 
-def _difference(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:
+def _difference(records: list[dict[str, Any]], claim: Claim) -> dict[str, Any]:
     return _compared(records, claim, "test_mae_raw")
 
 
-def _agreement(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:
+def _agreement(records: list[dict[str, Any]], claim: Claim) -> dict[str, Any]:
     return _compared(records, claim, "test_rank_agreement")
 
 
-def _data(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:
-    ratios = statistics.data_ratio(results.frame(records), "test_mae_raw", claim.baseline, claim.method)
-    return _row(ratios, "all")
+def _data(records: list[dict[str, Any]], claim: Claim) -> dict[str, Any]:
+    """The ratio of all fractions, or, where the learning curves are not parallel, that at one of them."""
+    curves = results.frame(records), "test_mae_raw", claim.baseline, claim.method
+    ratios, slopes = statistics.data_ratio(*curves), statistics.parallel(*curves)
+    if slopes is None:
+        return {}
+    common = _row(ratios, "all")
+    why = f"learning curves are not parallel (p = {slopes.p:.2g})" if slopes.p < LEVEL else None
+    if why is None and (not common or common["flat"]):
+        why = "more data did not help on every split"
+    if why is None:
+        return common
+    return _row(ratios, statistics.READ_AT) | {"note": f"{why}: read at {statistics.READ_AT:.0%} of the samples"}
 
 
-def _corruption(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:
+def _corruption(records: list[dict[str, Any]], claim: Claim) -> dict[str, Any]:
     return _row(statistics.corruption_ratio(records, claim.baseline), (claim.method, "mean"))
 
 
-def _growth(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:
+def _growth(records: list[dict[str, Any]], claim: Claim) -> dict[str, Any]:
     return _row(statistics.corruption_growth(records, claim.baseline), claim.method)
 
 
-def _unseen(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:
+def _unseen(records: list[dict[str, Any]], claim: Claim) -> dict[str, Any]:
     tests = results.seen_and_unseen(records)
     between = tests[tests["targets"] == "between"]
     return _row(statistics.compare(between, "test_mae_raw", claim.baseline, [claim.method]), claim.method)
 
 
-def _added(records: list[dict[str, Any]], claim: Claim, measure: str) -> dict[str, float]:
+def _added(records: list[dict[str, Any]], claim: Claim, measure: str) -> dict[str, Any]:
     effects = results.correlation_effects(records)
     added = effects[effects["spurious"] == "added"]
     return _row(statistics.compare(added, measure, claim.baseline, [claim.method]), claim.method) if len(added) else {}
 
 
-def _coefficient(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:
+def _coefficient(records: list[dict[str, Any]], claim: Claim) -> dict[str, Any]:
     return _added(records, claim, "nuisance_coefficient")
 
 
-def _organisation(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:
+def _organisation(records: list[dict[str, Any]], claim: Claim) -> dict[str, Any]:
     return _added(records, claim, "test_nuisance_agreement")
 
 
-def _on_new_people(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:
+def _on_new_people(records: list[dict[str, Any]], claim: Claim) -> dict[str, Any]:
     others = results.on_new_people(records)
     return _row(statistics.compare(others, "test_mae_raw", claim.baseline, [claim.method]), claim.method)
 
 
-def _standardised(records: list[dict[str, Any]], claim: Claim) -> dict[str, float]:
+def _standardised(records: list[dict[str, Any]], claim: Claim) -> dict[str, Any]:
     return _compared(records, claim, "test_mae")
 
 
 @dataclass(frozen=True)
 class _Effect:
-    measure: Callable[[list[dict[str, Any]], Claim], dict[str, float]]
-    neutral: float
-    better: int  # sign of a deviation from neutral that speaks for the claim
-    column: str
+    measure: Callable[[list[dict[str, Any]], Claim], dict[str, Any]]
+    better: int  # sign of a deviation from no effect that speaks for the claim
     form: str
+    margin: tuple[float, float] | float  # bounds of practical equality, or a fraction of the baseline's mean
+    column: str = "mean"
+
+    @property
+    def neutral(self) -> float:
+        """No effect."""
+        return 1.0 if self.column == "ratio" else 0.0
 
     @property
     def favourable(self) -> str:
         """Where an effect speaks for the claim."""
         return f"{'above' if self.better > 0 else 'below'} {self.neutral:g}"
 
+    def bounds(self, found: dict[str, Any]) -> tuple[float, float]:
+        """Of practical equality."""
+        if isinstance(self.margin, tuple):
+            return self.margin
+        return -self.margin * found["baseline"], self.margin * found["baseline"]
+
+
+_ERROR = 0.05  # of the baseline's
+_OF_ERRORS = (1 - _ERROR, 1 / (1 - _ERROR))
+_OF_AGREEMENT = (-0.05, 0.05)
+_OF_SAMPLES = (0.8, 1.25)
 
 #: How each kind of effect is measured, and what it says: differences of test MAE in the unit of the data
-#: (``'unseen'``: between the ranges of the target that training has seen) or of rank agreement; ratios of training
-#: samples needed, of errors on corrupted inputs, or of their growth over clean ones; what a spurious correlation adds
-#: to the nuisance coefficient, or to the agreement of features with the nuisance, see
-#: `rnclib.results.correlation_effects`; and, in favour of the baseline, a difference of standardised MAE.
+#: (``'unseen'``: between the ranges of the target that training has seen; ``'new people'``: on people whom it has not)
+#: or of rank agreement; ratios of training samples needed, of errors on corrupted inputs, or of their growth over clean
+#: ones; what a spurious correlation adds to the nuisance coefficient, or to the agreement of features with the
+#: nuisance, see `rnclib.results.correlation_effects`; and, in favour of the baseline, a difference of standardised MAE.
 EFFECTS = {
-    "difference": _Effect(_difference, 0.0, -1, "mean", "test MAE {:+.3f} {unit}"),
-    "agreement": _Effect(_agreement, 0.0, +1, "mean", "rank agreement {:+.3f}"),
-    "data": _Effect(_data, 1.0, -1, "ratio", "{:.2f} × the samples"),
-    "unseen": _Effect(_unseen, 0.0, -1, "mean", "test MAE {:+.3f} {unit}"),
-    "corruption": _Effect(_corruption, 1.0, -1, "ratio", "{:.2f} × the error"),
-    "growth": _Effect(_growth, 1.0, -1, "ratio", "{:.2f} × the growth"),
-    "nuisance coefficient": _Effect(_coefficient, 0.0, -1, "mean", "nuisance coefficient {:+.2f}"),
-    "organisation": _Effect(_organisation, 0.0, -1, "mean", "agreement {:+.2f}"),
-    "new people": _Effect(_on_new_people, 0.0, -1, "mean", "test MAE {:+.3f} {unit}"),
-    "standardised": _Effect(_standardised, 0.0, +1, "mean", "test MAE {:+.3f} standard deviations"),
+    "difference": _Effect(_difference, -1, "test MAE {:+.3f} {unit}", _ERROR),
+    "agreement": _Effect(_agreement, +1, "rank agreement {:+.3f}", _OF_AGREEMENT),
+    "data": _Effect(_data, -1, "{:.2f} × the samples", _OF_SAMPLES, "ratio"),
+    "unseen": _Effect(_unseen, -1, "test MAE {:+.3f} {unit}", _ERROR),
+    "corruption": _Effect(_corruption, -1, "{:.2f} × the error", _OF_ERRORS, "ratio"),
+    "growth": _Effect(_growth, -1, "{:.2f} × the growth", _OF_ERRORS, "ratio"),
+    "nuisance coefficient": _Effect(_coefficient, -1, "nuisance coefficient {:+.2f}", _OF_AGREEMENT),
+    "organisation": _Effect(_organisation, -1, "agreement {:+.2f}", _OF_AGREEMENT),
+    "new people": _Effect(_on_new_people, -1, "test MAE {:+.3f} {unit}", _ERROR),
+    "standardised": _Effect(_standardised, +1, "test MAE {:+.3f} standard deviations", _ERROR),
 }
 
 
@@ -199,57 +223,138 @@ def judge(
     Returns
     -------
     DataFrame
-        One row per claim with its fields and ``value``, ``low``, ``high``, ``p``, ``p_holm``, ``n`` (splits or seeds),
-        ``runs`` (records there are, and planned, as text), ``complete`` (whether all are there), ``shown`` (effect with
-        its interval, as text) and ``verdict``: ``'holds'``, ``'does not hold'``, ``'undecided'`` or, where runs are
-        missing, ``'not measured'``.
+        One row per claim with its fields and
+
+        - ``value``, ``low``, ``high``: the effect with its 95% interval; ``shown`` has them as text;
+        - ``margin_low``, ``margin_high``: bounds of practical equality;
+        - ``p`` of no effect and ``p_equal`` of practical equality, ``p_corrected`` and ``p_equal_corrected``;
+        - ``p_sign_flip``, for ten pairs or fewer; ``within``, the posterior probability of practical equality;
+        - ``n``: pairs of runs, and ``lost``: those that diverged; ``correlation`` between any two pairs;
+        - ``one_test_set``: whether all seeds have the same, so that the interval covers training only;
+        - ``mixed``: pairs whose two runs come from different machines;
+        - ``detectable``: the smallest effect found with a probability of 0.8; ``needed``: pairs that would decide;
+        - ``runs`` (records there are, and planned, as text), ``complete`` (whether all are there), ``note``;
+        - ``verdict``: one of `DECIDED`, ``'undecided'`` or, where runs are missing, ``'not measured'``.
     """
     root = results.results_dir() if root is None else root
-    rows = []
     stored = {
-        experiment: results.load(root, profile=profile, experiment=experiment)
+        experiment: {record["key"]: record for record in results.load(root, profile=profile, experiment=experiment)}
         for experiment in {claim.experiment for claim in claims}
     }
+    rows = []
     for claim in claims:
         wanted = plan(claim, profile)
-        records = [record for record in stored[claim.experiment] if record["key"] in wanted]
-        records = results.labelled(records, [wanted[record["key"]] for record in records])
-        row: dict[str, Any] = {**claim.__dict__, "value": np.nan, "low": np.nan, "high": np.nan, "p": np.nan, "n": 0}
+        found = [stored[claim.experiment][key] for key in wanted if key in stored[claim.experiment]]
+        records = results.labelled(found, [wanted[record["key"]] for record in found])
+        row = {field.name: getattr(claim, field.name) for field in fields(claim)} | _NOTHING
         row["runs"] = f"{len(records)} of {len(wanted)}"
         row["complete"] = 0 < len(records) == len(wanted)
-        if row["complete"]:
-            effect = EFFECTS[claim.effect]
-            trained = {record["label"] for record in records if record["metrics"]}  # the others diverged
-            found = effect.measure(records, claim) if {claim.method, claim.baseline} <= trained else {}
-            row |= {name: found[name] for name in ("low", "high", "p", "n") if found}
-            row |= {"value": found.get(effect.column, np.nan), "unit": records[0]["data"]["unit"]}
-        rows.append(row)
+        rows.append(row | _measured(records, claim) if row["complete"] else row)
     table = pd.DataFrame(rows)
-    table["n"] = table["n"].astype(int)
-    table["p_holm"] = statistics.holm(table["p"], family=len(table))
-    table["shown"] = [_shown(row) for row in rows]
+    # what is corrected together: the primary comparisons; of the others, those of one claim
+    family = table["text"].where(~table["primary"], "primary")
+    sizes = family.map(family.value_counts())
+    for name in ("p", "p_equal"):
+        table[f"{name}_corrected"] = table.groupby(family)[name].transform(lambda p: statistics.holm(p, family=len(p)))
     table["verdict"] = [_verdict(row) for row in table.to_dict("records")]
-    return table
+    open_to = set(table.loc[table["primary"] & table["verdict"].isin(DECIDED), "text"])
+    closed = ~table["primary"] & table["text"].isin(set(table.loc[table["primary"], "text"]) - open_to)
+    closed &= table["complete"]
+    table.loc[closed, ["verdict", "note"]] = ["undecided", "not read: no primary comparison of this claim is decided"]
+    undecided = table["verdict"] == "undecided"
+    table["needed"] = [
+        _needed(row, size) if open_ else np.nan for row, size, open_ in zip(rows, sizes, undecided, strict=True)
+    ]
+    return table.drop(columns="paired")
+
+
+# what a row has of a comparison that is not measured
+_NOTHING: dict[str, Any] = {
+    **dict.fromkeys(
+        ("value", "low", "high", "margin_low", "margin_high", "p", "p_equal", "p_sign_flip", "within", "detectable",
+         "correlation"), np.nan,
+    ),
+    "n": 0, "lost": 0, "mixed": 0, "one_test_set": False, "paired": None, "note": "", "shown": "–",
+}  # fmt: skip
+
+
+def _measured(records: list[dict[str, Any]], claim: Claim) -> dict[str, Any]:
+    """What the records say of a claim, but for what depends on other claims."""
+    seeds = {record["seed"] for record in records}
+    trained = {record["label"] for record in records if record["metrics"]}  # the others diverged
+    effect = EFFECTS[claim.effect]
+    found = effect.measure(records, claim) if {claim.method, claim.baseline} <= trained else {}
+    if not found:
+        return {"lost": len(seeds)}
+    paired, bounds = found["paired"], effect.bounds(found)
+    low, high = np.log(bounds) if effect.column == "ratio" else bounds
+    row = {name: found[name] for name in ("low", "high", "n", "paired")} | {"value": found[effect.column]}
+    row |= {"note": found.get("note", ""), "lost": len(seeds) - paired.n, "mixed": _mixed(records)}
+    row |= {"margin_low": bounds[0], "margin_high": bounds[1]}
+    row |= {"p": paired.p, "p_equal": paired.p_equal(low, high), "p_sign_flip": paired.p_sign_flip()}
+    row |= {"within": paired.probabilities(low, high)[1], "correlation": paired.correlation}
+    detectable = paired.detectable()
+    row["detectable"] = float(np.exp(detectable)) if effect.column == "ratio" else detectable
+    overlap = results.frame([r for r in records if r["label"] == claim.method])["overlap"]
+    row["one_test_set"] = bool((overlap == 1).all())
+    return row | {"shown": _shown(row, effect.form, records[0]["data"]["unit"])}
+
+
+def _mixed(records: list[dict[str, Any]]) -> int:
+    """Seeds whose runs come from several machines."""
+    machines: dict[int, set[tuple[str, str]]] = {}
+    for record in records:
+        machines.setdefault(record["seed"], set()).add(results.machine(record))
+    return sum(len(its) > 1 for its in machines.values())
+
+
+def _needed(row: dict[str, Any], family: int) -> float:
+    """Pairs that would decide, with a p value below the least level of the correction."""
+    if row["paired"] is None:
+        return np.nan
+    bounds = row["margin_low"], row["margin_high"]
+    low, high = np.log(bounds) if EFFECTS[row["effect"]].column == "ratio" else bounds
+    return row["paired"].needed(low, high, level=LEVEL / family)
 
 
 def _verdict(row: dict[str, Any]) -> str:
     if not row["complete"]:
         return "not measured"
     effect = EFFECTS[row["effect"]]
+    if row["p_equal_corrected"] < LEVEL and row["margin_low"] < row["low"] and row["high"] < row["margin_high"]:
+        return "practically equal"
     ends = [effect.better * (row[end] - effect.neutral) for end in ("low", "high")]
-    if row["p_holm"] < LEVEL and min(ends) > 0:
+    if row["p_corrected"] < LEVEL and min(ends) > 0:
         return "holds"
-    if row["p_holm"] < LEVEL and max(ends) < 0:
+    if row["p_corrected"] < LEVEL and max(ends) < 0:
         return "does not hold"
     return "undecided"
 
 
-def _shown(row: dict[str, Any]) -> str:
-    if np.isnan(row["value"]):
-        return "–"
-    form = EFFECTS[row["effect"]].form
+def more(row: dict[str, Any], runs: str) -> str:
+    """What an undecided comparison would need, or why it is not read; empty for others.
+
+    Parameters
+    ----------
+    row : dict
+        Of `judge`.
+    runs : str
+        What pairs are called, such as ``'splits'``.
+    """
+    if row["verdict"] != "undecided":
+        return ""
+    if row["note"].startswith("not read"):
+        return str(row["note"])
+    if np.isnan(row["needed"]):
+        return f"the spread over {runs} is unknown"
+    if np.isinf(row["needed"]):
+        return f"no number of {runs} would decide"
+    return f"about {row['needed']:.0f} {runs} would decide"
+
+
+def _shown(row: dict[str, Any], form: str, unit: str) -> str:
     number = form[form.index("{") : form.index("}") + 1]
-    text = form.format(row["value"], unit=row["unit"])
+    text = form.format(row["value"], unit=unit)
     if not np.isnan(row["low"]):
         text += f" [{number.format(row['low'])}, {number.format(row['high'])}]"
     return text.replace("-", "−")

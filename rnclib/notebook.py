@@ -11,14 +11,15 @@ from typing import Any
 import pandas as pd
 
 from rnclib import plots, results
-from rnclib.chapters import experiments
+from rnclib.chapters import all_claims, experiments, planned
+from rnclib.claims import DECIDED, judge, more
 from rnclib.data import catalogue
 from rnclib.experiment import Run, Selection
 from rnclib.grid import run_grid
 from rnclib.recipe import Recipe
-from rnclib.report import data_notice
+from rnclib.report import Table, data_notice
 
-__all__ = ["Study", "machines", "open_experiment", "resolve"]
+__all__ = ["Study", "Verdicts", "machines", "open_experiment", "resolve"]
 
 
 _PARTS = {"": Run, "data": Selection, "recipe": Recipe}  # what a run consists of
@@ -198,6 +199,99 @@ def open_experiment(
     for dataset in dict.fromkeys(study.name for study in studies if study is not None):
         display(data_notice(dataset, profile))
     return studies
+
+
+@dataclass(frozen=True, eq=False)
+class Verdicts:
+    """What the verdict page decides, for chapters to quote.
+
+    Attributes
+    ----------
+    profile : str
+    results_dir : path, optional
+        The store; by default `rnclib.results.results_dir`.
+    """
+
+    profile: str
+    results_dir: str | None = None
+
+    @functools.cached_property
+    def frame(self) -> pd.DataFrame:
+        """One row per comparison, see `rnclib.claims.judge`, with text columns for tables.
+
+        ``data`` has the data set, split and condition, ``pair`` the methods, ``runs_are`` what pairs of runs are
+        called, and ``said`` the verdict and what an undecided one would need.
+        """
+        judged = judge(all_claims(), planned, root=self.results_dir, profile=self.profile)
+        rows = judged.to_dict("records")
+        sources = [catalogue.source(row["dataset"]) for row in rows]
+        holes, tied = judged["holes"].fillna(""), judged["spurious"].map({"tied": "spurious correlation"}).fillna("")
+        judged["data"] = [
+            ", ".join(filter(None, [of.title, *conditions]))
+            for of, *conditions in zip(sources, judged["split"], holes, tied, strict=True)
+        ]
+        judged["pair"] = [f"{row['method']} against {row['baseline']}" for row in rows]
+        judged["runs_are"] = [
+            "sets" if row["experiment"] == "face_sets" else of.runs for of, row in zip(sources, rows, strict=True)
+        ]
+        judged["said"] = [
+            f"**{row['verdict']}**"
+            if row["verdict"] in DECIDED
+            else ": ".join(filter(None, [row["verdict"], more(row, its)]))
+            for row, its in zip(rows, judged["runs_are"], strict=True)
+        ]
+        return judged
+
+    def find(self, method: str, baseline: str, effect: str, *, dataset: str = "esol", **fields: Any) -> Any | None:
+        """The row of a comparison, with its columns as attributes; None where it is not measured.
+
+        Parameters
+        ----------
+        method, baseline, effect, dataset : str
+            Of the claim, see `rnclib.claims.Claim`.
+        **fields
+            Other fields of it, where several claims compare the same, such as ``split='scaffold'``.
+
+        Raises
+        ------
+        ValueError
+            If there is no such comparison, or several.
+        """
+        wanted = {"method": method, "baseline": baseline, "effect": effect, "dataset": dataset} | fields
+        rows = self.frame
+        for name, value in wanted.items():
+            rows = rows[rows[name].isna() if value is None else rows[name] == value]
+        plain = rows[rows["holes"].isna() & rows["spurious"].isna()]  # unless a condition is asked for
+        rows = plain if len(rows) > 1 else rows
+        if len(rows) != 1:
+            raise ValueError(f"fields: got {wanted}, which {len(rows)} comparisons have; allowed: those of one")
+        row = next(rows.itertuples(index=False))
+        return None if row.verdict == "not measured" else row
+
+    def say(self, method: str, baseline: str, effect: str, **fields: Any) -> str | None:
+        """A verdict in words, such as ``**holds**: test MAE −0.5 years [−0.7, −0.3], 16 sets``; see `find`."""
+        row = self.find(method, baseline, effect, **fields)
+        return row and f"{row.said}: {row.shown}, {row.n} {row.runs_are}"
+
+    def table(self, experiment: str, *, name: str) -> Table:
+        """The verdicts that rest on an experiment, as the verdict page has them.
+
+        Parameters
+        ----------
+        experiment, name : str
+        """
+        rows = self.frame[self.frame["experiment"] == experiment]
+        rows = rows.assign(role=["primary" if primary else "exploratory" for primary in rows["primary"]])
+        return Table(
+            rows,
+            "What {doc}`claims` decides on the runs of this page: each claim with the two methods compared, the effect "
+            f"with its 95% interval, the number of pairs of runs, and the verdict. Profile {self.profile}.",
+            name=name,
+            columns={
+                "text": "Claim", "data": "Measured on", "pair": "Methods", "shown": "Effect", "n": "Pairs",
+                "said": "Verdict", "role": "Comparison",
+            },
+        )  # fmt: skip
 
 
 def machines(*studies: Study | None) -> pd.DataFrame:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as MatplotlibFigure
 
 __all__ = [
-    "LEFT_OUT", "Figure", "Notice", "Table", "data_notice", "differences_table", "error_table", "glue", "p_value",
-    "side_by_side", "stuck_table",
+    "LEFT_OUT", "Figure", "Findings", "Notice", "Table", "data_notice", "differences_table", "error_table", "glue",
+    "p_value", "side_by_side", "stuck_table",
 ]  # fmt: skip
 
 
@@ -164,9 +164,7 @@ def differences_table(
     runs: str,
     also: Collection[str] = (),
 ) -> Table:
-    """A table of paired differences: mean, 95% interval, p value, and number of pairs.
-
-    P values are corrected for all comparisons of the table, see `rnclib.statistics.holm`.
+    """A table of paired differences: mean, 95% interval, and number of pairs; verdicts are for the verdict page.
 
     Parameters
     ----------
@@ -181,20 +179,18 @@ def differences_table(
     also : collection of {'better', 'diverged'}
         Whether to show the fraction of them on which the method is better, and how many runs diverged.
     """
-    from rnclib.statistics import holm
-
     if unknown := sorted(set(also) - {"better", "diverged"}):
         raise ValueError(f"also: got {unknown}; allowed: 'better', 'diverged'")
     return Table(
-        comparison.assign(corrected=holm(comparison["p"]).to_numpy()),
+        comparison,
         caption,
         name=name,
         columns={
-            **labels, "mean": "Difference", "low": "Low", "high": "High", "corrected": "p, corrected",
+            **labels, "mean": "Difference", "low": "Low", "high": "High",
             **({"better": "Better on"} if "better" in also else {}), "n": runs.capitalize(),
             **({"diverged": "Diverged"} if "diverged" in also else {}),
         },
-        format=dict.fromkeys(["mean", "low", "high"], "+.3f") | {"corrected": p_value, "better": ".0%"},
+        format=dict.fromkeys(["mean", "low", "high"], "+.3f") | {"better": ".0%"},
     )  # fmt: skip
 
 
@@ -286,22 +282,20 @@ def side_by_side(runs: pd.DataFrame, groups: Sequence[str], metric: str, baselin
     -------
     DataFrame
         Columns `groups`, ``method``, ``theirs`` (baseline) and ``ours`` (method) as text, mean ± half the 95% interval;
-        those of `rnclib.statistics.compare` for their difference; and ``corrected``, the p value corrected for all rows
-        (Holm).
+        and those of `rnclib.statistics.compare` for their difference.
     """
     import pandas as pd
 
-    from rnclib.statistics import compare, holm
+    from rnclib.statistics import compare
 
     rows = []
-    columns = ["mean", "low", "high", "p", "better", "n", "diverged"]
+    columns = ["mean", "low", "high", "better", "n", "diverged"]
     for value, part in runs.groupby(list(groups), sort=False, dropna=False):
         errors = error_table(part, {metric: "error"}).set_index("Method")["error"]
         for row in compare(part, metric, baseline).reset_index().to_dict("records"):
             texts = {"theirs": errors[baseline], "ours": errors[row["method"]]}
             rows.append(dict(zip(groups, value, strict=True)) | row | texts)
-    table = pd.DataFrame(rows, columns=[*groups, "method", "theirs", "ours", *columns])
-    return table.assign(corrected=holm(table["p"].astype(float)).to_numpy())
+    return pd.DataFrame(rows, columns=[*groups, "method", "theirs", "ours", *columns])
 
 
 def _with_interval(row: Any) -> str:
@@ -406,6 +400,41 @@ class Notice:
         box = f":::{{admonition}} {self.title}\n:class: {self.kind}\n\n{self.text}\n:::"
         plain = f"<p><strong>{_plain_html(self.title)}.</strong> {_plain_html(self.text)}</p>"
         return {"text/plain": repr(self), "text/html": plain, "text/markdown": box}
+
+
+class Findings:
+    """Sentences that a cell builds from records: a list on the page, lines in a raw notebook.
+
+    Parameters
+    ----------
+    *sentences : str or None
+        Markdown, each an item of the list; those that are None, for which there are no records, are left out.
+    title : str, optional
+        A line above the list, with a colon at its end.
+
+    Examples
+    --------
+    >>> Findings("**Level**: {numref}`demo`.", None, "Nothing else.")
+    - Level: demo.
+    - Nothing else.
+    """
+
+    def __init__(self, *sentences: str | None, title: str | None = None) -> None:
+        self.sentences = [_one_line(sentence, "sentence") for sentence in sentences if sentence is not None]
+        self.title = None if title is None else _one_line(title, "title")
+
+    def __repr__(self) -> str:
+        lines = [f"- {re.sub(r'<[^>]*>', '', _plain_html(sentence))}" for sentence in self.sentences]
+        return html.unescape("\n".join([*([] if self.title is None else [self.title]), *lines]))
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        above = [] if self.title is None else [self.title, ""]
+        items = "".join(f"<li>{_plain_html(sentence)}</li>" for sentence in self.sentences)
+        return {
+            "text/plain": repr(self),
+            "text/html": "".join(f"<p>{_plain_html(line)}</p>" for line in above if line) + f"<ul>{items}</ul>",
+            "text/markdown": "\n".join([*above, *(f"- {sentence}" for sentence in self.sentences)]),
+        }
 
 
 _LENGTHS = {

@@ -7,6 +7,7 @@ read, or is no record, is named in a warning and left alone.
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import math
 import os
@@ -20,8 +21,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-
-from rnclib.data.catalogue import SOURCES
 
 __all__ = [
     "CONDITIONS",
@@ -241,6 +240,9 @@ def _of_one_kind(records: Sequence[dict[str, Any]]) -> None:
 def frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """One row per run, in their order: identity, key, each metric as a column like ``test_mae`` or ``test_mae_raw``.
 
+    Column ``overlap`` has the mean fraction of a test set that is in that of another seed too: what
+    `rnclib.paired.correlation_of` asks for.
+
     Parameters
     ----------
     records : sequence of dict
@@ -254,7 +256,7 @@ def frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     _of_one_kind(records)
     nothing = {f"{part}_{metric}{scale}": math.nan for part in ("val", "test") for metric in ("mae", "rmse", "mse")
                for scale in ("", "_raw")}  # fmt: skip
-    rows = []
+    rows, overlaps = [], _overlaps(records)
     for record in records:
         row = {name: record[name] for name in (*IDENTITY, "key")} | _identity(record)
         row |= nothing  # a run that diverged has no metrics
@@ -263,8 +265,7 @@ def frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
         row["n_test_pool"] = record["data"].get("n_test_pool", row["n_test"])
         named = (*CONDITIONS, "data_seed", "weight_seed")
         row |= {name: record["config"][name] for name in named if name in record["config"]}
-        # where each seed has a split of its own, runs share samples; else, given the data, they are independent
-        row["seeded"] = SOURCES[record["dataset"]].seeded if record["dataset"] in SOURCES else True
+        row["overlap"] = overlaps[_kind_of_test(record)]
         row["baseline"] = not {"fit", "pretrain"} & record["config"].keys()  # not a network of ours
         for part, scales in record["metrics"].items():
             for scale, values in scales.items():
@@ -273,6 +274,27 @@ def frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
         row["wall_time"] = sum(stage["wall_time"] for stage in record["stages"])
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _kind_of_test(record: dict[str, Any]) -> tuple[str, str | None]:
+    """What the test sets of several seeds have in common."""
+    return record["split"], record["config"].get("spurious")
+
+
+def _overlaps(records: Sequence[dict[str, Any]]) -> dict[tuple[str, str | None], float]:
+    """Mean fraction of a test set that is in that of another seed too, by kind; NaN for a single seed."""
+    tests: dict[tuple[str, str | None], dict[int, tuple[str, set[int]]]] = {}
+    for record in records:
+        test = record["data"]["checksum"], set(record["test"]["index"])
+        tests.setdefault(_kind_of_test(record), {}).setdefault(record["seed"], test)
+    found = {}
+    for kind, by_seed in tests.items():
+        shared = [
+            len(one & other) / min(len(one), len(other)) if checksum == its and one and other else 0.0
+            for (checksum, one), (its, other) in itertools.combinations(by_seed.values(), 2)
+        ]
+        found[kind] = sum(shared) / len(shared) if shared else math.nan
+    return found
 
 
 def predictions(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -396,7 +418,9 @@ def correlation_effects(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
             design = np.column_stack([np.ones(len(target)), target, nuisance])
             coefficient = float(np.linalg.lstsq(design, prediction)[0][2])
         parts.append(frame([record]).assign(nuisance_coefficient=coefficient))
+    overlaps = _overlaps(with_nuisance)
     runs = pd.concat(parts, ignore_index=True)
+    runs["overlap"] = [overlaps[_kind_of_test(record)] for record in with_nuisance]
     for measure in CORRELATION_MEASURES:
         if measure not in runs:  # every run diverged
             runs[measure] = math.nan

@@ -1,4 +1,7 @@
-"""Statistics over runs: intervals, paired differences, ratios, corrected p values. Tidy frames in, tidy frames out."""
+"""Statistics over runs: intervals, paired differences, ratios, corrected p values. Tidy frames in, tidy frames out.
+
+Intervals and tests are those of `rnclib.paired`.
+"""
 
 from __future__ import annotations
 
@@ -8,66 +11,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
-from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
+from rnclib.paired import Paired, correlation_of
 from rnclib.results import corrupted, frame
 
 __all__ = [
-    "compare", "corruption_errors", "corruption_growth", "corruption_ratio", "data_ratio", "holm", "interval", "stuck",
-    "summarise", "verdicts",
+    "READ_AT", "compare", "corruption_errors", "corruption_growth", "corruption_ratio", "data_ratio", "holm",
+    "parallel", "stuck", "summarise",
 ]  # fmt: skip
-
-
-def interval(values: ArrayLike, test_train_ratio: float, confidence: float = 0.95) -> tuple[float, float, float]:
-    """Mean and confidence interval over random splits of one data set: the corrected resampled t.
-
-    Splits of one data set share samples, so the plain t interval is too narrow. Nadeau and Bengio (2003)
-    correct it: the variance of the mean of J splits is estimated by (1/J + n_test/n_train)·s². Runs that are
-    independent, such as those of several seeds on one split, need no correction.
-
-    Parameters
-    ----------
-    values : array_like, shape (n_splits,)
-        One per split.
-    test_train_ratio : float
-        n_test / n_train; 0 for independent runs.
-    confidence : float
-
-    Returns
-    -------
-    mean, low, high : float
-        The bounds are NaN for fewer than two splits.
-
-    Examples
-    --------
-    >>> mean, low, high = interval([1.0, 2.0, 3.0], test_train_ratio=0.125)
-    >>> round(mean, 3), round(low, 3), round(high, 3)
-    (2.0, -0.913, 4.913)
-    """
-    sample = np.asarray(values, float)
-    if sample.ndim != 1 or not len(sample):
-        raise ValueError(f"values: got shape {sample.shape}; allowed: (n_splits,), at least one")
-    if not np.isfinite(sample).all():
-        raise ValueError("values: got NaN or infinite ones; allowed: finite numbers")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence: got {confidence!r}; allowed: between 0 and 1")
-    if not test_train_ratio >= 0:
-        raise ValueError(f"test_train_ratio: got {test_train_ratio!r}; allowed: a number of at least 0")
-    mean, n = float(sample.mean()), len(sample)
-    if n < 2:
-        return mean, math.nan, math.nan
-    error = math.sqrt((1 / n + test_train_ratio) * sample.var(ddof=1))
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * error
-    return mean, mean - half, mean + half
-
-
-def _ratio(runs: pd.DataFrame) -> float:
-    if "seeded" in runs and not runs["seeded"].any():
-        return 0.0
-    n_train = runs["n_pool"] if "n_pool" in runs else runs["n_train"]  # what subsets are drawn from
-    n_test = runs["n_test_pool"] if "n_test_pool" in runs else runs["n_test"]
-    return float((n_test / n_train).mean())
 
 
 def _one_kind_of_split(runs: pd.DataFrame) -> None:
@@ -82,25 +34,23 @@ def _check_methods(runs: pd.DataFrame, **arguments: str | Sequence[str]) -> None
             raise ValueError(f"{name}: got {unknown}; allowed: {known}")
 
 
-def _paired(differences: np.ndarray, test_train_ratio: float) -> dict[str, float]:
-    """Mean and interval (see `interval`) of differences, two-sided p value of the same t, and their number."""
-    mean, low, high = interval(differences, test_train_ratio)
-    n, p = len(differences), math.nan
-    if n > 1 and (spread := differences.std(ddof=1)) > 0:
-        t = mean / (spread * math.sqrt(1 / n + test_train_ratio))
-        p = float(2 * stats.t.sf(abs(t), n - 1))
-    return {"mean": mean, "low": low, "high": high, "p": p, "n": n}
+def _correlation(runs: pd.DataFrame) -> float:
+    """Between the differences on two splits; subsets count as what they are drawn from."""
+    return correlation_of(runs["n_pool"].mean(), runs["n_test_pool"].mean(), runs["overlap"].mean())
 
 
-_RATIO = ["ratio", "low", "high", "p", "n"]
+def _row(paired: Paired, **others: Any) -> dict[str, Any]:
+    mean, low, high = paired.interval()
+    return {"mean": mean, "low": low, "high": high, "n": paired.n, "paired": paired, **others}
 
 
-def _as_ratio(paired: dict[str, float]) -> dict[str, float]:
+_RATIO = ["ratio", "low", "high", "n", "paired"]
+
+
+def _ratio_row(paired: Paired, **others: Any) -> dict[str, Any]:
     """Differences of logarithms as ratios."""
-    return {
-        "ratio": math.exp(paired["mean"]), "low": math.exp(paired["low"]), "high": math.exp(paired["high"]),
-        "p": paired["p"], "n": paired["n"],
-    }  # fmt: skip
+    mean, low, high = map(math.exp, paired.interval())
+    return {"ratio": mean, "low": low, "high": high, "n": paired.n, "paired": paired, **others}
 
 
 def summarise(runs: pd.DataFrame, metric: str, by: str | list[str] = "method") -> pd.DataFrame:
@@ -125,7 +75,7 @@ def summarise(runs: pd.DataFrame, metric: str, by: str | list[str] = "method") -
         values = part[metric].dropna().to_numpy()
         row = dict.fromkeys(("mean", "low", "high", "median", "min", "max", "sd"), math.nan)
         if len(values):
-            mean, low, high = interval(values, _ratio(part))
+            mean, low, high = Paired(values, _correlation(part)).interval()
             row = {"mean": mean, "low": low, "high": high, "median": float(np.median(values))}
             row |= {"min": values.min(), "max": values.max()}
             row["sd"] = values.std(ddof=1) if len(values) > 1 else math.nan
@@ -155,7 +105,7 @@ def stuck(runs: pd.DataFrame, threshold: float = 0.5) -> pd.Series:
 
 
 def compare(runs: pd.DataFrame, metric: str, baseline: str, methods: Iterable[str] | None = None) -> pd.DataFrame:
-    """Difference of each method from `baseline` on the same splits: mean, 95% interval and p value.
+    """Difference of each method from `baseline` on the same splits: mean and 95% interval.
 
     Parameters
     ----------
@@ -170,9 +120,10 @@ def compare(runs: pd.DataFrame, metric: str, baseline: str, methods: Iterable[st
     Returns
     -------
     DataFrame
-        Indexed by method, with columns ``mean`` (method minus baseline), ``low``, ``high``, ``p`` (two-sided
-        corrected resampled t), ``better`` (fraction of splits on which the method has the lower value), ``n`` and
-        ``diverged`` (runs of the method that have no value, and so no part in the others).
+        Indexed by method, with columns ``mean`` (method minus baseline), ``low``, ``high``, ``n``, ``paired`` (see
+        `rnclib.paired.Paired`), ``baseline`` (its mean on the same splits), ``better`` (fraction of splits on which
+        the method has the lower value) and ``diverged`` (runs of the method that have no value, and so no part in the
+        others).
 
     Raises
     ------
@@ -187,25 +138,32 @@ def compare(runs: pd.DataFrame, metric: str, baseline: str, methods: Iterable[st
     _check_methods(runs, baseline=baseline, methods=wanted)
     rows = {}
     for method in wanted:
-        difference = (values[method] - values[baseline]).dropna().to_numpy()
-        if not len(difference):
+        both = values[[method, baseline]].dropna()
+        if not len(both):
             continue
-        rows[method] = _paired(difference, _ratio(runs)) | {
-            "better": float((difference < 0).mean()),
-            "diverged": int(runs.loc[runs["method"] == method, metric].isna().sum()),
-        }  # fmt: skip
-    columns = ["mean", "low", "high", "p", "better", "n", "diverged"]
+        difference = both[method] - both[baseline]
+        rows[method] = _row(
+            Paired(difference.to_numpy(), _correlation(runs)),
+            baseline=float(both[baseline].mean()),
+            better=float((difference < 0).mean()),
+            diverged=int(runs.loc[runs["method"] == method, metric].isna().sum()),
+        )
+    columns = ["mean", "low", "high", "n", "paired", "baseline", "better", "diverged"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("method")
+
+
+#: Fraction of the training set at which the need of data is read where learning curves are not parallel.
+READ_AT = 0.4
 
 
 def data_ratio(runs: pd.DataFrame, metric: str, baseline: str, method: str) -> pd.DataFrame:
     """How much data `method` needs for the error that `baseline` reaches, as a multiple of the baseline's data.
 
-    On each split, log error is taken to fall along parallel lines in log training size, of slope −β (fitted to both
-    methods). A difference of log errors at one size is then a shift along that size: the ratio is
-    exp((log error of `method` − log error of `baseline`) / β). Below 1, `method` needs less data. Splits on which more
-    data did not help (β ≤ 0), or that lack a fraction, are left out. Where the lines are not parallel, the ratio
-    differs from fraction to fraction, and that of all is a summary only.
+    On each split, log error is taken to fall along a line in log training size. Where the lines of the two methods are
+    parallel, a difference of log errors is the same shift along that size everywhere: the ratio is exp(difference / β),
+    with the slope −β of both. Below 1, `method` needs less data. Where they are not parallel, the ratio differs from
+    size to size. At one fraction, it is the size at which the method's own line has the error that the baseline has
+    there, divided by the size there.
 
     Parameters
     ----------
@@ -218,42 +176,78 @@ def data_ratio(runs: pd.DataFrame, metric: str, baseline: str, method: str) -> p
     Returns
     -------
     DataFrame
-        Indexed by fraction, and ``'all'`` for the mean shift: the geometric mean of the ratios over splits with its 95%
-        interval (corrected resampled t on their logarithms), columns ``ratio``, ``low``, ``high``, ``p`` (two-sided,
-        for a ratio of 1) and ``n``.
+        Indexed by fraction, and ``'all'`` for the common shift: the geometric mean of the ratios over splits with its
+        95% interval, columns ``ratio``, ``low``, ``high``, ``n``, ``paired`` (of log ratios) and ``flat`` (splits left
+        out since more data did not help there, so that no amount of data stands for a difference). Splits that lack a
+        fraction are left out too.
 
     Raises
     ------
     ValueError
         If there are fewer than two fractions, or a method has no runs.
     """
+    curves = _learning_curves(runs, metric, baseline, method)
+    shifts: dict[Any, list[float]] = {"all": []} | {fraction: [] for fraction in sorted(_fractions(runs))}
+    for size, errors in curves:
+        slope = _slope(size, errors)
+        own = float(slope[method])
+        common = float(slope.mean())
+        if common > 0:
+            shifts["all"].append(float((errors[method] - errors[baseline]).mean()) / common)
+        for fraction, at in zip(errors.index, size, strict=True):
+            if own > 0:  # where on its own line the method has the baseline's error
+                reached = size.mean() + (float(errors[method].mean()) - float(errors.loc[fraction, baseline])) / own
+                shifts[fraction].append(reached - at)
+    correlation = _correlation(runs)
+    rows = {
+        fraction: _ratio_row(Paired(np.array(values), correlation), flat=len(curves) - len(values))
+        for fraction, values in shifts.items()
+        if values
+    }
+    return pd.DataFrame.from_dict(rows, orient="index", columns=[*_RATIO, "flat"]).rename_axis("fraction")
+
+
+def parallel(runs: pd.DataFrame, metric: str, baseline: str, method: str) -> Paired | None:
+    """Differences of the slopes of two learning curves, for a test that these are parallel; None without any pair.
+
+    Parameters
+    ----------
+    runs, metric, baseline, method
+        As for `data_ratio`.
+    """
+    slopes = [_slope(size, errors) for size, errors in _learning_curves(runs, metric, baseline, method)]
+    differences = [float(slope[method] - slope[baseline]) for slope in slopes]
+    return Paired(np.array(differences), _correlation(runs)) if differences else None
+
+
+def _fractions(runs: pd.DataFrame) -> set[float]:
+    return set(runs["fraction"].fillna(1.0)) if "fraction" in runs else {1.0}
+
+
+def _learning_curves(
+    runs: pd.DataFrame, metric: str, baseline: str, method: str
+) -> list[tuple[np.ndarray, pd.DataFrame]]:
+    """Of each split that has all fractions: log training sizes, and log errors by fraction and method."""
     _one_kind_of_split(runs)
     _check_methods(runs, baseline=baseline, method=method)
+    fractions = _fractions(runs)
+    if len(fractions) < 2:
+        raise ValueError(f"runs: got fractions {sorted(fractions)}; allowed: at least two")
     runs = runs.assign(fraction=runs["fraction"].fillna(1.0))
-    if runs["fraction"].nunique() < 2:
-        raise ValueError(f"runs: got fractions {sorted(runs['fraction'].unique().tolist())}; allowed: at least two")
     both = runs[runs["method"].isin([baseline, method])].dropna(subset=[metric])
-    shifts = []
+    curves = []
     for _, one in both.groupby("seed"):
-        errors = np.log(one.pivot(index="n_train", columns="method", values=metric).dropna())
-        if len(errors) < runs["fraction"].nunique() or errors.shape[1] < 2:
-            continue
-        size = np.log(errors.index.to_numpy())
-        size = size - size.mean()
-        centred = errors - errors.mean()
-        slope = -float((centred.mul(size, axis=0)).to_numpy().sum() / (2 * (size**2).sum()))
-        if slope <= 0:  # more data did not help: no amount of data stands for a difference
-            continue
-        fraction = one.drop_duplicates("n_train").set_index("n_train")["fraction"].reindex(errors.index)
-        shift = ((errors[method] - errors[baseline]) / slope).set_axis(fraction)
-        shifts.append(pd.concat([shift, pd.Series({"all": shift.mean()})]))
-    table = pd.DataFrame(shifts)
-    rows = {}
-    for fraction in table:
-        values = table[fraction].dropna()
-        if len(values):
-            rows[fraction] = _as_ratio(_paired(values.to_numpy(), _ratio(runs)))
-    return pd.DataFrame.from_dict(rows, orient="index", columns=_RATIO).rename_axis("fraction")
+        errors = np.log(one.pivot(index="fraction", columns="method", values=metric).dropna())
+        if len(errors) == len(fractions) and errors.shape[1] == 2:
+            size = one.groupby("fraction")["n_train"].first().reindex(errors.index)
+            curves.append((np.log(size.to_numpy(float)), errors))
+    return curves
+
+
+def _slope(size: np.ndarray, errors: pd.DataFrame) -> pd.Series:
+    """How steeply the log error of each method falls with log size, by least squares."""
+    centred = size - size.mean()
+    return -(errors.mul(centred, axis=0)).sum() / (centred**2).sum()
 
 
 def corruption_errors(errors: pd.DataFrame, baseline: str) -> pd.DataFrame:
@@ -314,7 +308,7 @@ def corruption_ratio(
     -------
     DataFrame
         Indexed by method and kind, with ``'mean'`` for the mean over all kinds: the geometric mean of the ratios over
-        seeds with its 95% interval, columns ``ratio``, ``low``, ``high``, ``p`` and ``n`` as in `data_ratio`.
+        seeds with its 95% interval, columns ``ratio``, ``low``, ``high``, ``n`` and ``paired`` as in `data_ratio`.
 
     Raises
     ------
@@ -327,8 +321,9 @@ def corruption_ratio(
     errors = pd.concat([errors, means])
     runs = frame(records)
     _one_kind_of_split(runs)
+    correlation = _correlation(runs)
     rows = {
-        group: _as_ratio(_paired(np.log(part["ratio"].dropna().to_numpy()), _ratio(runs)))
+        group: _ratio_row(Paired(np.log(part["ratio"].dropna().to_numpy()), correlation))
         for group, part in errors[errors["method"] != baseline].groupby(["method", "kind"], sort=False)
         if part["ratio"].notna().any()
     }
@@ -355,7 +350,7 @@ def corruption_growth(records: Sequence[dict[str, Any]], baseline: str) -> pd.Da
     DataFrame
         Indexed by method, the baseline first: ``clean``, ``corrupted`` and ``growth`` (means over runs; the growth is a
         geometric one), and the geometric mean of the growth divided by the baseline's of the same seed with its 95%
-        interval, ``ratio``, ``low``, ``high``, ``p``, ``n`` as in `data_ratio`.
+        interval, ``ratio``, ``low``, ``high``, ``n`` and ``paired`` as in `data_ratio`.
 
     Raises
     ------
@@ -375,7 +370,7 @@ def corruption_growth(records: Sequence[dict[str, Any]], baseline: str) -> pd.Da
     for method in [baseline, *methods]:
         row = table.loc[method].mean().to_dict() | {"growth": math.exp(log_growth[method].mean())}
         if method != baseline and len(shared := (log_growth[method] - log_growth[baseline]).dropna()):
-            row |= _as_ratio(_paired(shared.to_numpy(), _ratio(runs)))
+            row |= _ratio_row(Paired(shared.to_numpy(), _correlation(runs)))
         rows[method] = row
     return pd.DataFrame.from_dict(rows, orient="index", columns=["clean", "corrupted", "growth", *_RATIO])
 
@@ -400,29 +395,11 @@ def holm(p: pd.Series, family: int | None = None) -> pd.Series:
     >>> holm(pd.Series([0.01, 0.04, 0.03])).tolist()
     [0.03, 0.06, 0.06]
     """
-    values = p.to_numpy(float)
-    known = np.flatnonzero(~np.isnan(values))
+    known = p.dropna()
     if family is not None and family < len(known):
         raise ValueError(f"family: got {family} with {len(known)} p values; allowed: at least as many")
-    order = known[np.argsort(values[known], kind="stable")]
-    corrected = np.full(len(values), math.nan)
-    factors = (len(order) if family is None else family) - np.arange(len(order))
-    corrected[order] = np.minimum(np.maximum.accumulate(values[order] * factors), 1.0)
-    return pd.Series(corrected, index=p.index)
-
-
-def verdicts(comparison: pd.DataFrame) -> pd.Series:
-    """What each row of `compare` allows one to say: ``'lower'``, ``'higher'`` or ``'undecided'``.
-
-    Lower or higher than the baseline only if the p value is below 0.05 after correction for all comparisons of the
-    table (see `holm`); then the whole 95% interval lies on that side of zero.
-
-    Parameters
-    ----------
-    comparison : DataFrame
-        From `compare`.
-    """
-    sure = holm(comparison["p"]) < 0.05
-    mean = comparison["mean"]
-    decided = np.select([sure & (mean < 0), sure & (mean > 0)], ["lower", "higher"], "undecided")
-    return pd.Series(decided, index=comparison.index, name="verdict")
+    corrected = pd.Series(math.nan, index=p.index)
+    if len(known):
+        to_come = [1.0] * ((family or len(known)) - len(known))
+        corrected[p.notna()] = multipletests([*known, *to_come], method="holm")[1][: len(known)]
+    return corrected

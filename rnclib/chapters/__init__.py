@@ -46,10 +46,17 @@ def experiments() -> dict[str, Experiment]:
 
 
 def all_claims() -> tuple[Claim, ...]:
-    """All comparisons that the verdict page is about; those of one claim follow each other."""
-    every = [claim for name in NAMES for claim in chapter(name).claims]
-    order = list(dict.fromkeys(claim.text for claim in every))
-    return tuple(sorted(every, key=lambda claim: order.index(claim.text)))
+    """All comparisons that the verdict page is about, the primary ones first in each claim.
+
+    Those of one claim follow each other. What a chapter compares too counts once.
+    """
+    every: dict[tuple, Claim] = {}
+    for name in ("claims", *NAMES):
+        for claim in chapter(name).claims:
+            compared = (claim.experiment, claim.dataset, claim.split, claim.method, claim.baseline, claim.effect)
+            every.setdefault((*compared, claim.holes, claim.spurious), claim)
+    order = list(dict.fromkeys(claim.text for claim in every.values()))
+    return tuple(sorted(every.values(), key=lambda claim: order.index(claim.text)))
 
 
 def planned(claim: Claim, profile: str) -> dict[str, str]:

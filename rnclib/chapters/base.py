@@ -58,7 +58,7 @@ class Scope:
     loss : {'all', 'l1', 'l2', 'huber'}
         Methods with that loss.
     choice : str, optional
-        One design choice.
+        One design choice, or one condition.
     model : str, optional
         Network in place of the profile's.
     preset : {'paper', 'course'}

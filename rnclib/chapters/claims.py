@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from rnclib import protocols
 from rnclib.chapters.base import MOLECULES, Chapter, Experiment, Scope, compared, of_faces, of_molecules
@@ -23,7 +24,6 @@ from rnclib.claims import (
 )
 from rnclib.experiment import Run
 from rnclib.protocols.search import SEARCHES, TUNED, with_settings
-from rnclib.recipe import Recipe
 
 __all__ = ["CHAPTER", "PRIMARY", "steps"]
 
@@ -35,31 +35,29 @@ _SOME = (0.1, 0.4)  # fractions of the training set, beside all of it
 
 def _arms(scope: Scope) -> tuple[list[Run], list[Run]]:
     """The two methods of the primary comparisons, and the others that stand beside them."""
-    assert scope.n_seeds is not None
     recipes = protocols.faces(scope.dataset, scope.profile)
     end_to_end, published, frozen = (recipes[name] for name in ("L1 (lr 0.01)", "L1", "RnC(L1)"))
-    assert end_to_end.fit is not None
+    assert end_to_end.fit is not None and scope.n_seeds is not None
     epochs = round(_LONGER * end_to_end.fit.epochs)
-    longer = replace(
-        end_to_end, fit=replace(end_to_end.fit, epochs=epochs), notable=(*end_to_end.notable, f"{epochs} epochs")
-    )
+    notable = (*end_to_end.notable, f"{epochs} epochs")
+    longer = replace(end_to_end, fit=replace(end_to_end.fit, epochs=epochs), notable=notable)
     settings = SEARCHES["images"]["RnC"].trials()[TUNED["synthetic"]["RnC"]]
-    tuned = with_settings("RnC", settings, published, frozen)
-
-    def runs(**methods: Recipe) -> list[Run]:
-        made = of_faces(
-            scope, "face_sets", {name.replace("_", " "): one for name, one in methods.items()},
-            range(1, scope.n_seeds + 1), small=True,
-        )  # fmt: skip
-        return [run.but(data_seed=run.seed) for run in made]
-
-    closed = {"head": "ridge"}
-    pair = runs(L1_closed_form=replace(end_to_end, **closed), RnC_tuned_closed_form=tuned)
-    others = runs(
-        L1=end_to_end, L1_longer=longer, L1_longer_closed_form=replace(longer, **closed), L1_published=published,
-        RnC=frozen, RnC_closed_form=replace(frozen, fit=None, **closed),
-    )  # fmt: skip
-    return pair, others
+    pair = {
+        "L1 closed form": replace(end_to_end, head="ridge"),
+        "RnC tuned closed form": with_settings("RnC", settings, published, frozen),
+    }
+    others = {
+        "L1": end_to_end,
+        "L1 longer": longer,
+        "L1 longer closed form": replace(longer, head="ridge"),
+        "L1 published": published,
+        "RnC": frozen,
+        "RnC closed form": replace(frozen, fit=None, head="ridge"),
+    }
+    seeds = range(1, scope.n_seeds + 1)
+    every = of_faces(scope, "face_sets", pair | others, seeds, small=True)
+    every = [run.but(data_seed=run.seed) for run in every]
+    return [run for run in every if run.method in pair], [run for run in every if run.method in others]
 
 
 def face_sets(scope: Scope) -> list[Run]:
@@ -73,10 +71,13 @@ def face_sets(scope: Scope) -> list[Run]:
     scope : Scope
     """
     pair, others = _arms(scope)
-    changes = [{"spurious": "tied"}, {"spurious": "untied"}, {"holes": "two peaks"}]
-    changes += [{"fraction": fraction} for fraction in _SOME]
+    correlated = [run.but(spurious=kind) for kind in ("tied", "untied") for run in pair]
+    if scope.choice == "spurious":
+        return correlated
+    changes: list[dict[str, Any]] = [{"holes": "two peaks"}, *({"fraction": fraction} for fraction in _SOME)]
     return [
         *(run.but(corruptions=True, new_people=True) for run in (*pair, *others)),
+        *correlated,
         *(run.but(**change) for change in changes for run in pair),
     ]
 
@@ -117,19 +118,14 @@ _FROZEN, _END_TO_END = "RnC frozen, L1", protocols.end_to_end("esol")
 _TUNED, _CLOSED = "RnC frozen, closed form, tuned", "L1 end to end, closed form, lr 0.01"
 
 
-def _on_molecules(text: str, source: str, experiment: str, effect: str, n: int, link: str, **others: str) -> Claim:
-    fields = {"method": _FROZEN, "baseline": _END_TO_END} | others
-    return Claim(
-        text, source, experiment, "esol", "random", effect=effect, link=link, n_seeds=n, primary=True, **fields
-    )
+def _on_molecules(text: str, source: str, experiment: str, effect: str, n: int, link: str, **others: Any) -> Claim:
+    claim = Claim(text, source, experiment, "esol", "random", _FROZEN, _END_TO_END, effect, link)
+    return replace(claim, n_seeds=n, primary=True, **others)
 
 
-def _on_faces(text: str, effect: str, **others: str) -> Claim:
-    fields = {"method": _TUNED, "baseline": _CLOSED} | others
-    return Claim(
-        text, PAPER, "face_sets", "synthetic", "standard", effect=effect, link="claims-faces", n_seeds=16,
-        primary=True, **fields,
-    )  # fmt: skip
+def _on_faces(text: str, effect: str, **others: Any) -> Claim:
+    claim = Claim(text, PAPER, "face_sets", "synthetic", "standard", _TUNED, _CLOSED, effect, "claims-faces")
+    return replace(claim, n_seeds=16, primary=True, **others)
 
 
 #: What the verdicts are about in the first place: each claim on molecules and on synthetic faces, against the best
@@ -218,6 +214,7 @@ def steps(profile: str = "paper") -> dict[str, list[Run]]:
 _EXPERIMENTS = (
     Experiment(
         "face_sets", face_sets, ("synthetic",), n_seeds={"images": {"paper": 16, "quick": 2, "smoke": 1}},
+        options={"choice": ("all", "spurious")},
     ),
     Experiment("control", control, MOLECULES, n_seeds={"molecules": {"paper": 10, "quick": 2, "smoke": 1}}),
     Experiment("crossed", crossed, MOLECULES, n_seeds={"molecules": {"paper": 5, "quick": 2, "smoke": 1}}),

@@ -10,7 +10,7 @@ from pathlib import Path
 from rnclib import results
 from rnclib.chapters import experiments
 from rnclib.chapters.claims import steps
-from rnclib.experiment import Run, here, key
+from rnclib.experiment import here, key
 from rnclib.fitting import check_device, processes
 from rnclib.grid import run_grid
 
