@@ -49,10 +49,11 @@ import pandas as pd
 
 from rnclib import plots, statistics
 from rnclib.chapters import data_efficiency
-from rnclib.notebook import machines, open_experiment
+from rnclib.notebook import Verdicts, machines, open_experiment
 from rnclib.report import (
     LEFT_OUT,
     Figure,
+    Findings,
     Notice,
     Table,
     differences_table,
@@ -131,6 +132,11 @@ steps_table(faces, "efficiency-steps-faces")
 
 # %% [markdown]
 # ## Errors
+#
+# Splits of molecules overlap, and intervals are widened for that. The correlation between the results on two splits is
+# taken to be the larger of $n_\text{test}/(n_\text{train} + n_\text{test})$ and the measured overlap of test sets (see
+# {doc}`../deciding`). A subset counts as the training set that it is drawn from. On synthetic faces all seeds have one
+# test set; they differ in weights, order and subset, and intervals cover these only.
 
 
 # %% tags=["hide-input"]
@@ -150,14 +156,6 @@ def errors_figure(study, name):
         alt="Lines of test error against training size on logarithmic axes, one per method, "
         "with bands.",
     )
-
-
-overlaps = {
-    "splits": "Splits have molecules in common, and intervals are widened for that as if every "
-    "run had used its whole training set. Subsets have fewer in common, so this errs on the "
-    "wide side.",
-    "seeds": "Seeds differ in weights, order and subset, not in the faces tested.",
-}
 
 
 def errors_table(study, name):
@@ -181,7 +179,7 @@ def errors_table(study, name):
         table[[m for m in study.methods if m in table]].reset_index(),
         f"Test MAE in {study.unit} by fraction of the training set (number of "
         f"{study.source.samples}): mean over {study.n} {study.repeats} ± half its 95% interval. "
-        f"{overlaps[study.repeats]} {study.caption}.",
+        f"{study.caption}.",
         name=name,
     )
 
@@ -217,8 +215,7 @@ def differences(study, name):
     return differences_table(
         comparison,
         f"Test MAE minus that of end-to-end training on the same subset, in {study.unit}: mean "
-        "with its 95% interval, p value corrected for all comparisons of this table (Holm), "
-        f"and number of {study.repeats}. {study.caption}.",
+        f"with its 95% interval, and number of {study.repeats}. {study.caption}.",
         name=name,
         labels={"method": "Method", "other": "End to end", "fraction": "Fraction"},
         runs=study.repeats,
@@ -233,43 +230,76 @@ differences(faces, "efficiency-differences-faces")
 # %% [markdown]
 # ## How much less data
 #
-# On logarithmic axes ({numref}`efficiency-errors`, {numref}`efficiency-errors-faces`) a method whose error lies higher
-# by some gap needs more samples by some factor: the gap divided by the slope of the curves. The slope is fitted on each
-# split, one for both methods. That takes their curves for straight and parallel. They are not quite either, so the
-# factor is given at each fraction; that of all fractions is a summary. Below 1, the method needs less data than
-# end-to-end training.
+# On logarithmic axes ({numref}`efficiency-errors`, {numref}`efficiency-errors-faces`) the learning curve of a method is
+# taken to be a line, fitted on each split or seed. The ratio at a fraction tells how much data the method needs for the
+# error that end-to-end training has there: the size at which the method's own line has that error, divided by the size
+# there. Below 1, the method needs less data.
+#
+# If the two lines are parallel, the ratio is the same everywhere, and the row “all fractions” has it. If they are not,
+# no single ratio describes the curves. So the slopes are compared too ({numref}`efficiency-slopes`,
+# {numref}`efficiency-slopes-faces`).
 
 
 # %% tags=["hide-input"]
-def ratio_table(study, name):
-    if study is None:
-        return LEFT_OUT
-    ratios = pd.concat(
+def slopes_of(study):
+    """How much steeper the line of each method is than that of end-to-end training."""
+    rows = []
+    for method, other in data_efficiency.pairs(study.runs):
+        paired = statistics.parallel(study.frame, "test_mae_raw", other, method)
+        if paired is not None:
+            mean, low, high = paired.interval()
+            row = {"mean": mean, "low": low, "high": high, "n": paired.n}
+            row |= {"parallel": not (low > 0 or high < 0)}
+            rows.append({"method": method, "other": other} | row)
+    columns = ["method", "other", "mean", "low", "high", "n", "parallel"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def ratios_of(study):
+    """How much data each method needs, at each fraction and at all of them."""
+    return pd.concat(
         [
             statistics.data_ratio(study.frame, "test_mae_raw", other, method)
             .reset_index()
             .assign(method=method, other=other)
             for method, other in data_efficiency.pairs(study.runs)
-        ]
+        ],
+        ignore_index=True,
     )
-    if not len(ratios):
+
+
+slopes = {study.name: slopes_of(study) for study in studies if study}
+needs = {study.name: ratios_of(study) for study in studies if study}
+
+
+def ratio_table(study, name, beside):
+    if study is None:
+        return LEFT_OUT
+    table = needs[study.name].copy()
+    if not len(table):
         return Notice(f"More data did not help on any of the {study.repeats}.")
-    ratios["at"] = [
+    lines = slopes[study.name][["method", "other", "parallel"]]
+    bent = ~table.merge(lines, how="left")["parallel"].astype(bool)
+    none = (table["fraction"] == "all") & (bent | (table["flat"] > 0))
+    table.loc[none, ["ratio", "low", "high"]] = None
+    table["at"] = [
         "all fractions" if fraction == "all" else f"{fraction:.0%}"
-        for fraction in ratios["fraction"]
+        for fraction in table["fraction"]
     ]
     return Table(
-        ratios,
-        f"Number of training {study.source.samples} that a method needs for the error of "
-        "end-to-end training, as a multiple of what end-to-end training needs: geometric mean "
-        f"over {study.repeats} with its 95% interval, from the gap at one fraction, and from "
-        f"the mean gap. Left out are those of the {study.n} {study.repeats} on which a run "
-        f"diverged, or on which more data did not help. {study.caption}.",
+        table,
+        f"Number of training {study.source.samples} that a method needs for the error that "
+        "end-to-end training has at a fraction, as a multiple of the number there: geometric "
+        f"mean over {study.repeats} with its 95% interval. Left out are those of the {study.n} "
+        f"{study.repeats} on which a run diverged, or on which more data did not help. “All "
+        "fractions” is the common ratio of parallel lines, with a dash if the lines are not "
+        f"parallel ({{numref}}`{beside}`), or if more data did not help on some of the "
+        f"{study.repeats}. {study.caption}.",
         name=name,
         columns={
             "method": "Method",
             "other": "End to end",
-            "at": "Gap at",
+            "at": "At",
             "ratio": "Ratio",
             "low": "Low",
             "high": "High",
@@ -279,10 +309,74 @@ def ratio_table(study, name):
     )
 
 
-ratio_table(molecules, "efficiency-ratio")
+def slopes_table(study, name):
+    if study is None:
+        return None  # the table of ratios says why
+    return Table(
+        slopes[study.name],
+        "Whether learning curves are parallel: slope of each method's line minus that of "
+        "end-to-end training, mean with its 95% interval, and number of "
+        f"{study.repeats}. A slope is how steeply log error falls with log size; above 0, the "
+        f"method gains more from more data. {study.caption}.",
+        name=name,
+        columns={
+            "method": "Method",
+            "other": "End to end",
+            "mean": "Difference of slopes",
+            "low": "Low",
+            "high": "High",
+            "n": study.repeats.capitalize(),
+        },
+        format=dict.fromkeys(["mean", "low", "high"], "+.3f"),
+    )
+
+
+ratio_table(molecules, "efficiency-ratio", "efficiency-slopes")
 
 # %% tags=["hide-input"]
-ratio_table(faces, "efficiency-ratio-faces")
+slopes_table(molecules, "efficiency-slopes")
+
+# %% tags=["hide-input"]
+ratio_table(faces, "efficiency-ratio-faces", "efficiency-slopes-faces")
+
+# %% tags=["hide-input"]
+slopes_table(faces, "efficiency-slopes-faces")
+
+
+# %% tags=["hide-input"]
+def not_parallel(study):
+    return [
+        f"{study.source.title}: *{row.method}* and *{row.other}* (difference of slopes "
+        + "{} [{}, {}])".format(
+            *(f"{x:+.3f}".replace("-", "−") for x in (row.mean, row.low, row.high))
+        )
+        for row in slopes[study.name].itertuples()
+        if not row.parallel
+    ]
+
+
+crossing = [text for study in studies if study for text in not_parallel(study)]
+reads = (
+    f"{{doc}}`claims` reads the ratio at {statistics.READ_AT:.0%} of the training set"
+)
+Findings(
+    *crossing,
+    title="These curves are not parallel, so no single ratio describes them. For a verdict "
+    f"on them {reads}:",
+) if crossing else Notice(
+    "No interval of a difference of slopes on this page leaves out 0, so the curves may be "
+    f"parallel. Where they are not, {reads}."
+)
+
+# %% [markdown]
+# ### The verdicts
+#
+# These are the verdicts that rest on the experiment of this page. The primary comparison of molecules may have more
+# splits than the tables above. That of faces has a set of faces for each seed, and is on the verdict page.
+
+# %% tags=["hide-input"]
+verdicts = Verdicts(profile, results_dir)
+verdicts.table("data_efficiency", name="efficiency-verdicts")
 
 # %% [markdown]
 # ## Where the runs were made
@@ -298,24 +392,138 @@ Table(
 # %% [markdown]
 # ## What this allows one to conclude
 #
-# For the published records (other parameters may say otherwise):
+# The verdicts are those of {doc}`claims`; {numref}`efficiency-verdicts` has all that rest on this page. Where curves are
+# not parallel, a verdict is on the ratio at a single fraction, as said above. After the verdict come the fractions at
+# which the method needs more samples, and those at which it needs fewer: where the whole interval of the ratio lies on
+# that side ({numref}`efficiency-ratio`, {numref}`efficiency-ratio-faces`). These intervals are not corrected for their
+# number: they describe, and decide nothing.
+
+
+# %% tags=["hide-input"]
+def listed(texts):
+    *others, last = texts
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def at(rows, every):
+    """Fractions, with the range of their ratios."""
+    where = data_efficiency.in_words(list(rows["fraction"]), list(every["fraction"]))
+    ends = [f"{ratio:.2f} ×" for ratio in (rows["ratio"].min(), rows["ratio"].max())]
+    return f"{where} ({' to '.join(dict.fromkeys(ends))})"
+
+
+def curves(study, method, other):
+    """At which fractions a method needs more samples, or fewer."""
+    table = needs[study.name]
+    table = table[(table["method"] == method) & (table["other"] == other)]
+    table = table[table["fraction"] != "all"]
+    if not len(table):
+        return "No ratio is known, since more data did not help"
+    more, fewer = table[table["low"] > 1], table[table["high"] < 1]
+    rest = table.drop([*more.index, *fewer.index])
+    needed = {"more": more, "fewer": fewer}
+    needed = [
+        f"{how} samples {at(rows, table)}" for how, rows in needed.items() if len(rows)
+    ]
+    cross = "The curves cross: it" if len(needed) > 1 else "It"
+    known = table["low"].notna().any()
+    open_ = "More or fewer are possible" if known else "Ratios without an interval:"
+    return ". ".join(
+        [
+            *([f"{cross} needs {' and '.join(needed)}"] if needed else []),
+            *([f"{open_} {at(rest, table)}"] if len(rest) else []),
+        ]
+    )
+
+
+def verdict(study, pair, experiment):
+    """What is decided on a pair; None where nothing is claimed of it."""
+    rows = verdicts.frame
+    rows = rows[(rows["experiment"] == experiment) & (rows["dataset"] == study.name)]
+    rows = rows[(rows["effect"] == "data") & (rows["method"] == pair[0])]
+    if not (rows["baseline"] == pair[1]).any():
+        return None
+    names = {"dataset": study.name, "experiment": experiment}
+    return verdicts.say(*pair, "data", **names) or "none yet"
+
+
+def said(study, pair):
+    own, sets = (verdict(study, pair, of) for of in ("data_efficiency", "face_sets"))
+    sentences = [
+        f"*{pair[0]}* against *{pair[1]}*",
+        *([f"Verdict: {own}"] if own else []),
+        *([f"Verdict with a set of faces for each seed: {sets}"] if sets else []),
+        curves(study, *pair),
+    ]
+    return f"{'. '.join(sentences)}."
+
+
+def found(study, *chosen):
+    """What is said of the chosen pairs; of all pairs of a data set that has none of these."""
+    if study is None:
+        return None
+    pairs = data_efficiency.pairs(study.runs)
+    pairs = [pair for pair in chosen if pair in pairs] or pairs
+    return Findings(
+        *(said(study, pair) for pair in pairs), title=f"{study.source.title}:"
+    )
+
+
+found(
+    molecules,
+    ("RnC frozen, closed form", "L1 end to end, closed form, lr 0.001"),
+    ("RnC frozen, L1", "L1 end to end, lr 0.001"),
+    ("RnC fine-tuned, L1", "L1 end to end, lr 0.001"),
+)
+
+# %% tags=["hide-input"]
+found(
+    faces,
+    ("RnC frozen, closed form, tuned", "L1 end to end, closed form, lr 0.01"),
+    ("RnC frozen, L1", "L1 end to end"),
+    ("RnC frozen, L1", "L1 end to end, lr 0.01"),
+)
+
+
+# %% tags=["hide-input"]
+def beside(lead, *methods):
+    """Their mean errors with the fewest samples and with all, on each data set that has them."""
+    texts = []
+    for study in studies:
+        if study is None or not set(methods) <= set(study.methods):
+            continue
+        few, *_, many = [
+            part.groupby("method")["test_mae_raw"].mean()
+            for _, part in by_fraction(study)
+        ]
+        least, *_, most = [f"{fraction:.0%}" for fraction, _ in by_fraction(study)]
+        errors = listed([f"{few[m]:.2f} for *{m}*" for m in methods])
+        later = listed([f"{many[m]:.2f}" for m in methods])
+        texts.append(
+            f"{study.source.title}, in {study.unit}: {errors} with {least} of the training set, "
+            f"{later} with {most}"
+        )
+    return f"**{lead}** {'. '.join(texts)}." if texts else None
+
+
+compared = [
+    beside(
+        "Test MAE with a trained regressor and with a regressor in closed form.",
+        "RnC frozen, L1",
+        "RnC frozen, closed form",
+    ),
+    beside(
+        "Test MAE of end-to-end training at the published rate and at a lower rate.",
+        "L1 end to end",
+        "L1 end to end, lr 0.01",
+    ),
+]
+Findings(*compared, title="Beside that:") if any(compared) else None
+
+# %% [markdown]
+# Why a trained regressor may lose: epochs are held fixed, so with few samples it takes few steps
+# ({numref}`efficiency-steps`, {numref}`efficiency-steps-faces`). A regressor in closed form takes none.
 #
-# - **On molecules, that Rank-N-Contrast needs less data is not borne out.** With the published regressors it needs more
-#   for the same error, most clearly at 10 and 20% of the data ({numref}`efficiency-ratio`); with all of it, the
-#   difference is undecided. Corrected for all comparisons of {doc}`claims`, the ratio over all fractions falls just
-#   short of a verdict.
-# - **Most of that is the regressor, not the encoder.** On molecules, *RnC frozen, closed form* and *L1 end to end,
-#   closed form, lr 0.001* have the same regressor, and no difference between the two is decided at any fraction
-#   ({numref}`efficiency-differences`). The ordered features of few molecules are about as good as those of end-to-end
-#   training; a few hundred steps of a linear regressor do not get that out of them ({numref}`efficiency-steps`).
-# - **On synthetic faces it depends on the settings** ({numref}`efficiency-ratio-faces`). With those published for both,
-#   Rank-N-Contrast needs about a quarter of the data. With a better learning rate for end-to-end training and the
-#   published settings for Rank-N-Contrast nothing is left of that: it needs about as much data on average, more at the
-#   smallest fraction and less with all faces. With the settings of the search for Rank-N-Contrast too, and a regressor
-#   in closed form on both, it needs about two thirds: as much at the smallest fraction, about half with all faces.
-# - **Most of the published gap is a learning rate.** With a twentieth of the faces, *L1 end to end* errs by 13.5 years,
-#   and *L1 end to end, lr 0.01*, at a twentieth of its rate, by 7.6 ({numref}`efficiency-table-faces`).
-#
-# The limits: one data set of molecules, which have no random views, so that a batch orders each molecule once;
-# synthetic faces, which Rank-N-Contrast sees in two views an epoch; epochs and not steps are held fixed; and nothing
-# was tuned for the smaller fractions, for any method.
+# The limits: a single data set of molecules, which have no random views, so that a batch orders each molecule no more
+# than once; synthetic faces, which Rank-N-Contrast sees in more views an epoch than end-to-end training does; epochs and
+# not steps are held fixed; and nothing was tuned for the smaller fractions, for any method.

@@ -46,8 +46,15 @@ check_parameters(
 # %% tags=["hide-input"]
 from rnclib import plots, statistics
 from rnclib.chapters import methods
-from rnclib.notebook import machines, open_experiment
-from rnclib.report import LEFT_OUT, Figure, Table, differences_table, error_table
+from rnclib.notebook import Verdicts, machines, open_experiment
+from rnclib.report import (
+    LEFT_OUT,
+    Figure,
+    Findings,
+    Table,
+    differences_table,
+    error_table,
+)
 
 how = {"results_dir": results_dir, "refresh": refresh, "device": device}
 how |= {"profile": profile, "data_dir": data_dir}
@@ -164,20 +171,23 @@ def errors_figure(study, name):
     )
 
 
+ours = "RnC frozen, closed form, tuned"
+
+
 def differences(study, name):
     if study is None:
         return None  # the table says why
-    ours = "RnC frozen, closed form, tuned"
     comparison = statistics.compare(study.frame, "test_mae_raw", ours)
     return differences_table(
         comparison.reset_index(),
         f"Difference of each method's test MAE from that of “{ours}” on the same "
-        f"{study.repeats[:-1]}, in {study.unit}: mean with its 95% interval, and p value "
-        "corrected for all comparisons of this table (Holm). Above 0, Rank-N-Contrast has the "
-        f"lower error. {study.caption}.",
+        f"{study.repeats[:-1]}, in {study.unit}: mean with its 95% interval, fraction of "
+        f"{study.repeats} on which the method has the lower error, and number of "
+        f"{study.repeats}. Above 0, Rank-N-Contrast has the lower error. {study.caption}.",
         name=name,
         labels={"method": "Method"},
         runs=study.repeats,
+        also=["better"],
     )
 
 
@@ -198,6 +208,10 @@ errors_figure(faces, "methods-figure-faces")
 # %% tags=["hide-input"]
 differences(faces, "methods-differences-faces")
 
+# %% tags=["hide-input"]
+verdicts = Verdicts(profile, results_dir)
+verdicts.table("methods", name="methods-verdicts")
+
 # %% [markdown]
 # ## Where the runs were made
 
@@ -213,25 +227,145 @@ Table(
 # %% [markdown]
 # ## What this allows one to conclude
 #
-# For the published records (other parameters may say otherwise):
+# Rank-N-Contrast stands for *RnC frozen, closed form, tuned* here. The verdicts are those of {doc}`claims`, also in
+# {numref}`methods-verdicts`. All other statements describe the runs of this page and decide nothing
+# ({numref}`methods-errors`, {numref}`methods-errors-faces`, {numref}`methods-search`, {numref}`methods-search-faces`).
+# Places count from the lowest mean error.
+
+
+# %% tags=["hide-input"]
+def means(study, metric):
+    """Mean of each method that has one, in the order of the runs."""
+    return statistics.summarise(study.frame, metric)["mean"].dropna()
+
+
+def place(mean, method):
+    return f"place {mean.rank(method='min')[method]:.0f} of {len(mean)}"
+
+
+def signed(differences, unit):
+    ends = [f"{end:+.3f}" for end in (differences.min(), differences.max())]
+    return f"{' to '.join(dict.fromkeys(ends))} {unit}".replace("-", "−")
+
+
+def quoted(study):
+    """The verdicts on a data set."""
+    rows = verdicts.frame
+    rows = rows[(rows["experiment"] == "methods") & (rows["dataset"] == study.name)]
+    names = {"dataset": study.name, "experiment": "methods"}
+    said = [
+        f"*{row.baseline}*: "
+        + (verdicts.say(row.method, row.baseline, row.effect, **names) or "none yet")
+        for row in rows.itertuples()
+    ]
+    lead = f"**{study.source.title}: verdicts on Rank-N-Contrast against end-to-end training.**"
+    return f"{lead} {'. '.join(said)}." if said else None
+
+
+def standing(study):
+    """Where Rank-N-Contrast stands among the methods."""
+    mae, rmse = (means(study, metric) for metric in ("test_mae_raw", "test_rmse_raw"))
+    if ours not in mae or len(mae) == 1:
+        return None
+    runs = study.frame.pivot(index="seed", columns="method", values="test_mae_raw")
+    lowest, highest = (runs.idxmin(axis=1) == ours).sum(), mae.idxmax()
+    above = (runs[highest] > runs[ours]).sum()
+    return (
+        f"**{study.source.title}: all methods.** Rank-N-Contrast has {place(mae, ours)} by MAE "
+        f"({mae[ours]:.3f} {study.unit}) and {place(rmse, ours)} by RMSE ({rmse[ours]:.3f} "
+        f"{study.unit}). It has the lowest MAE on {lowest} of {len(runs)} {study.repeats}."
+    ) + (
+        f" The highest mean MAE has *{highest}* ({mae[highest]:.3f} {study.unit}), above "
+        f"Rank-N-Contrast on {above} of {len(runs)} {study.repeats}."
+        if highest != ours
+        else ""
+    )
+
+
+def order(study):
+    """The methods that order features best, and where they stand by error."""
+    mae, agreement = (
+        means(study, metric) for metric in ("test_mae_raw", "test_rank_agreement")
+    )
+    networks = agreement[~agreement.duplicated()]  # a second regressor changes no order
+    best = networks[networks.index.isin(mae.index)].nlargest(2)
+    return ", ".join(
+        f"{value:.3f} for *{method}* ({place(mae, method)} by MAE)"
+        for method, value in best.items()
+    )
+
+
+def regressor(study):
+    """What a regressor in closed form changes for networks that have a head of their own."""
+    mae = means(study, "test_mae_raw")
+    closed = {
+        m: m.replace(" end to end", " end to end, closed form") for m in mae.index
+    }
+    both = [
+        method for method, other in closed.items() if other != method and other in mae
+    ]
+    if ours not in mae or not both:
+        return None
+    heads, solved = mae[both], mae[[closed[method] for method in both]].set_axis(both)
+    return (
+        f"their mean MAE changes by {signed(solved - heads, study.unit)}; that of "
+        f"Rank-N-Contrast differs from it by {signed(mae[ours] - heads, study.unit)} with the "
+        f"trained heads, by {signed(mae[ours] - solved, study.unit)} in closed form"
+    )
+
+
+tables = {
+    study.name: methods.search_table(study.runs, study.records)
+    .drop_duplicates("method")
+    .set_index("method")
+    for study in searches
+    if study
+}
+
+
+def tuning(study):
+    """What the search takes off validation errors, beside the spread of test errors."""
+    falls = (tables[study.name]["first"] - tables[study.name]["best"]).dropna()
+    mae = means(study, "test_mae_raw").sort_values().to_numpy()
+    if not len(falls) or len(mae) == 1:
+        return None
+    said = ", ".join(f"{fall:.3f} (*{method}*)" for method, fall in falls.items())
+    return (
+        f"validation MAE falls by {said} {study.unit}; after it, mean test MAE spreads over "
+        f"{mae[-1] - mae[0]:.3f} {study.unit}, without the highest over {mae[-2] - mae[0]:.3f}"
+    )
+
+
+def bounds(study):
+    (search,) = (one for one in searches if one and one.name == study.name)
+    near = methods.near_bounds(search.runs, search.records)
+    return ", ".join(f"{setting} of *{method}*" for method, setting in near)
+
+
+def together(lead, statement):
+    """A statement on each data set."""
+    texts = {study.source.title: statement(study) for study in studies if study}
+    said = [f"{title}: {text}" for title, text in texts.items() if text]
+    return f"**{lead}** {'. '.join(said)}." if said else None
+
+
+Findings(
+    *(
+        statement(study)
+        for study in studies
+        if study
+        for statement in (quoted, standing)
+    ),
+    together("The highest rank agreement.", order),
+    together("A regressor in closed form for the end-to-end methods.", regressor),
+    together("From the settings before the search to the best trial.", tuning),
+    together("Chosen near a bound of the search.", bounds),
+) if any(studies) else LEFT_OUT
+
+# %% [markdown]
+# Features in order need not make for a lower error: the statement on rank agreement has both side by side. How far
+# methods differ is to be read beside what another regressor and tuning change.
 #
-# - **On molecules, tuned alike, the methods have about the same error** ({numref}`methods-errors`). No difference from
-#   Rank-N-Contrast is decided ({numref}`methods-differences`). Only SupCon on bins stands apart: its error is higher on
-#   every split, though after correction five splits do not decide that either.
-# - **There, order does not buy accuracy.** Rank-N-Contrast and RankSim put features into the order of the targets far
-#   better than the others, and predict no better.
-# - **On synthetic faces Rank-N-Contrast comes first, by error and by order** ({numref}`methods-errors-faces`). No other
-#   method has the lower error on any seed, and the five seeds decide this against each of them, corrected for the
-#   number of comparisons ({numref}`methods-differences-faces`).
-# - **About half of that lead is the regressor.** A regressor in closed form in place of the trained head takes 0.5 to
-#   0.7 years off the errors of the end-to-end methods on faces. Against those, the lead is about half of what it is
-#   against the heads.
-# - **Tuning matters as much as the method** ({numref}`methods-search`, {numref}`methods-search-faces`). On molecules a
-#   higher temperature and learning rate than the published ones lower the validation error of Rank-N-Contrast by more
-#   than the methods other than SupCon differ afterwards. On faces the search lowers the error of every end-to-end
-#   method by more than a year.
-#
-# The limits: one data set of molecules, faces that are synthetic, fifteen trials each on one split or seed, short
-# trials. On faces the contrastive encoders see two views of each picture in an epoch, the others one. Some chosen
-# values lie near a bound of the search: on molecules the temperature of Rank-N-Contrast and the weight of Ordinal
-# Entropy's term, on both data sets the number of bins.
+# The limits: a single data set of molecules, faces that are synthetic, few trials for each method on a single split or
+# seed, short trials. On faces the contrastive encoders see more views of each picture in an epoch than the others. Where
+# the search chose a value near its bound, a better value may lie beyond.

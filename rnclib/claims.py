@@ -18,7 +18,7 @@ from rnclib.paired import LEVEL
 
 __all__ = [
     "BEATS", "COURSE", "EFFECTS", "GROWTH", "LESS", "NO_LONGER", "ORDER", "ORGANISED", "PAPER", "ROBUST", "SPURIOUS",
-    "UNLIKE", "UNSEEN", "Claim", "judge", "more",
+    "UNLIKE", "UNSEEN", "Claim", "decide", "in_margins", "judge", "more",
 ]  # fmt: skip
 
 #: The verdicts that say something, the first that applies; otherwise a comparison is undecided, or not measured yet.
@@ -112,7 +112,8 @@ def _data(records: list[dict[str, Any]], claim: Claim) -> dict[str, Any]:
         why = "more data did not help on every split"
     if why is None:
         return common
-    return _row(ratios, statistics.READ_AT) | {"note": f"{why}: read at {statistics.READ_AT:.0%} of the samples"}
+    at = _row(ratios, statistics.READ_AT)
+    return at and at | {"note": f"{why}: read at {statistics.READ_AT:.0%} of the samples"}
 
 
 def _corruption(records: list[dict[str, Any]], claim: Claim) -> dict[str, Any]:
@@ -250,22 +251,38 @@ def judge(
         row["runs"] = f"{len(records)} of {len(wanted)}"
         row["complete"] = 0 < len(records) == len(wanted)
         rows.append(row | _measured(records, claim) if row["complete"] else row)
-    table = pd.DataFrame(rows)
-    # what is corrected together: the primary comparisons; of the others, those of one claim
+    table = decide(pd.DataFrame(rows))
+    table["needed"] = [_needed(row, size) for row, size in zip(rows, table.pop("family_size"), strict=True)]
+    table.loc[table["verdict"] != "undecided", "needed"] = np.nan
+    return table.drop(columns="paired").astype({"n": int, "lost": int, "mixed": int})
+
+
+def decide(measured: pd.DataFrame) -> pd.DataFrame:
+    """The same comparisons with corrected p values and verdicts.
+
+    Parameters
+    ----------
+    measured : DataFrame
+        Columns ``text``, ``primary``, ``effect``, ``complete``, ``p``, ``p_equal``, ``low``, ``high``, ``margin_low``,
+        ``margin_high`` and ``note`` of `judge`.
+
+    Returns
+    -------
+    DataFrame
+        With ``p_corrected``, ``p_equal_corrected``, ``verdict`` and ``family_size``, the number of comparisons
+        corrected together: the primary ones; of the others, those of one claim.
+    """
+    table = measured.copy()
     family = table["text"].where(~table["primary"], "primary")
-    sizes = family.map(family.value_counts())
+    table["family_size"] = family.map(family.value_counts())
     for name in ("p", "p_equal"):
         table[f"{name}_corrected"] = table.groupby(family)[name].transform(lambda p: statistics.holm(p, family=len(p)))
     table["verdict"] = [_verdict(row) for row in table.to_dict("records")]
-    open_to = set(table.loc[table["primary"] & table["verdict"].isin(DECIDED), "text"])
-    closed = ~table["primary"] & table["text"].isin(set(table.loc[table["primary"], "text"]) - open_to)
-    closed &= table["complete"]
+    primary = table[table["primary"]]
+    shut = set(primary["text"]) - set(primary.loc[primary["verdict"].isin(DECIDED), "text"])
+    closed = ~table["primary"] & table["complete"] & table["text"].isin(shut)
     table.loc[closed, ["verdict", "note"]] = ["undecided", "not read: no primary comparison of this claim is decided"]
-    undecided = table["verdict"] == "undecided"
-    table["needed"] = [
-        _needed(row, size) if open_ else np.nan for row, size, open_ in zip(rows, sizes, undecided, strict=True)
-    ]
-    return table.drop(columns="paired")
+    return table
 
 
 # what a row has of a comparison that is not measured
@@ -329,6 +346,21 @@ def _verdict(row: dict[str, Any]) -> str:
     if row["p_corrected"] < LEVEL and max(ends) < 0:
         return "does not hold"
     return "undecided"
+
+
+def in_margins(row: dict[str, Any]) -> tuple[float, float, float]:
+    """Effect and interval in units of the margin of practical equality; above 0 speaks for the claim.
+
+    Parameters
+    ----------
+    row : dict
+        Of `judge`.
+    """
+    effect = EFFECTS[row["effect"]]
+    scale = np.log if effect.column == "ratio" else np.asarray
+    margin = float(scale(row["margin_high"]))
+    value, *ends = (effect.better * float(scale(row[name])) / margin for name in ("value", "low", "high"))
+    return value, min(ends), max(ends)
 
 
 def more(row: dict[str, Any], runs: str) -> str:

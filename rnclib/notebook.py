@@ -14,12 +14,12 @@ from rnclib import plots, results
 from rnclib.chapters import all_claims, experiments, planned
 from rnclib.claims import DECIDED, judge, more
 from rnclib.data import catalogue
-from rnclib.experiment import Run, Selection
+from rnclib.experiment import Run, Selection, key
 from rnclib.grid import run_grid
 from rnclib.recipe import Recipe
 from rnclib.report import Table, data_notice
 
-__all__ = ["Study", "Verdicts", "machines", "open_experiment", "resolve"]
+__all__ = ["Study", "Verdicts", "machines", "open_experiment", "resolve", "stored"]
 
 
 _PARTS = {"": Run, "data": Selection, "recipe": Recipe}  # what a run consists of
@@ -201,6 +201,34 @@ def open_experiment(
     return studies
 
 
+def stored(
+    name: str, dataset: str, profile: str, results_dir: str | None = None, *, complete: bool = True
+) -> Study | None:
+    """The runs of an experiment that the store holds, without training any.
+
+    Parameters
+    ----------
+    name, dataset, profile : str
+    results_dir : path, optional
+        The store; by default `rnclib.results.results_dir`.
+    complete : bool
+        Give nothing unless all runs are there.
+
+    Returns
+    -------
+    Study or None
+        None where there are none.
+    """
+    root = results_dir or results.results_dir()
+    there = {record["key"]: record for record in results.load(root, profile=profile, experiment=name)}
+    planned_runs = experiments()[name].runs(dataset=dataset, profile=profile)
+    runs = [run for run in planned_runs if key(run) in there]
+    if not runs or (complete and len(runs) < len(planned_runs)):
+        return None
+    records = results.labelled([there[key(run)] for run in runs], [run.label for run in runs])
+    return Study(catalogue.source(dataset), profile, runs, records)
+
+
 @dataclass(frozen=True, eq=False)
 class Verdicts:
     """What the verdict page decides, for chapters to quote.
@@ -219,8 +247,9 @@ class Verdicts:
     def frame(self) -> pd.DataFrame:
         """One row per comparison, see `rnclib.claims.judge`, with text columns for tables.
 
-        ``data`` has the data set, split and condition, ``pair`` the methods, ``runs_are`` what pairs of runs are
-        called, and ``said`` the verdict and what an undecided one would need.
+        ``data`` has the data set, split and condition, ``pair`` the methods, ``line`` the claim with what sets it apart
+        from others on the same data, ``runs_are`` what pairs of runs are called, and ``said`` the verdict and what an
+        undecided one would need.
         """
         judged = judge(all_claims(), planned, root=self.results_dir, profile=self.profile)
         rows = judged.to_dict("records")
@@ -231,6 +260,7 @@ class Verdicts:
             for of, *conditions in zip(sources, judged["split"], holes, tied, strict=True)
         ]
         judged["pair"] = [f"{row['method']} against {row['baseline']}" for row in rows]
+        judged["line"] = _lines(judged)
         judged["runs_are"] = [
             "sets" if row["experiment"] == "face_sets" else of.runs for of, row in zip(sources, rows, strict=True)
         ]
@@ -269,9 +299,12 @@ class Verdicts:
         return None if row.verdict == "not measured" else row
 
     def say(self, method: str, baseline: str, effect: str, **fields: Any) -> str | None:
-        """A verdict in words, such as ``**holds**: test MAE −0.5 years [−0.7, −0.3], 16 sets``; see `find`."""
+        """A verdict in words, such as ``**holds** (test MAE −0.5 years [−0.7, −0.3], 16 sets)``; see `find`."""
         row = self.find(method, baseline, effect, **fields)
-        return row and f"{row.said}: {row.shown}, {row.n} {row.runs_are}"
+        if row is None:
+            return None
+        inside = filter(None, [f"{row.shown}, {row.n} {row.runs_are}", more(row._asdict(), row.runs_are)])
+        return f"**{row.verdict}** ({'; '.join(inside)})"
 
     def table(self, experiment: str, *, name: str) -> Table:
         """The verdicts that rest on an experiment, as the verdict page has them.
@@ -292,6 +325,18 @@ class Verdicts:
                 "said": "Verdict", "role": "Comparison",
             },
         )  # fmt: skip
+
+
+def _lines(judged: pd.DataFrame) -> list[str]:
+    """The claim of each row, with the method or baseline where the same is claimed of several on the same data."""
+    lines = []
+    for row in judged.itertuples():
+        alike = judged[(judged["text"] == row.text) & (judged["dataset"] == row.dataset)]
+        alike = alike[alike["primary"] == row.primary]
+        differ = [name for name in ("method", "baseline") if alike[name].nunique() > 1]
+        words = {"method": row.method, "baseline": f"against {row.baseline}"}
+        lines.append(row.text + (f" ({', '.join(words[name] for name in differ)})" if differ else ""))
+    return lines
 
 
 def machines(*studies: Study | None) -> pd.DataFrame:

@@ -157,11 +157,11 @@ class Paired:
         return below, between, above
 
     def p_sign_flip(self) -> float:
-        """Two-sided p value of the exact test that flips signs; NaN for more than ten pairs.
+        """Two-sided p value of the exact test that flips signs; NaN for one pair, and for more than ten.
 
         It supposes no distribution but independent pairs, and cannot fall below 2/2ⁿ.
         """
-        if self.n > _EXACT:
+        if not 2 <= self.n <= _EXACT:
             return math.nan
         test = stats.permutation_test(
             (self.differences,), np.mean, permutation_type="samples", n_resamples=np.inf, vectorized=True

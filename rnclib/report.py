@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as MatplotlibFigure
 
 __all__ = [
-    "LEFT_OUT", "Figure", "Findings", "Notice", "Table", "data_notice", "differences_table", "error_table", "glue",
-    "p_value", "side_by_side", "stuck_table",
+    "LEFT_OUT", "Download", "Figure", "Findings", "Notice", "Table", "data_notice", "differences_table", "error_table",
+    "glue", "p_value", "side_by_side", "stuck_table",
 ]  # fmt: skip
 
 
@@ -400,6 +400,33 @@ class Notice:
         box = f":::{{admonition}} {self.title}\n:class: {self.kind}\n\n{self.text}\n:::"
         plain = f"<p><strong>{_plain_html(self.title)}.</strong> {_plain_html(self.text)}</p>"
         return {"text/plain": repr(self), "text/html": plain, "text/markdown": box}
+
+
+class Download:
+    """A table as a CSV file that the page itself carries.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+    file : str
+        Its name.
+    text : str
+        Of the link.
+    """
+
+    def __init__(self, frame: pd.DataFrame, file: str, text: str) -> None:
+        self.file, self.text = file, _one_line(text, "text")
+        self.content = base64.b64encode(frame.to_csv(index=False).encode()).decode()
+
+    def __repr__(self) -> str:
+        return f"{self.text}: {self.file}"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        href = f"data:text/csv;base64,{self.content}"
+        link = (
+            f'<p><a download="{html.escape(self.file)}" href="{href}">{html.escape(self.text)}</a> ({self.file}).</p>'
+        )
+        return {"text/plain": repr(self), "text/html": link}
 
 
 class Findings:

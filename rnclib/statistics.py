@@ -17,8 +17,8 @@ from rnclib.paired import Paired, correlation_of
 from rnclib.results import corrupted, frame
 
 __all__ = [
-    "READ_AT", "compare", "corruption_errors", "corruption_growth", "corruption_ratio", "data_ratio", "holm",
-    "parallel", "stuck", "summarise",
+    "READ_AT", "between_machines", "compare", "corruption_errors", "corruption_growth", "corruption_ratio",
+    "data_ratio", "holm", "parallel", "stuck", "summarise", "variance_components",
 ]  # fmt: skip
 
 
@@ -187,7 +187,7 @@ def data_ratio(runs: pd.DataFrame, metric: str, baseline: str, method: str) -> p
         If there are fewer than two fractions, or a method has no runs.
     """
     curves = _learning_curves(runs, metric, baseline, method)
-    shifts: dict[Any, list[float]] = {"all": []} | {fraction: [] for fraction in sorted(_fractions(runs))}
+    shifts: dict[Any, list[float]] = {key: [] for key in (*sorted(_fractions(runs)), "all")}
     for size, errors in curves:
         slope = _slope(size, errors)
         own = float(slope[method])
@@ -373,6 +373,62 @@ def corruption_growth(records: Sequence[dict[str, Any]], baseline: str) -> pd.Da
             row |= _ratio_row(Paired(shared.to_numpy(), _correlation(runs)))
         rows[method] = row
     return pd.DataFrame.from_dict(rows, orient="index", columns=["clean", "corrupted", "growth", *_RATIO])
+
+
+def variance_components(values: pd.DataFrame) -> pd.Series:
+    """How much of the variance of single runs is whose, in a crossed design: two-way random effects.
+
+    Parameters
+    ----------
+    values : DataFrame
+        One row per split, one column per seed of initial weights, none missing; at least two of each.
+
+    Returns
+    -------
+    Series
+        Variances ``split``, ``weights`` and ``rest`` (of the two together, which one run a cell cannot tell from
+        chance), by the method of moments; what would be negative is 0.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two of one, or a value is missing.
+    """
+    if min(values.shape) < 2 or values.isna().any(axis=None):
+        raise ValueError(f"values: got shape {values.shape}; allowed: at least (2, 2), without missing values")
+    n_splits, n_weights = values.shape
+    table = values.to_numpy(float)
+    rows, columns, mean = table.mean(1), table.mean(0), table.mean()
+    rest = ((table - rows[:, None] - columns + mean) ** 2).sum() / ((n_splits - 1) * (n_weights - 1))
+    split = max(0.0, rows.var(ddof=1) - rest / n_weights)
+    weights = max(0.0, columns.var(ddof=1) - rest / n_splits)
+    return pd.Series({"split": split, "weights": weights, "rest": rest})
+
+
+def between_machines(records: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]], metric: str) -> pd.DataFrame:
+    """How far runs of one configuration differ when another machine makes them.
+
+    Parameters
+    ----------
+    records, others : sequence of dict
+        With labels; those of one key in both are a pair.
+    metric : str
+        A column of `rnclib.results.frame`.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by method: ``n`` pairs, ``mean`` difference (others minus records), and ``sd``, the standard deviation
+        of the differences.
+    """
+    now, then = (frame(part).set_index("key") for part in (records, others))
+    both = now.index.intersection(then.index)
+    difference = (then.loc[both, metric] - now.loc[both, metric]).dropna()
+    return (
+        difference.groupby(now.loc[difference.index, "method"], sort=False)
+        .agg(["count", "mean", "std"])
+        .set_axis(["n", "mean", "sd"], axis=1)
+    )
 
 
 def holm(p: pd.Series, family: int | None = None) -> pd.Series:

@@ -286,6 +286,18 @@ def test_every_method_has_every_fraction(dataset, n_seeds):
     assert protocols.end_to_end(dataset) in {run.label for run in grid}
 
 
+def test_fractions_in_words_say_the_same_as_the_list_of_them():
+    every = [0.05, 0.1, 0.2, 0.4, 1.0]
+    expected = {
+        (0, 1, 2, 3, 4): "at every fraction", (0,): "at 5%", (4,): "at 100%", (0, 1): "up to 10%",
+        (2, 3, 4): "from 20% on", (1, 2, 3): "from 10% to 40%", (0, 4): "at 5% and 100%",
+        (0, 2, 3): "at 5%, 20% and 40%", (1, 3, 4): "at 10%, 40% and 100%",
+    }  # fmt: skip
+    for these, words in expected.items():
+        assert data_efficiency.in_words([every[i] for i in these], every) == words
+    assert data_efficiency.in_words([1.0], [1.0]) == "at every fraction"
+
+
 def test_methods_are_compared_with_the_same_kind_of_regressor():
     assert data_efficiency.pairs(GRIDS["data_efficiency", "esol", "paper"]) == [
         ("RnC frozen, L1", "L1 end to end, lr 0.001"),
@@ -467,6 +479,19 @@ def test_the_table_of_a_search_shows_bounds_choice_and_trials():
         else:
             low, high = map(float, row["searched"].split(" to "))
             assert low <= float(row["chosen"]) <= high
+
+
+def test_settings_near_a_bound_of_the_search_are_named():
+    grid = GRIDS["tuning", "synthetic", "paper"]
+    errors: dict[str, list[float | None]] = {method: [None] * 15 for method in METHODS}
+    chosen = {"L1": 14, "Ordinal Entropy": 3, "SupCon": 2, "RnC": 13}  # with RankSim diverged in all trials
+    for method, trial in chosen.items():
+        errors[method][trial] = 1.0
+    found = methods.near_bounds(grid, searched(grid, errors))
+    assert found == [
+        ("L1", "learning rate"), ("L1", "weight decay"),  # 0.197 of 0.002 to 0.2, 0.000876 of 1e-06 to 0.001
+        ("SupCon", "n bins"),  # 40 of 5, 10, 20, 40
+    ]  # fmt: skip
 
 
 def test_the_methods_are_compared_with_the_settings_that_the_search_chose():

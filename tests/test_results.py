@@ -321,10 +321,36 @@ def test_no_name_of_a_data_set_begins_like_that_of_another():
     assert begins == []
 
 
-def test_a_frame_says_whether_each_seed_has_a_split_of_its_own():
-    for name, source in SOURCES.items():
-        assert results.frame([record(dataset=name)])["seeded"].tolist() == [source.seeded]
-    assert results.frame([record(dataset="my own")])["seeded"].tolist() == [True]
+def test_a_frame_says_how_far_test_sets_of_several_seeds_overlap():
+    def tested(seed, index, method="L1", **changes):
+        one = record(method, seed, **changes)
+        return one | {"test": one["test"] | {"index": index}}
+
+    def overlap(*records):
+        return results.frame(records)["overlap"].tolist()
+
+    # 0 and 1 share two of four, 1 and 2 one, 0 and 2 none; a second method changes nothing
+    sets = {0: [1, 2, 3, 4], 1: [3, 4, 5, 6], 2: [6, 7, 8, 9]}
+    records = [tested(seed, index, method) for method in ("L1", "L2") for seed, index in sets.items()]
+    assert overlap(*records) == pytest.approx([(2 + 1 + 0) / 4 / 3] * 6)
+    assert overlap(tested(0, [1, 2]), tested(1, [1, 2])) == [1, 1]
+    assert math.isnan(overlap(tested(0, [1, 2]))[0])
+    # kinds of split are apart, and so are data of their own for each seed
+    assert overlap(*records[:3], tested(0, [1], split="scaffold"), tested(1, [1], split="scaffold"))[3:] == [1, 1]
+    drawn = [
+        tested(
+            seed, [1, 2], dataset="synthetic", config={"data_seed": seed}, data=record()["data"] | {"checksum": word}
+        )
+        for seed, word in ((1, "a" * 64), (2, "b" * 64))
+    ]
+    assert overlap(*drawn) == [0, 0]
+
+
+def test_errors_on_new_people_stand_in_a_frame_of_their_own():
+    new = record("L1", 1, mae=0.5) | {"new_people": {"data_seed": 2, "n_test": 9, "mae": 3.5, "rmse": 4.0}}
+    tested = results.on_new_people([record("L1", 0), new])
+    assert tested[["seed", "test_mae_raw"]].to_numpy().tolist() == [[1, 3.5]]
+    assert len(results.on_new_people([record("L1", 0)])) == 0
 
 
 def test_a_frame_has_the_seeds_of_data_and_weights_where_they_are_not_that_of_the_split():
@@ -587,7 +613,7 @@ def test_each_published_record_is_sound():
         assert len(test["index"]) == len(test["target"]) == data["n_test"], name
         assert test["index"] == sorted(set(test["index"])), name
         # one split, one test set: whatever the method
-        seed = one["seed"] if SOURCES[one["dataset"]].seeded else None
+        seed = one["seed"] if SOURCES[one["dataset"]].seeded else config.get("data_seed")
         part = (one["dataset"], n_samples, one["split"], "spurious" in config, seed)
         assert tested.setdefault(part, test["index"]) == test["index"], name
         if not test["prediction"]:

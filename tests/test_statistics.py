@@ -12,75 +12,22 @@ from hypothesis import strategies as st
 from records import VALUES, record, runs_of
 
 from rnclib import results, statistics
+from rnclib.paired import Paired
 
-# --- intervals and summaries ----------------------------------------------------------------------------
+# --- summaries and comparisons --------------------------------------------------------------------------
 
-# Student's t in closed form for 1, 2 and 4 degrees of freedom: its quantile and its upper tail
-QUANTILE = {
-    1: lambda p: math.tan(math.pi * (p - 0.5)),
-    2: lambda p: (2 * p - 1) / math.sqrt(2 * p * (1 - p)),
-    4: lambda p: 2 * math.sqrt(math.cos(math.acos(math.sqrt(4 * p * (1 - p))) / 3) / math.sqrt(4 * p * (1 - p)) - 1),
-}
-TAIL = {
-    1: lambda t: 0.5 - math.atan(t) / math.pi,
-    2: lambda t: 0.5 - t / (2 * math.sqrt(2 + t * t)),
-    4: lambda t: 0.5 - 3 / 8 * t / math.sqrt(1 + t * t / 4) * (1 - t * t / (1 + t * t / 4) / 12),
-}
+SHARE = 8 / 80  # n_test / n_train of these records: what Nadeau and Bengio (2003) add to 1/n
 
 
-def corrected_error(values, ratio):
-    """Standard error of Nadeau and Bengio (2003), term by term."""
-    n = len(values)
-    mean = math.fsum(values) / n
-    variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
-    return mean, math.sqrt(variance * (1 / n + ratio))
-
-
-@pytest.mark.parametrize("n", [2, 3, 5])
-@pytest.mark.parametrize("confidence", [0.5, 0.9, 0.95])
-def test_the_interval_is_the_corrected_resampled_t(n, confidence):
-    values = np.random.default_rng(n).normal(0.3, 0.05, n)
-    mean, error = corrected_error(values, 113 / 902)
-    half = QUANTILE[n - 1]((1 + confidence) / 2) * error
-    assert statistics.interval(values, 113 / 902, confidence) == pytest.approx((mean, mean - half, mean + half))
-
-
-@given(st.lists(st.floats(-10, 10, width=16), min_size=2, max_size=30), st.floats(0.01, 1), st.floats(0.1, 10))
-def test_the_interval_follows_the_values(values, ratio, scale):
-    mean, low, high = statistics.interval(values, ratio)
-    assert low <= mean <= high
-    moved = statistics.interval([scale * value + 1 for value in values[::-1]], ratio)
-    assert moved == pytest.approx([scale * x + 1 for x in (mean, low, high)], abs=1e-6)
-    assert statistics.interval(values, 2 * ratio)[2] >= high
-    assert statistics.interval(values, ratio, 0.99)[2] >= high
-
-
-def test_the_correction_widens_by_what_it_says():
-    values = np.arange(20.0)
-    narrow, wide = (statistics.interval(values, ratio) for ratio in (1e-12, 1 / 8))
-    assert (wide[2] - wide[0]) / (narrow[2] - narrow[0]) == pytest.approx(math.sqrt(1 + 20 / 8))
-
-
-def test_one_split_has_no_interval():
-    mean, low, high = statistics.interval([0.25], 0.125)
-    assert mean == 0.25 and math.isnan(low) and math.isnan(high)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [(([], 0.1), "values"), (([[1.0]], 0.1), "values"), (([1.0, 2.0], -0.1), "test_train_ratio"),
-     (([1.0, 2.0], math.nan), "test_train_ratio")],
-)  # fmt: skip
-def test_what_has_no_interval_is_refused_by_name(arguments, named):
-    with pytest.raises(ValueError, match=rf"^{named}: got .*; allowed: "):
-        statistics.interval(*arguments)
+def interval(values, ratio):
+    return Paired(np.array(values), ratio / (1 + ratio)).interval()
 
 
 def test_a_summary_is_the_interval_of_each_method_and_the_spread_of_its_runs():
     summary = statistics.summarise(runs_of(), "test_mae")
     for method, values in VALUES.items():
         row = summary.loc[method]
-        assert (row["mean"], row["low"], row["high"]) == pytest.approx(statistics.interval(values, 8 / 80))
+        assert (row["mean"], row["low"], row["high"]) == pytest.approx(interval(values, SHARE))
         assert (row["min"], row["max"], row["n"], row["diverged"]) == (min(values), max(values), len(values), 0)
         assert row["sd"] == pytest.approx(np.std(values, ddof=1))
         assert row["median"] == pytest.approx(sorted(values)[len(values) // 2])
@@ -106,50 +53,48 @@ def test_a_diverged_run_counts_as_diverged_and_in_nothing_else():
 
 
 @pytest.mark.parametrize(
-    ("changes", "ratio"),
+    ("changes", "correlation"),
     [
-        ({"split": "standard", "dataset": "synthetic"}, 0.0),  # seeds of one split are independent
-        ({"split": "identity", "dataset": "agedb"}, 0.0),
-        ({"split": "standard"}, 8 / 80),  # it is not the name of the split that counts
-        ({"data": {"n_pool": 400}}, 8 / 400),  # subsets overlap as the sets do that they are drawn from
-        ({"data": {"n_test_pool": 16}}, 16 / 80),
+        ({"overlap": 1.0}, 0.0),  # one test set: seeds are independent
+        ({"overlap": 0.0}, 0.0),  # data of its own for each seed
+        ({"overlap": math.nan}, 8 / 88),
+        ({"overlap": 0.2}, 0.2),  # more than is assumed
+        ({"split": "standard"}, 8 / 88),  # it is not the name of the split that counts
+        ({"data": {"n_pool": 400}}, 8 / 408),  # subsets overlap as the sets do that they are drawn from
+        ({"data": {"n_test_pool": 16}}, 16 / 96),
     ],
 )
-def test_the_correction_is_for_what_splits_share(changes, ratio):
+def test_the_correction_is_for_what_splits_share(changes, correlation):
     data = record()["data"] | changes.get("data", {})
     runs = runs_of(**(changes | {"data": data}))
     row = statistics.summarise(runs, "test_mae").loc["L1"]
-    assert (row["mean"], row["low"], row["high"]) == pytest.approx(statistics.interval(VALUES["L1"], ratio))
+    expected = Paired(np.array(VALUES["L1"]), correlation).interval()
+    assert (row["mean"], row["low"], row["high"]) == pytest.approx(expected)
     row = statistics.compare(runs, "test_mae", "L1").loc["RnC(L1)"]
-    difference = [b - a for a, b in zip(VALUES["L1"], VALUES["RnC(L1)"], strict=True)]
-    mean, error = corrected_error(difference, ratio)
-    assert row["p"] == pytest.approx(2 * TAIL[4](abs(mean) / error))
-    assert row["high"] == pytest.approx(mean + QUANTILE[4](0.975) * error)
+    assert row["paired"].correlation == pytest.approx(correlation)
+    assert row["high"] == pytest.approx(row["paired"].interval()[2])
 
 
 def test_a_comparison_is_a_paired_corrected_t_test():
     comparison = statistics.compare(runs_of(), "test_mae", "L1")
     difference = [b - a for a, b in zip(VALUES["L1"], VALUES["RnC(L1)"], strict=True)]
-    mean, error = corrected_error(difference, 8 / 80)
     row = comparison.loc["RnC(L1)"]
-    half = QUANTILE[4](0.975) * error
-    assert mean < 0  # lower than the baseline
-    assert (row["mean"], row["low"], row["high"]) == pytest.approx((mean, mean - half, mean + half))
-    assert row["p"] == pytest.approx(2 * TAIL[4](abs(mean) / error))
-    assert (row["better"], row["n"]) == (4 / 5, 5)
+    assert (row["mean"], row["low"], row["high"]) == pytest.approx(interval(difference, SHARE))
+    assert row["mean"] < 0  # lower than the baseline
+    assert (row["better"], row["n"], row["baseline"]) == (4 / 5, 5, pytest.approx(np.mean(VALUES["L1"])))
     # L2 has three splits only: compared on those
     difference = [b - a for a, b in zip(VALUES["L1"], VALUES["L2"], strict=False)]
-    mean, error = corrected_error(difference, 8 / 80)
     row = comparison.loc["L2"]
-    assert (row["n"], row["better"], row["mean"]) == (3, 0, pytest.approx(mean))
-    assert row["p"] == pytest.approx(2 * TAIL[2](mean / error))
+    assert (row["n"], row["better"], row["mean"]) == (3, 0, pytest.approx(np.mean(difference)))
+    assert row["baseline"] == pytest.approx(np.mean(VALUES["L1"][:3]))
     assert "L1" not in comparison.index and comparison.index.name == "method"
 
 
 def test_a_comparison_turned_round_has_the_other_sign():
     values = {method: VALUES[method] for method in ("L1", "RnC(L1)")}
     there, back = (statistics.compare(runs_of(values), "test_mae", baseline).iloc[0] for baseline in values)
-    assert there["mean"] == pytest.approx(-back["mean"]) and there["p"] == pytest.approx(back["p"])
+    assert there["mean"] == pytest.approx(-back["mean"])
+    assert there["paired"].p == pytest.approx(back["paired"].p)
     assert there["low"] == pytest.approx(-back["high"]) and there["better"] == pytest.approx(1 - back["better"])
 
 
@@ -157,8 +102,9 @@ def test_a_comparison_turned_round_has_the_other_sign():
 def test_runs_are_paired_by_their_split_not_by_their_order(seed):
     runs = runs_of()
     shuffled = runs.sample(frac=1, random_state=seed)
-    expected = statistics.compare(runs, "test_mae", "L1")
-    pd.testing.assert_frame_equal(statistics.compare(shuffled, "test_mae", "L1").loc[expected.index], expected)
+    expected = statistics.compare(runs, "test_mae", "L1").drop(columns="paired")
+    found = statistics.compare(shuffled, "test_mae", "L1").drop(columns="paired")
+    pd.testing.assert_frame_equal(found.loc[expected.index], expected)
 
 
 def test_splits_that_one_of_the_two_lacks_are_left_out():
@@ -174,14 +120,14 @@ def test_splits_that_one_of_the_two_lacks_are_left_out():
 def test_a_comparison_without_a_common_split_is_left_out():
     runs = results.frame([record("L1", 0), record("L2", 1), record("RnC(L1)", 0, diverged=True)])
     comparison = statistics.compare(runs, "test_mae", "L1")
-    assert len(comparison) == 0 and {"mean", "low", "high", "p", "better", "n"} <= set(comparison)
+    assert len(comparison) == 0 and {"mean", "low", "high", "paired", "better", "n"} <= set(comparison)
 
 
-def test_one_split_or_equal_differences_have_no_p_value():
+def test_one_split_has_no_interval():
     one = statistics.compare(runs_of({"L1": [0.3], "L2": [0.2]}), "test_mae", "L1").loc["L2"]
-    assert one["mean"] == pytest.approx(-0.1) and math.isnan(one["p"]) and math.isnan(one["low"])
+    assert one["mean"] == pytest.approx(-0.1) and math.isnan(one["low"])
     equal = statistics.compare(runs_of({"L1": [0.3, 0.4], "L2": [0.3, 0.4]}), "test_mae", "L1").loc["L2"]
-    assert (equal["mean"], equal["low"], equal["better"]) == (0, 0, 0) and math.isnan(equal["p"])
+    assert (equal["mean"], equal["low"], equal["better"]) == (0, 0, 0)
 
 
 def test_methods_to_compare_can_be_chosen():
@@ -209,7 +155,7 @@ def test_the_corrected_interval_covers_where_the_plain_one_does_not():
         pool = rng.normal(size=40)
         means = [pool[rng.permutation(40)[:10]].mean() for _ in range(15)]
         for ratio in covered:
-            _, low, high = statistics.interval(means, ratio or 1e-12)
+            _, low, high = interval(means, ratio)
             covered[ratio] += low <= 0 <= high
     assert covered[0.0] / 400 < 0.85 < 0.92 < covered[1 / 3] / 400
 
@@ -222,7 +168,7 @@ def efficiency(shift: float, slope: float = 0.4, noise: float = 0.0, splits: int
     rng = np.random.default_rng(0)
     rows = [
         {"split": "random", "method": method, "seed": seed, "fraction": fraction, "n_train": round(800 * fraction),
-         "n_test": 100, "n_pool": 800,
+         "n_test": 100, "n_pool": 800, "n_test_pool": 100, "overlap": 0.05,
          "test_mae": (1 + 0.1 * seed) * (800 * fraction * (shift if method == "B" else 1)) ** -slope
          * np.exp(noise * rng.standard_normal())}
         for method in "AB" for seed in range(splits) for fraction in (0.1, 0.25, 1.0)
@@ -235,6 +181,8 @@ def test_the_data_ratio_is_the_shift_of_the_learning_curve(shift):
     table = statistics.data_ratio(efficiency(shift), "test_mae", "A", "B")
     assert table.index.tolist() == [0.1, 0.25, 1.0, "all"] and set(table["n"]) == {6}
     np.testing.assert_allclose(table["ratio"], 1 / shift, rtol=1e-9)
+    slopes = statistics.parallel(efficiency(shift), "test_mae", "A", "B")
+    assert np.allclose(slopes.differences, 0)
     noisy = statistics.data_ratio(efficiency(shift, noise=0.05, splits=20), "test_mae", "A", "B").loc["all"]
     assert noisy["low"] < 1 / shift < noisy["high"] and noisy["low"] < noisy["ratio"] < noisy["high"]
 
@@ -243,7 +191,8 @@ def test_splits_on_which_more_data_did_not_help_are_left_out_of_the_data_ratio()
     runs = efficiency(2.0)
     worse = runs["seed"] == 0
     runs.loc[worse, "test_mae"] = runs.loc[worse, "n_train"] ** 0.2
-    assert set(statistics.data_ratio(runs, "test_mae", "A", "B")["n"]) == {5}
+    table = statistics.data_ratio(runs, "test_mae", "A", "B")
+    assert set(table["n"]) == {5} and set(table["flat"]) == {1}
     with pytest.raises(ValueError, match=r"^runs: got fractions \[1\.0\]; allowed: at least two"):
         statistics.data_ratio(runs[runs["fraction"] == 1], "test_mae", "A", "B")
     for baseline, method, named in (("A", "C", "method"), ("C", "B", "baseline")):
@@ -256,10 +205,23 @@ def test_splits_on_which_more_data_did_not_help_are_left_out_of_the_data_ratio()
 def test_all_samples_may_be_a_missing_fraction_in_the_data_ratio():
     runs = efficiency(2.0)
     missing = runs.assign(fraction=runs["fraction"].where(runs["fraction"] < 1))
-    expected = statistics.data_ratio(runs, "test_mae", "A", "B")
-    pd.testing.assert_frame_equal(statistics.data_ratio(missing, "test_mae", "A", "B"), expected)
+    expected = statistics.data_ratio(runs, "test_mae", "A", "B").drop(columns="paired")
+    found = statistics.data_ratio(missing, "test_mae", "A", "B").drop(columns="paired")
+    pd.testing.assert_frame_equal(found, expected)
     lacking = missing.drop(missing.index[missing["fraction"].isna()][0])  # one run on all samples is not there
     assert set(statistics.data_ratio(lacking, "test_mae", "A", "B")["n"]) == {5}
+
+
+def test_where_learning_curves_cross_the_ratio_is_read_on_the_methods_own_line():
+    """A falls as n^−0.5, B as 30 · n^−1: at n, B needs 30 · n^0.5 samples for the error of A."""
+    runs = efficiency(1.0)
+    size, split = runs["n_train"], 1 + 0.1 * runs["seed"]
+    runs["test_mae"] = split * np.where(runs["method"] == "A", size**-0.5, 30 / size)
+    assert np.allclose(statistics.parallel(runs, "test_mae", "A", "B").differences, 0.5)
+    table = statistics.data_ratio(runs, "test_mae", "A", "B")
+    for fraction in (0.1, 0.25, 1.0):
+        n = 800 * fraction
+        assert table.loc[fraction, "ratio"] == pytest.approx(30 * n**0.5 / n)
 
 
 def test_corruption_errors_are_relative_to_the_baseline_of_the_same_seed():
@@ -301,10 +263,11 @@ def test_corruption_errors_are_relative_to_the_baseline_of_the_same_seed():
     # labels, where records have them, are what methods are called by
     names = {"L1": "L1 end to end", "RnC(L1)": "RnC fine-tuned, L1"}
     shown = results.labelled(records[:-1], [names[one["method"]] for one in records[:-1]])
-    pd.testing.assert_frame_equal(statistics.corruption_growth(shown, "L1 end to end"), growth.rename(index=names))
+    found = statistics.corruption_growth(shown, "L1 end to end").drop(columns="paired")
+    pd.testing.assert_frame_equal(found, growth.drop(columns="paired").rename(index=names))
 
 
-# --- verdicts and stuck runs ----------------------------------------------------------------------------
+# --- corrected p values, variance, stuck runs -----------------------------------------------------------
 
 
 @given(p=st.lists(st.floats(0, 1), min_size=1, max_size=8))
@@ -326,13 +289,25 @@ def test_missing_p_values_do_not_count_in_holm():
         statistics.holm(pd.Series([0.04, 0.01]), family=1)
 
 
-def test_a_difference_is_decided_only_after_correction():
-    comparison = pd.DataFrame(
-        {"mean": [-0.5, 0.3, -0.2, 0.1], "p": [0.001, 0.002, 0.03, math.nan]}, index=["A", "B", "C", "D"]
-    )
-    assert statistics.verdicts(comparison).tolist() == ["lower", "higher", "lower", "undecided"]
-    more = pd.concat([comparison, comparison[2:3]])  # the same p counts for less among more comparisons
-    assert statistics.verdicts(more).tolist() == ["lower", "higher", "undecided", "undecided", "undecided"]
+def test_variance_components_are_those_that_made_the_table():
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(400):
+        split, weights = rng.normal(0, 2, (5, 1)), rng.normal(0, 1, (1, 4))
+        found.append(statistics.variance_components(pd.DataFrame(split + weights + rng.normal(0, 0.5, (5, 4)))))
+    mean = pd.DataFrame(found).mean()
+    assert mean["split"] == pytest.approx(4, rel=0.1) and mean["weights"] == pytest.approx(1, rel=0.15)
+    assert mean["rest"] == pytest.approx(0.25, rel=0.05)
+    for wrong in (pd.DataFrame([[1.0, 2.0]]), pd.DataFrame([[1.0, 2.0], [3.0, math.nan]])):
+        with pytest.raises(ValueError, match=r"^values: got shape .*; allowed: at least \(2, 2\), without missing"):
+            statistics.variance_components(wrong)
+
+
+def test_runs_of_two_machines_are_paired_by_their_key():
+    now = [record("L1", seed, mae=0.3, key=f"{seed:016}") for seed in range(3)]
+    then = [record("L1", seed, mae=0.3 + 0.1 * (seed - 1), key=f"{seed:016}") for seed in (2, 0)]
+    row = statistics.between_machines(now, [*then, record("L1", 7, key="f" * 16)], "test_mae").loc["L1"]
+    assert (row["n"], row["mean"], row["sd"]) == (2, pytest.approx(0), pytest.approx(0.1 * math.sqrt(2)))
 
 
 def test_stuck_runs_are_networks_whose_validation_error_stays_high():

@@ -92,7 +92,7 @@ def runs_of(claim: Claim, profile: str) -> list[Run]:
         if run.label in (claim.method, claim.baseline)
         and (run.data.split, run.data.holes) == (claim.split, claim.holes)
         and run.data.spurious in correlations
-        and run.data.wrong_targets is None
+        and run.data.wrong_targets in (None, 1.0)  # label noise is for tables; all labels wrong for a control
         and (run.data.fraction is None or claim.effect == "data")
         and (run.corruptions or not corrupted)
     ]

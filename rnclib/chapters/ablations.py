@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import pandas as pd
+
+from rnclib import statistics
 from rnclib.chapters.base import FACES, MOLECULES, Chapter, Experiment, Scope, compared
 from rnclib.claims import COURSE, PAPER, Claim
 from rnclib.experiment import Run
 from rnclib.recipe import Recipe
 
-__all__ = ["CHAPTER", "CHOICES", "PROTOCOL", "choices_in", "label_of"]
+__all__ = ["CHAPTER", "CHOICES", "PROTOCOL", "changes", "choices_in", "label_of"]
 
 #: The paper's design choices: for each, the values beside the one of the protocol, as changes to the contrastive stage
 #: or the recipe. Lengths are fractions of the protocol's epochs; molecules have one view in any case.
@@ -142,6 +145,38 @@ def choices_in(runs: Sequence[Run]) -> dict[str, dict[str, str]]:
     return found
 
 
+def changes(runs: Sequence[Run], frame: pd.DataFrame) -> pd.DataFrame:
+    """What each change does beside the protocol's runs on the same splits.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        From the grid.
+    frame : DataFrame
+        Of their records, from `rnclib.results.frame`.
+
+    Returns
+    -------
+    DataFrame
+        One row per change with runs to compare: its ``choice``, ``value`` and ``label``; the mean differences of test
+        MAE (``error``) and of rank agreement (``order``); the number of pairs ``n``; and in how many of them the error
+        is ``higher`` or ``lower``, and the features ``less`` or ``more`` in order.
+    """
+    error, order = (statistics.compare(frame, metric, PROTOCOL) for metric in ("test_mae", "test_rank_agreement"))
+    rows = []
+    for choice, values in choices_in(runs).items():
+        for value, label in values.items():
+            if label not in error.index or label not in order.index:
+                continue  # the protocol itself, or a change with which every run diverged
+            off, agreement = error.loc[label, "paired"].differences, order.loc[label, "paired"].differences
+            row = {"choice": choice, "value": value, "label": label, "error": off.mean(), "order": agreement.mean()}
+            row |= {"n": len(off), "higher": (off > 0).sum(), "lower": (off < 0).sum()}
+            rows.append(row | {"less": (agreement < 0).sum(), "more": (agreement > 0).sum()})
+    return pd.DataFrame(
+        rows, columns=["choice", "value", "label", "error", "order", "n", "higher", "lower", "less", "more"]
+    )
+
+
 _SETTINGS = "lower error with the settings that the method comes with than with others"
 _SCHEME = "lower error with a linear regressor on the frozen encoder than with other training schemes"
 
@@ -149,7 +184,7 @@ CHAPTER = Chapter(
     "ablations",
     tables=(
         "ablations-table", "ablations-differences", "ablations-table-faces", "ablations-differences-faces",
-        "ablations-machines",
+        "ablations-verdicts", "ablations-machines",
     ),
     figures=("ablations-figure", "ablations-figure-faces"),
     experiments=(

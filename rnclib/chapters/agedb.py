@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from rnclib import protocols
@@ -14,7 +16,7 @@ from rnclib.claims import BEATS, ORDER, PAPER, Claim
 from rnclib.experiment import Run, described
 from rnclib.recipe import MODELS, REGRESSION_LOSSES
 
-__all__ = ["CHAPTER", "PUBLISHED", "of_protocol"]
+__all__ = ["CHAPTER", "PUBLISHED", "by_range", "of_protocol"]
 
 #: Published test MAE on AgeDB's standard split, in years, by the label of each method.
 PUBLISHED = pd.DataFrame(
@@ -84,9 +86,50 @@ def of_protocol(records: Sequence[dict[str, Any]], *, preset: str = "paper") -> 
     return [record for record in kept if record["data"]["checksum"] == checksums[0][0]]
 
 
+def by_range(predictions: pd.DataFrame, ages: np.ndarray, edges: Sequence[float]) -> pd.DataFrame:
+    """Mean absolute error of each method in ranges of age, averaged over seeds, and how common these ages are.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        From `rnclib.results.predictions`.
+    ages : array_like
+        Of the training faces.
+    edges : sequence of float
+        Bounds of the ranges, a bound belonging to the range below it, as in `rnclib.plots.error_by_range`.
+
+    Returns
+    -------
+    DataFrame
+        One row for each range with a test face, one column for each method, and ``fraction`` of the training faces.
+
+    Examples
+    --------
+    >>> rows = [("A", 0, 10, 12), ("A", 0, 20, 23), ("A", 1, 10, 14), ("B", 0, 30, 29)]
+    >>> predictions = pd.DataFrame(rows, columns=["method", "seed", "target", "prediction"])
+    >>> by_range(predictions, [5, 15, 25, 35], [0, 20, 40])
+                 A    B  fraction
+    0 to 20   3.25  NaN       0.5
+    20 to 40   NaN  1.0       0.5
+    """
+    labels = [f"{low:g} to {high:g}" for low, high in itertools.pairwise(edges)]
+
+    def ranges(targets: Any) -> pd.Series:
+        return pd.Series(pd.cut(np.asarray(targets, float), edges, labels=labels, include_lowest=True))
+
+    errors = (predictions["prediction"] - predictions["target"]).abs()
+    keys = [ranges(predictions["target"]).set_axis(errors.index), predictions["method"], predictions["seed"]]
+    table = errors.groupby(keys, observed=True).mean().groupby(level=[0, 1], observed=True).mean().unstack()
+    fraction = ranges(ages).value_counts(normalize=True).reindex(table.index)
+    return table.assign(fraction=fraction).rename_axis(index=None, columns=None)
+
+
 CHAPTER = Chapter(
     "agedb",
-    tables=("agedb-published", "agedb-errors", "agedb-differences", "agedb-rank-agreement", "agedb-machines"),
+    tables=(
+        "agedb-published", "agedb-errors", "agedb-differences", "agedb-rank-agreement", "agedb-verdicts",
+        "agedb-machines",
+    ),
     figures=(
         "agedb-faces", "agedb-errors-figure", "agedb-ranges", "agedb-curves", "agedb-representations",
         "agedb-neighbours",

@@ -25,7 +25,7 @@ from rnclib.claims import (
 from rnclib.experiment import Run
 from rnclib.protocols.search import SEARCHES, TUNED, with_settings
 
-__all__ = ["CHAPTER", "PRIMARY", "steps"]
+__all__ = ["CHAPTER", "CONTROLS", "PRIMARY", "steps"]
 
 # --- faces, a set of its own for each seed ----------------------------------------------------------------
 
@@ -211,6 +211,16 @@ def steps(profile: str = "paper") -> dict[str, list[Run]]:
     return {name: sorted(runs, key=lambda run: run.seed) for name, runs in every.items()}
 
 
+#: What must not hold: there is nothing to learn.
+CONTROLS: tuple[Claim, ...] = tuple(
+    Claim("lower error than the other, with nothing to learn", PAPER, "control", "esol", "random", method, baseline,
+          "difference", "claims-control")
+    for method, baseline in (
+        *((method, "training mean") for method in (_END_TO_END, _FROZEN, "RnC fine-tuned, L1")),
+        (_FROZEN, _END_TO_END), ("RnC fine-tuned, L1", _END_TO_END),
+    )
+)  # fmt: skip
+
 _EXPERIMENTS = (
     Experiment(
         "face_sets", face_sets, ("synthetic",), n_seeds={"images": {"paper": 16, "quick": 2, "smoke": 1}},
@@ -221,6 +231,11 @@ _EXPERIMENTS = (
 )  # fmt: skip
 
 CHAPTER = Chapter(
-    "claims", tables=("claims", *(f"claims-{number}" for number in range(1, 13))), experiments=_EXPERIMENTS,
+    "claims",
+    tables=(
+        "claims-primary", "claims-power", "claims-faces", "claims-all", "claims-errors-one", "claims-errors-family",
+        "claims-control", "claims-variance", "claims-machines",
+    ),
+    figures=("claims-forest",), experiments=_EXPERIMENTS,
     claims=(*PRIMARY, *_BESIDE),
 )  # fmt: skip

@@ -14,7 +14,7 @@ from rnclib.claims import LESS, PAPER, Claim
 from rnclib.experiment import Run
 from rnclib.protocols.search import SEARCHES, TUNED, with_settings
 
-__all__ = ["CHAPTER", "pairs", "steps"]
+__all__ = ["CHAPTER", "in_words", "pairs", "steps"]
 
 _FRACTIONS = {"paper": (0.05, 0.1, 0.2, 0.4, 0.7, 1.0), "quick": (0.1, 0.3, 1.0), "smoke": (0.2, 1.0)}
 
@@ -98,14 +98,43 @@ def steps(runs: Sequence[Run], n_train: Mapping[float, int]) -> pd.DataFrame:
     return table.reset_index()
 
 
+def in_words(fractions: Sequence[float], every: Sequence[float]) -> str:
+    """Some of the fractions as a phrase, as short as it can be.
+
+    Parameters
+    ----------
+    fractions : sequence of float
+        At least one, rising.
+    every : sequence of float
+        All that there are, rising.
+
+    Examples
+    --------
+    >>> every = (0.05, 0.1, 0.2, 1.0)
+    >>> in_words([0.1, 0.2, 1.0], every), in_words([0.05, 0.1], every), in_words([0.05, 0.2], every)
+    ('from 10% on', 'up to 10%', 'at 5% and 20%')
+    """
+    first, last = (every.index(end) for end in (fractions[0], fractions[-1]))
+    if len(fractions) == len(every):
+        return "at every fraction"
+    if len(fractions) == 1 or len(fractions) < last - first + 1:
+        *others, end = (f"{fraction:.0%}" for fraction in fractions)
+        return f"at {', '.join(others)} and {end}" if others else f"at {end}"
+    if not first:
+        return f"up to {fractions[-1]:.0%}"
+    if last == len(every) - 1:
+        return f"from {fractions[0]:.0%} on"
+    return f"from {fractions[0]:.0%} to {fractions[-1]:.0%}"
+
+
 _SLOWER = {dataset: protocols.end_to_end(dataset) for dataset in ("esol", "synthetic")}
 
 CHAPTER = Chapter(
     "data_efficiency",
     tables=(
         "efficiency-steps", "efficiency-steps-faces", "efficiency-table", "efficiency-table-faces",
-        "efficiency-differences", "efficiency-differences-faces", "efficiency-ratio", "efficiency-ratio-faces",
-        "efficiency-machines",
+        "efficiency-differences", "efficiency-differences-faces", "efficiency-ratio", "efficiency-slopes",
+        "efficiency-ratio-faces", "efficiency-slopes-faces", "efficiency-verdicts", "efficiency-machines",
     ),
     figures=("efficiency-errors", "efficiency-errors-faces"),
     experiments=(

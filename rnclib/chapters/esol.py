@@ -66,7 +66,8 @@ CHAPTER = Chapter(
     "esol",
     tables=(
         "esol-mae", "esol-rmse", "esol-mse", "esol-test-raw", "esol-validation-raw", "esol-stuck", "esol-differences",
-        "esol-differences-slower", "esol-rank-agreement", "esol-scaffold", "esol-scaffold-differences", "esol-machines",
+        "esol-differences-slower", "esol-rank-agreement", "esol-scaffold", "esol-scaffold-differences", "esol-verdicts",
+        "esol-machines",
     ),
     figures=(
         "esol-errors", "esol-differences-figure", "esol-parity", "esol-ranges", "esol-curves", "esol-representations",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,7 +14,7 @@ from rnclib.claims import BEATS, COURSE, PAPER, Claim
 from rnclib.experiment import Run, key
 from rnclib.protocols.search import METHODS, SEARCHES, TUNED, method_of, with_settings
 
-__all__ = ["CHAPTER", "best_trials", "search_table"]
+__all__ = ["CHAPTER", "best_trials", "near_bounds", "search_table"]
 
 # kind of inputs, profile: trials, and what is changed in a chapter's run and in its stages to make them short
 _TRIALS: dict[str, dict[str, tuple[int, dict[str, Any], dict[str, int]]]] = {
@@ -118,7 +119,7 @@ def search_table(runs: Sequence[Run], records: Sequence[dict[str, Any]]) -> pd.D
             rows.append(
                 {
                     "method": method,
-                    "setting": field.replace("regulariser", "term").replace("_", " "),
+                    "setting": _in_words(field),
                     "searched": ", ".join(map(str, among))
                     if isinstance(among, list)
                     else f"{among[0]:g} to {among[1]:g}",
@@ -129,6 +130,32 @@ def search_table(runs: Sequence[Run], records: Sequence[dict[str, Any]]) -> pd.D
                 }
             )
     return pd.DataFrame(rows)
+
+
+def _in_words(field: str) -> str:
+    return field.replace("regulariser", "term").replace("_", " ")
+
+
+_NEAR = 0.1  # of the range that is searched, on a logarithmic scale
+
+
+def near_bounds(runs: Sequence[Run], records: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Method and setting wherever the search chose a value near a bound, or the least or largest of a list.
+
+    Parameters
+    ----------
+    runs, records
+        As for `best_trials`.
+    """
+    its, found = _by_method(runs), []
+    for method, best in best_trials(runs, records).items():
+        run = its[method][best]
+        for field, among in SEARCHES[run.data.source.kind][method].searched.items():
+            value = getattr(run.recipe.pretrain or run.recipe.fit, field)
+            position = math.log(value / min(among)) / math.log(max(among) / min(among))
+            if not _NEAR <= position <= 1 - _NEAR:
+                found.append((method, _in_words(field)))
+    return found
 
 
 def grid(scope: Scope) -> list[Run]:
@@ -174,7 +201,7 @@ CHAPTER = Chapter(
     "methods",
     tables=(
         "methods-search", "methods-search-faces", "methods-errors", "methods-differences", "methods-errors-faces",
-        "methods-differences-faces", "methods-machines",
+        "methods-differences-faces", "methods-verdicts", "methods-machines",
     ),
     figures=("methods-figure", "methods-figure-faces"),
     experiments=(_SEARCH, _COMPARISON),

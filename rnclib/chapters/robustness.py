@@ -81,11 +81,11 @@ CHAPTER = Chapter(
         "robustness-kinds", "robustness-ratio-molecules", "robustness-growth-molecules", "robustness-ratio-faces",
         "robustness-growth-faces", "robustness-holes", "robustness-holes-faces", "robustness-wrong-targets",
         "robustness-wrong-targets-faces", "robustness-spurious-molecules", "robustness-spurious-faces",
-        "robustness-shift", "robustness-shift-faces", "robustness-machines",
+        "robustness-shift", "robustness-shift-faces", "robustness-verdicts", "robustness-machines",
     ),
     figures=(
         "robustness-errors-molecules", "robustness-examples", "robustness-errors-faces",
-        "robustness-organisation-molecules", "robustness-organisation-faces",
+        "robustness-organisation-molecules",
     ),
     experiments=(
         Experiment("robustness", grid, (*MOLECULES, *FACES), options={"data_dir": None}),

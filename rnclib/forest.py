@@ -1,0 +1,68 @@
+"""The forest plot of the verdict page: each primary comparison as one line, in units of what matters."""
+
+from __future__ import annotations
+
+import textwrap
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from rnclib.claims import in_margins
+from rnclib.plots import BLUE, GREY, ORANGE, TEAL
+
+__all__ = ["forest"]
+
+#: Colour and marker of each verdict.
+_LOOKS = {
+    "holds": (BLUE, "o"), "does not hold": (ORANGE, "X"), "practically equal": (TEAL, "s"), "undecided": (GREY, "D"),
+}  # fmt: skip
+_REACH = 6.0  # margins; what lies beyond ends in an arrow
+
+
+def forest(judged: pd.DataFrame, groups: dict[str, str]) -> Figure:
+    """Effect and interval of each comparison; right of zero speaks for the claim, the band is practical equality.
+
+    Parameters
+    ----------
+    judged : DataFrame
+        From `rnclib.claims.judge`, with a column ``line`` that says what is compared.
+    groups : dict of str to str
+        Data set to the heading of its panel.
+    """
+    parts = {title: part for name, title in groups.items() if len(part := judged[judged["dataset"] == name])}
+    heights = [len(part) + 0.8 for part in parts.values()]
+    figure, axes = plt.subplots(
+        len(parts), 1, figsize=(8.6, 0.5 * sum(heights) + 0.7), height_ratios=heights, layout="constrained",
+        sharex=True, squeeze=False,
+    )  # fmt: skip
+    for ax, (title, part) in zip(axes.flat, parts.items(), strict=True):
+        _panel(ax, part)
+        ax.set_title(title)
+    axes.flat[-1].set_xlabel("← against the claim    in margins of practical equality    for the claim →", fontsize=10)
+    return figure
+
+
+def _panel(ax: Axes, part: pd.DataFrame) -> None:
+    ax.axvspan(-1, 1, color=TEAL, alpha=0.15, lw=0)
+    ax.axvline(0, color="black", lw=1)
+    for y, row in enumerate(part.to_dict("records")):
+        beside = ax.get_yaxis_transform()
+        text = row["verdict"] if row["n"] == 0 else f"{row['verdict']}\n{row['shown']}, n = {row['n']}"
+        colour, marker = _LOOKS.get(row["verdict"], (GREY, "D"))
+        ax.text(1.02, y, text, transform=beside, va="center", fontsize=7.5)
+        if row["n"] == 0:
+            continue
+        value, low, high = in_margins(row)
+        inside = [min(max(end, -_REACH), _REACH) for end in (low, high)]
+        ax.plot(inside, [y, y], color=colour, lw=2)
+        for end, edge, arrow in ((low, -_REACH, "<"), (high, _REACH, ">")):
+            if abs(end) > _REACH and end * edge > 0:
+                ax.plot(edge, y, arrow, color=colour, markersize=7, clip_on=False)
+        if abs(value) <= _REACH:
+            ax.plot(value, y, marker, color=colour, markersize=7)
+    ax.set_yticks(range(len(part)), [textwrap.fill(line, 44) for line in part["line"]], fontsize=8)
+    ax.set_ylim(len(part) - 0.5, -0.5)
+    ax.set_xlim(-_REACH, _REACH)
+    ax.grid(axis="y", visible=False)
