@@ -372,9 +372,9 @@ Table(
 # %% [markdown]
 # ## The verdicts
 #
-# The comparisons of this page are exploratory. The primary ones on faces are made in {doc}`claims`, where each seed draws
-# synthetic faces of its own. Where no primary comparison of a claim is decided there, none of that claim is read here
-# ({doc}`../deciding`).
+# The comparisons of this page are exploratory. The primary ones on faces are made in {doc}`claims`, where each seed
+# draws synthetic faces of its own. Where no primary comparison of a claim is decided there, none of that claim is read
+# here ({doc}`../deciding`).
 
 # %% tags=["hide-input"]
 usual = (
@@ -457,8 +457,12 @@ Findings(*found, title="Verdicts ({doc}`claims`):") if found else Notice(
 
 
 # %% tags=["hide-input"]
-def signed(number, form):
-    return f"{number:{form}}".replace("-", "−")
+def years(difference):
+    return f"{difference:+.2f}".replace("-", "−")
+
+
+def change(ratio):
+    return f"{ratio - 1:+.0%}".replace("-", "−")
 
 
 mae = runs.groupby("method")["test_mae_raw"].mean().dropna()
@@ -491,7 +495,7 @@ if {frozen, best} <= set(mae.index):
     each = {
         where: listed(
             [
-                f"{ages} ({signed(by, '+.2f')}; {errors.loc[ages, 'fraction']:.0%})"
+                f"{ages} ({years(by)}; {errors.loc[ages, 'fraction']:.0%})"
                 for ages, by in difference[its].items()
             ]
         )
@@ -518,8 +522,8 @@ if len(both) > 1:
     )
 published = agedb.PUBLISHED["paper"]
 changes = [
-    f"{signed(100 * (mae[one] / mae[other] - 1), '+.0f')}% for *{one}* "
-    f"(paper: {signed(100 * (published[one] / published[other] - 1), '+.0f')}%)"
+    f"{change(mae[one] / mae[other])} for *{one}* "
+    f"(paper: {change(published[one] / published[other])})"
     for one, other in both.items()
 ]
 if changes:

@@ -392,11 +392,11 @@ Table(
 # %% [markdown]
 # ## What this allows one to conclude
 #
-# The verdicts are those of {doc}`claims`; {numref}`efficiency-verdicts` has all that rest on this page. Where curves are
-# not parallel, a verdict is on the ratio at a single fraction, as said above. After the verdict come the fractions at
-# which the method needs more samples, and those at which it needs fewer: where the whole interval of the ratio lies on
-# that side ({numref}`efficiency-ratio`, {numref}`efficiency-ratio-faces`). These intervals are not corrected for their
-# number: they describe, and decide nothing.
+# The verdicts are those of {doc}`claims`; {numref}`efficiency-verdicts` has all that rest on this page. Where curves
+# are not parallel, a verdict is on the ratio at a single fraction, as said above. After the verdict come the fractions
+# at which the method needs more samples, and those at which it needs fewer: where the whole interval of the ratio lies
+# on that side ({numref}`efficiency-ratio`, {numref}`efficiency-ratio-faces`). These intervals are not corrected for
+# their number: they describe, and decide nothing.
 
 
 # %% tags=["hide-input"]
@@ -524,6 +524,6 @@ Findings(*compared, title="Beside that:") if any(compared) else None
 # Why a trained regressor may lose: epochs are held fixed, so with few samples it takes few steps
 # ({numref}`efficiency-steps`, {numref}`efficiency-steps-faces`). A regressor in closed form takes none.
 #
-# The limits: a single data set of molecules, which have no random views, so that a batch orders each molecule no more
-# than once; synthetic faces, which Rank-N-Contrast sees in more views an epoch than end-to-end training does; epochs and
+# The limits: a single data set of molecules, which have no random views, so that an epoch has each molecule in a single
+# batch; synthetic faces, which Rank-N-Contrast sees in more views an epoch than end-to-end training does; epochs and
 # not steps are held fixed; and nothing was tuned for the smaller fractions, for any method.

@@ -215,8 +215,8 @@ Table(
 # differs from end-to-end training *on the same split*. Random splits of one data set have most of their molecules in
 # common, so their differences are correlated, and the intervals are widened for that {cite:p}`nadeau2003inference`: the
 # variance of a mean over $J$ splits is that of single differences times $1/J + \rho/(1 - \rho)$. The correlation $\rho$
-# is taken to be the larger of $n_\text{test}/(n_\text{train} + n_\text{test})$ and the measured overlap of the test sets
-# ({doc}`../deciding`).
+# is taken to be the larger of $n_\text{test}/(n_\text{train} + n_\text{test})$ and the measured overlap of the test
+# sets ({doc}`../deciding`).
 
 # %% tags=["hide-input"]
 comparisons = {
@@ -524,9 +524,9 @@ if random is not None and published is not None:
 Findings(*found, title="Besides, these runs show:")
 
 # %% [markdown]
-# The limits: these are the molecules of ESOL, the published network and the published settings. Only end-to-end training
-# got a further learning rate; {doc}`methods` searches settings for every method with the same effort. Where methods
-# differ by less than the spread between splits, a lone split cannot rank them.
+# The limits: these are the molecules of ESOL, the published network and the published settings. Only end-to-end
+# training got a further learning rate; {doc}`methods` searches settings for every method with the same effort. Where
+# methods differ by less than the spread between splits, a lone split cannot rank them.
 
 # %% tags=["remove-input"]
 # what the book's first page quotes

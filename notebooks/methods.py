@@ -235,7 +235,7 @@ Table(
 
 # %% tags=["hide-input"]
 def means(study, metric):
-    """Mean of each method that has one, in the order of the runs."""
+    """Mean of each method, without those that all diverged."""
     return statistics.summarise(study.frame, metric)["mean"].dropna()
 
 
@@ -367,5 +367,5 @@ Findings(
 # methods differ is to be read beside what another regressor and tuning change.
 #
 # The limits: a single data set of molecules, faces that are synthetic, few trials for each method on a single split or
-# seed, short trials. On faces the contrastive encoders see more views of each picture in an epoch than the others. Where
-# the search chose a value near its bound, a better value may lie beyond.
+# seed, short trials. On faces the contrastive encoders see more views of each picture in an epoch than the others.
+# Where the search chose a value near its bound, a better value may lie beyond.

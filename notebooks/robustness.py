@@ -669,8 +669,8 @@ Findings(
 #
 # - Neither method has seen noise, masked atoms or missing bonds in training, while the random views of the faces change
 #   brightness, contrast and scale. An encoder that orders its inputs finely may react finely to what is foreign to it.
-# - With label noise, end-to-end training keeps the epoch with the lowest validation error. The contrastive encoder keeps
-#   its last epoch, whatever it has learnt by heart by then.
+# - With label noise, end-to-end training keeps the epoch with the lowest validation error. The contrastive encoder
+#   keeps its last epoch, whatever it has learnt by heart by then.
 # - Synthetic people that training has not seen are drawn by the same rules as the others, so they hardly are a shift.
 #
 # The limits: the same network for all; few splits of molecules and seeds of faces; faces that are synthetic, not

@@ -17,8 +17,8 @@ from rnclib import results, statistics
 from rnclib.paired import LEVEL
 
 __all__ = [
-    "BEATS", "COURSE", "EFFECTS", "GROWTH", "LESS", "NO_LONGER", "ORDER", "ORGANISED", "PAPER", "ROBUST", "SPURIOUS",
-    "UNLIKE", "UNSEEN", "Claim", "decide", "in_margins", "judge", "more",
+    "BEATS", "COURSE", "DECIDED", "EFFECTS", "GROWTH", "LESS", "NO_LONGER", "ORDER", "ORGANISED", "PAPER", "ROBUST",
+    "SPURIOUS", "UNLIKE", "UNSEEN", "Claim", "decide", "in_margins", "judge", "more",
 ]  # fmt: skip
 
 #: The verdicts that say something, the first that applies; otherwise a comparison is undecided, or not measured yet.
@@ -230,27 +230,15 @@ def judge(
         - ``margin_low``, ``margin_high``: bounds of practical equality;
         - ``p`` of no effect and ``p_equal`` of practical equality, ``p_corrected`` and ``p_equal_corrected``;
         - ``p_sign_flip``, for ten pairs or fewer; ``within``, the posterior probability of practical equality;
-        - ``n``: pairs of runs, and ``lost``: those that diverged; ``correlation`` between any two pairs;
+        - ``n``: pairs of runs; ``lost``: those left out since a run diverged, or more data did not help;
+        - ``correlation`` between any two pairs;
         - ``one_test_set``: whether all seeds have the same, so that the interval covers training only;
         - ``mixed``: pairs whose two runs come from different machines;
         - ``detectable``: the smallest effect found with a probability of 0.8; ``needed``: pairs that would decide;
         - ``runs`` (records there are, and planned, as text), ``complete`` (whether all are there), ``note``;
         - ``verdict``: one of `DECIDED`, ``'undecided'`` or, where runs are missing, ``'not measured'``.
     """
-    root = results.results_dir() if root is None else root
-    stored = {
-        experiment: {record["key"]: record for record in results.load(root, profile=profile, experiment=experiment)}
-        for experiment in {claim.experiment for claim in claims}
-    }
-    rows = []
-    for claim in claims:
-        wanted = plan(claim, profile)
-        found = [stored[claim.experiment][key] for key in wanted if key in stored[claim.experiment]]
-        records = results.labelled(found, [wanted[record["key"]] for record in found])
-        row = {field.name: getattr(claim, field.name) for field in fields(claim)} | _NOTHING
-        row["runs"] = f"{len(records)} of {len(wanted)}"
-        row["complete"] = 0 < len(records) == len(wanted)
-        rows.append(row | _measured(records, claim) if row["complete"] else row)
+    rows = _rows(claims, plan, results.results_dir() if root is None else root, profile)
     table = decide(pd.DataFrame(rows))
     table["needed"] = [_needed(row, size) for row, size in zip(rows, table.pop("family_size"), strict=True)]
     table.loc[table["verdict"] != "undecided", "needed"] = np.nan
@@ -263,8 +251,8 @@ def decide(measured: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     measured : DataFrame
-        Columns ``text``, ``primary``, ``effect``, ``complete``, ``p``, ``p_equal``, ``low``, ``high``, ``margin_low``,
-        ``margin_high`` and ``note`` of `judge`.
+        Columns ``text``, ``primary``, ``effect``, ``complete``, ``mixed``, ``p``, ``p_equal``, ``low``, ``high``,
+        ``margin_low``, ``margin_high`` and ``note`` of `judge`.
 
     Returns
     -------
@@ -280,9 +268,32 @@ def decide(measured: pd.DataFrame) -> pd.DataFrame:
     table["verdict"] = [_verdict(row) for row in table.to_dict("records")]
     primary = table[table["primary"]]
     shut = set(primary["text"]) - set(primary.loc[primary["verdict"].isin(DECIDED), "text"])
-    closed = ~table["primary"] & table["complete"] & table["text"].isin(shut)
-    table.loc[closed, ["verdict", "note"]] = ["undecided", "not read: no primary comparison of this claim is decided"]
+    for closed, why in (
+        (~table["primary"] & table["text"].isin(shut), "no primary comparison of this claim is decided"),
+        (table["mixed"] > 0, "the two runs of some pairs come from two machines"),
+    ):
+        table.loc[closed & table["complete"], ["verdict", "note"]] = ["undecided", f"not read: {why}"]
     return table
+
+
+def _rows(
+    claims: Sequence[Claim], plan: Callable[[Claim, str], dict[str, str]], root: str | os.PathLike, profile: str
+) -> list[dict[str, Any]]:
+    """What the records say of each claim by itself."""
+    stored = {
+        experiment: {record["key"]: record for record in results.load(root, profile=profile, experiment=experiment)}
+        for experiment in {claim.experiment for claim in claims}
+    }
+    rows = []
+    for claim in claims:
+        wanted = plan(claim, profile)
+        found = [stored[claim.experiment][key] for key in wanted if key in stored[claim.experiment]]
+        records = results.labelled(found, [wanted[record["key"]] for record in found])
+        row = {field.name: getattr(claim, field.name) for field in fields(claim)} | _NOTHING
+        row["runs"] = f"{len(records)} of {len(wanted)}"
+        row["complete"] = 0 < len(records) == len(wanted)
+        rows.append(row | _measured(records, claim) if row["complete"] else row)
+    return rows
 
 
 # what a row has of a comparison that is not measured

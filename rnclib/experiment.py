@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
-import platform
 import tempfile
 import time
 from collections.abc import Callable
@@ -14,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from rnclib import data, evaluation, results
+from rnclib import data, evaluation, provenance, results
 from rnclib.data import Dataset, Split, catalogue, shifts, synthetic
 from rnclib.evaluation import rounded
 from rnclib.fitting import (
@@ -29,19 +26,14 @@ from rnclib.fitting import (
     TrainedStage,
     check_device,
     fit,
-    processes,
     scaler_of,
 )
 from rnclib.recipe import Recipe, given
 
-__all__ = ["PROTOCOL", "Run", "Selection", "carry_out", "described", "here", "key", "shared", "work"]
+__all__ = ["PROTOCOL", "Run", "Selection", "carry_out", "described", "key", "shared", "work"]
 
 #: Raised when a change of code makes new runs differ from old ones of the same configuration.
 PROTOCOL = 1
-
-VERSIONS_OF = (
-    "torch", "torch-geometric", "torchvision", "numpy", "scipy", "scikit-learn", "rdkit", "pillow", "lightning-fabric",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -336,7 +328,10 @@ def carry_out(
     except Diverged as error:  # a result like any other: this method does not train here
         outcome = _Outcome(stages=error.stages, diverged=str(error))
     record = _record(run, chosen, outcome)
-    record["run"] = _circumstances(device) | {"started": started, "wall_time": round(time.monotonic() - began, 1)}
+    record["run"] = provenance.circumstances(device) | {
+        "started": started,
+        "wall_time": round(time.monotonic() - began, 1),
+    }
     view = None
     plain = all(getattr(run.data, name) is None for name in results.CONDITIONS) and not run.corruptions
     if outcome.features is not None and run.seed == 0 and (plain or run.data.spurious == "tied"):
@@ -542,37 +537,6 @@ def _stage_record(stage: TrainedStage, points: int = 40) -> dict[str, Any]:
         "commit": stage.commit,
         "curve": curve,
     }
-
-
-def here(device: str = "cpu") -> tuple[str, str]:
-    """This machine as `rnclib.results.machine` gives that of a record.
-
-    Parameters
-    ----------
-    device : str
-        See `rnclib.fitting.Execution`.
-    """
-    return results.machine({"run": _circumstances(device)})
-
-
-def _circumstances(device: str) -> dict[str, Any]:
-    on_gpu = device in ("cuda", "auto") and torch.cuda.is_available()
-    gpu = {"gpu": torch.cuda.get_device_name()} if on_gpu else {}
-    commit, clean = results.commit()
-    cpu = platform.machine()
-    if (info := Path("/proc/cpuinfo")).is_file():
-        models = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
-        cpu = models[0] if models else cpu
-    versions = {"python": platform.python_version()}
-    for package in VERSIONS_OF:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return {
-        "commit": commit, "clean": clean, "device": device, "cpu": cpu, **gpu,
-        "threads": torch.get_num_threads(), "processes": processes()[0], "versions": versions,
-    }  # fmt: skip
 
 
 # --- carrying out -----------------------------------------------------------------------------------------

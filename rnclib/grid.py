@@ -18,11 +18,11 @@ import torch
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from rnclib import results
+from rnclib import provenance, results
 from rnclib.experiment import Run, carry_out, key, shared, work
 from rnclib.fitting import launch, processes
 
-__all__ = ["Grid", "run_grid"]
+__all__ = ["Grid", "run_grid", "run_on_one_machine"]
 
 
 @dataclass
@@ -110,6 +110,39 @@ def run_grid(
         loaded=[run for run, k in zip(runs, keys, strict=True) if k not in redone],
         trained=missing,
     )
+
+
+def run_on_one_machine(
+    runs: Sequence[Run], *, results_dir: str | os.PathLike | None = None, device: str = "cpu"
+) -> Grid | str:
+    """As `run_grid`, for runs that are compared closely: all of one kind of processor and one version of torch.
+
+    That is the machine of most of the records there are. Records of another are copied to the archive, the store in
+    its folder ``archive``, and made anew.
+
+    Parameters
+    ----------
+    runs, results_dir, device
+        As for `run_grid`.
+
+    Returns
+    -------
+    Grid or str
+        A sentence where this is not that machine: then nothing is done.
+    """
+    root = Path(results.results_dir() if results_dir is None else results_dir)
+    experiment, profile = runs[0].experiment, runs[0].profile
+    stored = {record["key"]: record for record in results.load(root, profile=profile, experiment=experiment)}
+    made = {run: results.machine(stored[k]) for run in runs if (k := key(run)) in stored}
+    home = Counter(made.values()).most_common(1)[0][0] if made else provenance.here(device)
+    if home != provenance.here(device):
+        return f"left for {' with torch '.join(home)}; this is {' with torch '.join(provenance.here(device))}"
+    foreign = [run for run, machine in made.items() if machine != home]
+    for run in foreign:
+        results.write(stored[key(run)], root / "archive")
+    if foreign:
+        run_grid(foreign, results_dir=root, refresh=True, device=device)
+    return run_grid(runs, results_dir=root, device=device)
 
 
 @dataclass(frozen=True)

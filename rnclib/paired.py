@@ -25,8 +25,8 @@ _MOST = 10_000  # splits; what they do not decide, no number does
 _EXACT = 10  # pairs, up to which signs are flipped
 
 
-def correlation_of(n_train: float, n_test: float, overlap: float) -> float:
-    """Correlation between the differences on two splits of one data set.
+def correlation_of(n_train: float, n_test: float, overlap: float, *, one_data_set: bool = True) -> float:
+    """Correlation between the differences on two splits.
 
     Parameters
     ----------
@@ -34,15 +34,17 @@ def correlation_of(n_train: float, n_test: float, overlap: float) -> float:
         Samples of the two sets.
     overlap : float
         Mean fraction of a test set that is in another one too; NaN where there is no other.
+    one_data_set : bool
+        Or each split has data of its own.
 
     Returns
     -------
     float
         The larger of ``n_test / (n_train + n_test)``, as Nadeau and Bengio (2003) have it, and the overlap. It is 0
-        where test sets share nothing, and where all are the same: then it is training that differs, and
+        where splits have data of their own, and where all test sets are the same: then it is training that differs, and
         intervals cover training only.
     """
-    if overlap in (0, 1):
+    if overlap == 1 or not one_data_set:
         return 0.0
     assumed = n_test / (n_train + n_test)
     return assumed if math.isnan(overlap) else max(assumed, overlap)

@@ -17,7 +17,11 @@ from matplotlib.figure import Figure
 from rnclib import statistics
 
 __all__ = [
+    "BLUE",
+    "GREY",
+    "ORANGE",
     "STYLES",
+    "TEAL",
     "costs",
     "costs_in_training",
     "costs_of_regimes",

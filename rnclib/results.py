@@ -24,6 +24,7 @@ import pandas as pd
 
 __all__ = [
     "CONDITIONS",
+    "CORRELATION_MEASURES",
     "PROFILES",
     "SCHEMA",
     "commit",
@@ -240,8 +241,8 @@ def _of_one_kind(records: Sequence[dict[str, Any]]) -> None:
 def frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """One row per run, in their order: identity, key, each metric as a column like ``test_mae`` or ``test_mae_raw``.
 
-    Column ``overlap`` has the mean fraction of a test set that is in that of another seed too: what
-    `rnclib.paired.correlation_of` asks for.
+    Column ``overlap`` has the mean fraction of a test set that is in that of another seed too, and ``one_data_set``
+    whether all seeds draw from the same samples: what `rnclib.paired.correlation_of` asks for.
 
     Parameters
     ----------
@@ -266,6 +267,7 @@ def frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
         named = (*CONDITIONS, "data_seed", "weight_seed")
         row |= {name: record["config"][name] for name in named if name in record["config"]}
         row["overlap"] = overlaps[_kind_of_test(record)]
+        row["one_data_set"] = "data_seed" not in record["config"]
         row["baseline"] = not {"fit", "pretrain"} & record["config"].keys()  # not a network of ours
         for part, scales in record["metrics"].items():
             for scale, values in scales.items():
@@ -290,8 +292,8 @@ def _overlaps(records: Sequence[dict[str, Any]]) -> dict[tuple[str, str | None],
     found = {}
     for kind, by_seed in tests.items():
         shared = [
-            len(one & other) / min(len(one), len(other)) if checksum == its and one and other else 0.0
-            for (checksum, one), (its, other) in itertools.combinations(by_seed.values(), 2)
+            len(one & other) / len(one) if checksum == its and one else 0.0
+            for (checksum, one), (its, other) in itertools.permutations(by_seed.values(), 2)
         ]
         found[kind] = sum(shared) / len(shared) if shared else math.nan
     return found

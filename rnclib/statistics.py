@@ -36,7 +36,8 @@ def _check_methods(runs: pd.DataFrame, **arguments: str | Sequence[str]) -> None
 
 def _correlation(runs: pd.DataFrame) -> float:
     """Between the differences on two splits; subsets count as what they are drawn from."""
-    return correlation_of(runs["n_pool"].mean(), runs["n_test_pool"].mean(), runs["overlap"].mean())
+    sizes = runs["n_pool"].mean(), runs["n_test_pool"].mean()
+    return correlation_of(*sizes, runs["overlap"].mean(), one_data_set=bool(runs["one_data_set"].all()))
 
 
 def _row(paired: Paired, **others: Any) -> dict[str, Any]:

@@ -160,13 +160,14 @@ def correlation_of(records: Sequence[Record]) -> float:
             tests[record["seed"]] = record["data"]["checksum"], frozenset(record["test"]["index"])
     pairs = list(itertools.permutations(tests.values(), 2))
     shared = [len(one & its) / len(one) if same == other else 0.0 for (same, one), (other, its) in pairs]
-    if len(set(tests.values())) == 1 or len({checksum for checksum, _ in tests.values()}) == len(tests):
+    own = len({checksum for checksum, _ in tests.values()}) == len(tests)
+    if pairs and (own or len(set(tests.values())) == 1):
         return 0.0
     fractions = []
     for data in (record["data"] for record in records):  # open: subsets count as what they are drawn from
         n_train, n_test = data.get("n_pool", data["n_train"]), data.get("n_test_pool", data["n_test"])
         fractions.append(n_test / (n_train + n_test))
-    return max(float(np.mean(fractions)), float(np.mean(shared)))
+    return max(float(np.mean(fractions)), float(np.mean(shared or [0.0])))
 
 
 class Paired:
@@ -200,7 +201,7 @@ class Paired:
 
     def p_sign_flip(self) -> float:
         """Exact, for ten pairs or fewer."""
-        if not 1 <= self.n <= 10:
+        if not 2 <= self.n <= 10:  # open: one pair has no test
             return math.nan
         signs = np.array(list(itertools.product((-1, 1), repeat=self.n)))
         sums = np.abs(signs @ self.differences)
@@ -228,9 +229,14 @@ def _judged_alone(comparison: Mapping[str, Any], stored: Mapping[str, Record]) -
     complete = 0 < len(records) == len(wanted)
     nothing = dict.fromkeys(("value", "low", "high", "margin_low", "margin_high", "p", "p_equal", "p_sign_flip",
                              "within", "correlation"), math.nan)  # fmt: skip
-    found: dict[str, Any] = {"complete": complete, "parallel": None, "n": 0, "lost": 0} | nothing
+    found: dict[str, Any] = {"complete": complete, "parallel": None, "n": 0, "lost": 0, "mixed": 0} | nothing
     if not complete:
         return found
+    machines: dict[int, set[tuple[str, str]]] = {}
+    for record in records:
+        made = record["run"]
+        machines.setdefault(record["seed"], set()).add((made["cpu"], made["versions"]["torch"]))
+    found["mixed"] = sum(len(its) > 1 for its in machines.values())
     correlation = correlation_of(records)
     of_method, of_baseline = (
         [run for run in records if run["metrics"] and wanted[run["key"]] == comparison[side]]
@@ -298,6 +304,7 @@ def verdicts(comparisons: Sequence[Mapping[str, Any]], folder: Path) -> list[dic
     decided = {row["text"] for row in primary if row["verdict"] in ("practically equal", "holds", "does not hold")}
     closed = {row["text"] for row in primary} - decided
     for row in rows:
-        if row["text"] in closed and not row["primary"] and row["complete"]:
-            row["verdict"] = "undecided"  # gatekeeping: not read
+        behind_a_gate = row["text"] in closed and not row["primary"]
+        if row["complete"] and (behind_a_gate or row["mixed"]):
+            row["verdict"] = "undecided"  # not read
     return rows

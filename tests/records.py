@@ -52,9 +52,9 @@ def record(method="RnC(L1)", seed=3, *, mae=0.25, key=None, split="random", dive
 VALUES = {"L1": [0.30, 0.34, 0.26, 0.31, 0.29], "RnC(L1)": [0.28, 0.30, 0.27, 0.27, 0.25], "L2": [0.5, 0.4, 0.6]}
 
 
-def runs_of(values=VALUES, *, overlap=0.01, **changes):
-    """As from `rnclib.results.frame`; the test sets of these records are all the same, so `overlap` is put in."""
+def runs_of(values=VALUES, *, overlap=0.01, one_data_set=True, **changes):
+    """As from `rnclib.results.frame`; the test sets of these records are all the same, so the overlap is put in."""
     runs = results.frame(
         [record(m, seed, mae=mae, **changes) for m, maes in values.items() for seed, mae in enumerate(maes)]
     )
-    return runs.assign(overlap=overlap)
+    return runs.assign(overlap=overlap, one_data_set=one_data_set)

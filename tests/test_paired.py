@@ -48,11 +48,12 @@ def sample(n, mean=0.3, seed=0):
         (902, 113, 0.21, 0.21),  # of scaffold splits, what is measured
         (902, 113, math.nan, 113 / 1015),  # a single split
         (902, 113, 1, 0.0),  # one test set: training differs only
-        (902, 113, 0, 0.0),  # data of its own for each
+        (902, 113, 0, 113 / 1015),  # test sets that share nothing, with training sets that share much
     ],
 )
 def test_the_correlation_is_the_larger_of_assumed_and_measured(n_train, n_test, overlap, expected):
     assert correlation_of(n_train, n_test, overlap) == pytest.approx(expected)
+    assert correlation_of(n_train, n_test, overlap, one_data_set=False) == 0
     assert Paired([1.0, 2.0], 113 / 1015).share == pytest.approx(113 / 902)
 
 

@@ -36,12 +36,12 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "rnclib.chapters": ({"rnclib.experiment"}, set()),
     "rnclib.chapters.__main__": ({"rnclib.chapters"}, set()),
     "rnclib.chapters.ablations": (
-        {"rnclib.chapters.base", "rnclib.claims", "rnclib.experiment", "rnclib.recipe"},
-        set(),
+        {"rnclib.chapters.base", "rnclib.claims", "rnclib.experiment", "rnclib.recipe", "rnclib.statistics"},
+        {"pandas"},
     ),
     "rnclib.chapters.agedb": (
         {"rnclib.chapters.base", "rnclib.claims", "rnclib.experiment", "rnclib.protocols", "rnclib.recipe"},
-        {"pandas"},
+        {"numpy", "pandas"},
     ),
     "rnclib.chapters.base": (
         {
@@ -55,7 +55,17 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         {"pandas"},
     ),
     "rnclib.chapters.benchmark": ({"rnclib.chapters.base"}, set()),
-    "rnclib.chapters.claims": ({"rnclib.chapters.base"}, set()),
+    "rnclib.chapters.claims": (
+        {
+            "rnclib.chapters",
+            "rnclib.chapters.base",
+            "rnclib.claims",
+            "rnclib.experiment",
+            "rnclib.protocols",
+            "rnclib.protocols.search",
+        },
+        set(),
+    ),
     "rnclib.chapters.data_efficiency": (
         {"rnclib.chapters.base", "rnclib.claims", "rnclib.experiment", "rnclib.protocols", "rnclib.protocols.search"},
         {"pandas"},
@@ -80,7 +90,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         },
         set(),
     ),
-    "rnclib.claims": ({"rnclib.results", "rnclib.statistics"}, {"numpy", "pandas"}),
+    "rnclib.claims": ({"rnclib.paired", "rnclib.results", "rnclib.statistics"}, {"numpy", "pandas"}),
     "rnclib.data": (set(), {"numpy", "pooch"}),
     "rnclib.data.agedb": ({"rnclib.data", "rnclib.data.images"}, {"numpy", "pandas"}),
     "rnclib.data.augment": ({"rnclib.data.images"}, {"numpy", "torch"}),
@@ -115,6 +125,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
             "rnclib.data.synthetic",
             "rnclib.evaluation",
             "rnclib.fitting",
+            "rnclib.provenance",
             "rnclib.recipe",
             "rnclib.results",
         },
@@ -124,7 +135,11 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         {"rnclib.encoders", "rnclib.inputs", "rnclib.recipe", "rnclib.regressors", "rnclib.training"},
         {"lightning_fabric", "numpy", "torch"},
     ),
-    "rnclib.grid": ({"rnclib.experiment", "rnclib.fitting", "rnclib.results"}, {"joblib", "torch", "tqdm"}),
+    "rnclib.forest": ({"rnclib.claims", "rnclib.plots"}, {"matplotlib", "pandas"}),
+    "rnclib.grid": (
+        {"rnclib.experiment", "rnclib.fitting", "rnclib.provenance", "rnclib.results"},
+        {"joblib", "torch", "tqdm"},
+    ),
     "rnclib.inputs": (
         {"rnclib.data.augment", "rnclib.data.images", "rnclib.data.molecules", "rnclib.recipe", "rnclib.training"},
         {"numpy", "sklearn", "torch"},
@@ -143,6 +158,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "rnclib.notebook": (
         {
             "rnclib.chapters",
+            "rnclib.claims",
             "rnclib.data.catalogue",
             "rnclib.experiment",
             "rnclib.grid",
@@ -154,11 +170,16 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         {"IPython", "pandas"},
     ),
     "rnclib.other_losses": (set(), {"torch"}),
+    "rnclib.paired": (set(), {"baycomp", "numpy", "scipy", "statsmodels"}),
     "rnclib.parameters": (set(), set()),
     "rnclib.plots": ({"rnclib.statistics"}, {"matplotlib", "numpy", "pandas", "seaborn"}),
     "rnclib.protocols": ({"rnclib.data.catalogue", "rnclib.recipe"}, set()),
-    "rnclib.protocols.__main__": ({"rnclib.chapters", "rnclib.experiment", "rnclib.fitting", "rnclib.grid"}, set()),
+    "rnclib.protocols.__main__": (
+        {"rnclib.chapters", "rnclib.chapters.claims", "rnclib.experiment", "rnclib.fitting", "rnclib.grid"},
+        set(),
+    ),
     "rnclib.protocols.search": ({"rnclib.recipe"}, set()),
+    "rnclib.provenance": ({"rnclib.fitting", "rnclib.results"}, {"torch"}),
     "rnclib.publishing": (set(), {"nbformat", "papermill"}),
     "rnclib.recipe": (set(), set()),
     "rnclib.regimes": ({"rnclib.encoders", "rnclib.loss", "rnclib.protocols"}, {"torch"}),
@@ -167,8 +188,9 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         {"rnclib.data.catalogue", "rnclib.publishing", "rnclib.statistics"},
         {"IPython", "matplotlib", "pandas"},
     ),
-    "rnclib.results": ({"rnclib.data.catalogue"}, {"numpy", "pandas"}),
-    "rnclib.statistics": ({"rnclib.results"}, {"numpy", "pandas", "scipy"}),
+    "rnclib.results": (set(), {"numpy", "pandas"}),
+    "rnclib.simulation": ({"rnclib.claims", "rnclib.paired", "rnclib.results"}, {"numpy", "pandas"}),
+    "rnclib.statistics": ({"rnclib.paired", "rnclib.results"}, {"numpy", "pandas", "scipy", "statsmodels"}),
     "rnclib.throughput": (
         {
             "rnclib.benchmark",
@@ -264,8 +286,10 @@ def test_the_arrows_keep_the_principles_of_the_design():
     without_torch = (
         "recipe",
         "results",
+        "paired",
         "statistics",
         "claims",
+        "simulation",
         "metrics",
         "plots",
         "report",
@@ -344,9 +368,9 @@ def test_only_the_grid_writes_records():
     sources = {name: path.read_text(encoding="utf-8") for name, path in modules().items()}
     sources |= {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "notebooks").glob("*.py")}
     assert {name for name, source in sources.items() if writes(source)} == {"rnclib.grid"}
-    # measurements of the benchmark are no runs, and lie in a folder of their own
+    # measurements of the benchmark and simulations are no runs, and lie in folders of their own
     others = {name for name, source in sources.items() if writes(source, "write_text")}
-    assert others <= {"rnclib.grid", "rnclib.benchmark"}
+    assert others <= {"rnclib.grid", "rnclib.benchmark", "rnclib.simulation"}
     assert writes("from rnclib.results import write") and writes("import rnclib\nrnclib.results.write(1, 2)")
     assert not writes("from rnclib.results import load") and not writes("results.write_text(1, 2)")
 
@@ -481,7 +505,9 @@ print(*sorted(set(sys.modules) - before))
 
 def test_training_imports_what_the_extra_train_installs():
     names = sorted(
-        name for name in modules() if name not in ("rnclib.plots", "rnclib.notebook") and "__main__" not in name
+        name
+        for name in modules()
+        if name not in ("rnclib.forest", "rnclib.notebook", "rnclib.plots") and "__main__" not in name
     )
     program = f"""
 import importlib, sys

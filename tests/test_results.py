@@ -343,7 +343,9 @@ def test_a_frame_says_how_far_test_sets_of_several_seeds_overlap():
         )
         for seed, word in ((1, "a" * 64), (2, "b" * 64))
     ]
-    assert overlap(*drawn) == [0, 0]
+    assert overlap(*drawn) == [0, 0] and not results.frame(drawn)["one_data_set"].any()
+    # of sets of different size, as seen from each
+    assert overlap(tested(0, [1, 2, 3, 4]), tested(1, [1])) == pytest.approx([(1 / 4 + 1) / 2] * 2)
 
 
 def test_errors_on_new_people_stand_in_a_frame_of_their_own():

@@ -56,7 +56,8 @@ def test_a_diverged_run_counts_as_diverged_and_in_nothing_else():
     ("changes", "correlation"),
     [
         ({"overlap": 1.0}, 0.0),  # one test set: seeds are independent
-        ({"overlap": 0.0}, 0.0),  # data of its own for each seed
+        ({"overlap": 0.0}, 8 / 88),  # training sets are shared
+        ({"overlap": 0.0, "one_data_set": False}, 0.0),  # data of its own for each seed
         ({"overlap": math.nan}, 8 / 88),
         ({"overlap": 0.2}, 0.2),  # more than is assumed
         ({"split": "standard"}, 8 / 88),  # it is not the name of the split that counts
@@ -168,7 +169,7 @@ def efficiency(shift: float, slope: float = 0.4, noise: float = 0.0, splits: int
     rng = np.random.default_rng(0)
     rows = [
         {"split": "random", "method": method, "seed": seed, "fraction": fraction, "n_train": round(800 * fraction),
-         "n_test": 100, "n_pool": 800, "n_test_pool": 100, "overlap": 0.05,
+         "n_test": 100, "n_pool": 800, "n_test_pool": 100, "overlap": 0.05, "one_data_set": True,
          "test_mae": (1 + 0.1 * seed) * (800 * fraction * (shift if method == "B" else 1)) ** -slope
          * np.exp(noise * rng.standard_normal())}
         for method in "AB" for seed in range(splits) for fraction in (0.1, 0.25, 1.0)

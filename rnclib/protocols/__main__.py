@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
-from rnclib import results
 from rnclib.chapters import experiments
 from rnclib.chapters.claims import steps
-from rnclib.experiment import here, key
+from rnclib.experiment import key
 from rnclib.fitting import check_device, processes
-from rnclib.grid import run_grid
+from rnclib.grid import run_grid, run_on_one_machine
 
 
 def _positive(text: str) -> int:
@@ -24,8 +21,7 @@ def _positive(text: str) -> int:
 def for_verdicts(only: Sequence[str] = (), *, results_dir: str | None = None, device: str = "cpu") -> None:
     """Make the runs that verdicts rest on, step by step, each step on one machine.
 
-    A step goes to the machine that has made most of its records. Records of another machine are copied to the archive,
-    ``<results>/archive``, and made anew; on another machine the step is left out, and a sentence says so.
+    On another machine than that of most of its records a step is left out, and a sentence says so.
 
     Parameters
     ----------
@@ -36,27 +32,12 @@ def for_verdicts(only: Sequence[str] = (), *, results_dir: str | None = None, de
     device : str
         See `rnclib.fitting.Execution`.
     """
-    root = Path(results_dir or results.results_dir())
     every = steps()
     if unknown := sorted(set(only) - set(every)):
         raise ValueError(f"only: got {unknown}; allowed: {', '.join(map(repr, every))}")
     for name, runs in every.items():
-        if only and name not in only:
-            continue
-        stored = {
-            record["key"]: record for record in results.load(root, profile="paper", experiment=runs[0].experiment)
-        }
-        made_by = Counter(results.machine(stored[k]) for run in runs if (k := key(run)) in stored)
-        home = made_by.most_common(1)[0][0] if made_by else here(device)
-        if home != here(device):
-            print(f"{name}: left for {' with torch '.join(home)}; this is {' with torch '.join(here(device))}")
-            continue
-        foreign = [run for run in runs if (k := key(run)) in stored and results.machine(stored[k]) != home]
-        if foreign:
-            for run in foreign:
-                results.write(stored[key(run)], root / "archive")
-            print(f"{name}, made anew: {run_grid(foreign, results_dir=results_dir, refresh=True, device=device)}")
-        print(f"{name}: {run_grid(runs, results_dir=results_dir, device=device)}", flush=True)
+        if not only or name in only:
+            print(f"{name}: {run_on_one_machine(runs, results_dir=results_dir, device=device)}", flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
