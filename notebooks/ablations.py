@@ -63,15 +63,8 @@ from rnclib import plots, statistics
 from rnclib.chapters import ablations
 from rnclib.claims import DECIDED
 from rnclib.notebook import Verdicts, machines, open_experiment
-from rnclib.report import (
-    LEFT_OUT,
-    Figure,
-    Findings,
-    Notice,
-    Table,
-    differences_table,
-    error_table,
-)
+from rnclib.report import LEFT_OUT, Figure, Findings, Notice, Table
+from rnclib.tables import differences_table, error_table
 
 molecules, faces = studies = open_experiment(
     "ablations",

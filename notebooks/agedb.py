@@ -66,15 +66,8 @@ from rnclib.chapters import agedb
 from rnclib.data import catalogue
 from rnclib.data.synthetic import Person, Scene, draw_face
 from rnclib.notebook import Verdicts, open_experiment
-from rnclib.report import (
-    Figure,
-    Findings,
-    Notice,
-    Table,
-    differences_table,
-    error_table,
-    glue,
-)
+from rnclib.report import Figure, Findings, Notice, Table, glue
+from rnclib.tables import differences_table, error_table
 
 (study,) = open_experiment(
     "agedb",

@@ -41,15 +41,8 @@ from rnclib.claims import judge
 from rnclib.data.catalogue import SOURCES
 from rnclib.forest import forest
 from rnclib.notebook import Verdicts, stored
-from rnclib.report import (
-    Download,
-    Figure,
-    Findings,
-    Notice,
-    Table,
-    error_table,
-    p_value,
-)
+from rnclib.report import Download, Figure, Findings, Notice, Table, p_value
+from rnclib.tables import error_table
 
 plots.use_style()
 root = results_dir or results.results_dir()

@@ -50,15 +50,8 @@ import pandas as pd
 from rnclib import plots, statistics
 from rnclib.chapters import data_efficiency
 from rnclib.notebook import Verdicts, machines, open_experiment
-from rnclib.report import (
-    LEFT_OUT,
-    Figure,
-    Findings,
-    Notice,
-    Table,
-    differences_table,
-    error_table,
-)
+from rnclib.report import LEFT_OUT, Figure, Findings, Notice, Table
+from rnclib.tables import differences_table, error_table
 
 molecules, faces = studies = open_experiment(
     "data_efficiency",

@@ -50,16 +50,8 @@ check_parameters(
 from rnclib import plots, results, statistics
 from rnclib.chapters import esol
 from rnclib.notebook import Verdicts, open_experiment
-from rnclib.report import (
-    Figure,
-    Findings,
-    Notice,
-    Table,
-    differences_table,
-    error_table,
-    glue,
-    stuck_table,
-)
+from rnclib.report import Figure, Findings, Notice, Table, glue
+from rnclib.tables import differences_table, error_table, stuck_table
 
 (study,) = open_experiment(
     "esol",

@@ -47,14 +47,8 @@ check_parameters(
 from rnclib import plots, statistics
 from rnclib.chapters import methods
 from rnclib.notebook import Verdicts, machines, open_experiment
-from rnclib.report import (
-    LEFT_OUT,
-    Figure,
-    Findings,
-    Table,
-    differences_table,
-    error_table,
-)
+from rnclib.report import LEFT_OUT, Figure, Findings, Table
+from rnclib.tables import differences_table, error_table
 
 how = {"results_dir": results_dir, "refresh": refresh, "device": device}
 how |= {"profile": profile, "data_dir": data_dir}

@@ -235,7 +235,8 @@ def judge(
         - ``one_test_set``: whether all seeds have the same, so that the interval covers training only;
         - ``mixed``: pairs whose two runs come from different machines;
         - ``detectable``: the smallest effect found with a probability of 0.8; ``needed``: pairs that would decide;
-        - ``runs`` (records there are, and planned, as text), ``complete`` (whether all are there), ``note``;
+        - ``runs`` (records there are, and planned, as text), ``complete`` (whether all are there);
+        - ``note``: what was measured in another way than usual; ``unread``: why a comparison is not read;
         - ``verdict``: one of `DECIDED`, ``'undecided'`` or, where runs are missing, ``'not measured'``.
     """
     rows = _rows(claims, plan, results.results_dir() if root is None else root, profile)
@@ -252,13 +253,14 @@ def decide(measured: pd.DataFrame) -> pd.DataFrame:
     ----------
     measured : DataFrame
         Columns ``text``, ``primary``, ``effect``, ``complete``, ``mixed``, ``p``, ``p_equal``, ``low``, ``high``,
-        ``margin_low``, ``margin_high`` and ``note`` of `judge`.
+        ``margin_low`` and ``margin_high`` of `judge`.
 
     Returns
     -------
     DataFrame
-        With ``p_corrected``, ``p_equal_corrected``, ``verdict`` and ``family_size``, the number of comparisons
-        corrected together: the primary ones; of the others, those of one claim.
+        With ``p_corrected``, ``p_equal_corrected``, ``verdict``, ``unread`` (why a comparison that has its runs is not
+        read) and ``family_size``, the number of comparisons corrected together: the primary ones; of the others, those
+        of one claim.
     """
     table = measured.copy()
     family = table["text"].where(~table["primary"], "primary")
@@ -268,11 +270,12 @@ def decide(measured: pd.DataFrame) -> pd.DataFrame:
     table["verdict"] = [_verdict(row) for row in table.to_dict("records")]
     primary = table[table["primary"]]
     shut = set(primary["text"]) - set(primary.loc[primary["verdict"].isin(DECIDED), "text"])
+    table["unread"] = ""
     for closed, why in (
         (~table["primary"] & table["text"].isin(shut), "no primary comparison of this claim is decided"),
         (table["mixed"] > 0, "the two runs of some pairs come from two machines"),
     ):
-        table.loc[closed & table["complete"], ["verdict", "note"]] = ["undecided", f"not read: {why}"]
+        table.loc[closed & table["complete"], ["verdict", "unread"]] = ["undecided", why]
     return table
 
 
@@ -386,8 +389,8 @@ def more(row: dict[str, Any], runs: str) -> str:
     """
     if row["verdict"] != "undecided":
         return ""
-    if row["note"].startswith("not read"):
-        return str(row["note"])
+    if row["unread"]:
+        return f"not read, since {row['unread']}"
     if np.isnan(row["needed"]):
         return f"the spread over {runs} is unknown"
     if np.isinf(row["needed"]):

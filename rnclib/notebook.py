@@ -153,6 +153,7 @@ def open_experiment(
     refresh: bool = False,
     device: str = "cpu",
     by_dataset: Mapping[str, Mapping[str, Any]] | None = None,
+    notice: bool = True,
     **options: Any,
 ) -> list[Study | None]:
     """Load or train an experiment's runs, print how many of each, and show on which data they are.
@@ -167,6 +168,8 @@ def open_experiment(
         See `rnclib.grid.run_grid`.
     by_dataset : mapping, optional
         Options for single data sets, by name.
+    notice : bool
+        Show on which data they are.
     **options
         See `rnclib.chapters.base.Scope`.
 
@@ -196,7 +199,7 @@ def open_experiment(
         grid = run_grid(runs, results_dir=results_dir, refresh=refresh, device=device)
         print(f"{name}, {dataset}, {profile}: {grid}")
         studies.append(Study(catalogue.source(dataset), profile, runs, grid.records))
-    for dataset in dict.fromkeys(study.name for study in studies if study is not None):
+    for dataset in dict.fromkeys(study.name for study in studies if study is not None and notice):
         display(data_notice(dataset, profile))
     return studies
 
@@ -265,9 +268,11 @@ class Verdicts:
             "sets" if row["experiment"] == "face_sets" else of.runs for of, row in zip(sources, rows, strict=True)
         ]
         judged["said"] = [
-            f"**{row['verdict']}**"
-            if row["verdict"] in DECIDED
-            else ": ".join(filter(None, [row["verdict"], more(row, its)]))
+            "; ".join(
+                filter(
+                    None, [_marked(row["verdict"]), more(row, its), row["note"], _ONE_TEST_SET * row["one_test_set"]]
+                )
+            )
             for row, its in zip(rows, judged["runs_are"], strict=True)
         ]
         return judged
@@ -303,17 +308,19 @@ class Verdicts:
         row = self.find(method, baseline, effect, **fields)
         if row is None:
             return None
-        inside = filter(None, [f"{row.shown}, {row.n} {row.runs_are}", more(row._asdict(), row.runs_are)])
-        return f"**{row.verdict}** ({'; '.join(inside)})"
+        runs = row.runs_are if row.n != 1 else row.runs_are.removesuffix("s")
+        inside = filter(None, [f"{row.shown}, {row.n} {runs}", more(row._asdict(), row.runs_are), row.note])
+        return f"{_marked(row.verdict)} ({'; '.join(inside)})"
 
-    def table(self, experiment: str, *, name: str) -> Table:
-        """The verdicts that rest on an experiment, as the verdict page has them.
+    def table(self, *experiments: str, name: str) -> Table:
+        """The verdicts that rest on some experiments, as the verdict page has them.
 
         Parameters
         ----------
-        experiment, name : str
+        *experiments : str
+        name : str
         """
-        rows = self.frame[self.frame["experiment"] == experiment]
+        rows = self.frame[self.frame["experiment"].isin(experiments)]
         rows = rows.assign(role=["primary" if primary else "exploratory" for primary in rows["primary"]])
         return Table(
             rows,
@@ -325,6 +332,13 @@ class Verdicts:
                 "said": "Verdict", "role": "Comparison",
             },
         )  # fmt: skip
+
+
+_ONE_TEST_SET = "all seeds have one test set, so the interval covers training only"
+
+
+def _marked(verdict: str) -> str:
+    return f"**{verdict}**" if verdict in DECIDED else verdict
 
 
 def _lines(judged: pd.DataFrame) -> list[str]:

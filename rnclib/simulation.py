@@ -80,7 +80,7 @@ def _table(rows: list[tuple[np.ndarray, float]], *, effect: float, margin: float
         paired = Paired(differences + effect, correlation)
         _, low, high = paired.interval()
         yield {
-            "text": "claim", "primary": True, "effect": "difference", "complete": True, "mixed": 0, "note": "",
+            "text": "claim", "primary": True, "effect": "difference", "complete": True, "mixed": 0,
             "p": paired.p, "p_equal": paired.p_equal(-margin, margin), "low": low, "high": high,
             "margin_low": -margin, "margin_high": margin,
         }  # fmt: skip

@@ -50,7 +50,8 @@ _RATIO = ["ratio", "low", "high", "n", "paired"]
 
 def _ratio_row(paired: Paired, **others: Any) -> dict[str, Any]:
     """Differences of logarithms as ratios."""
-    mean, low, high = map(math.exp, paired.interval())
+    with np.errstate(over="ignore"):  # of two splits the interval may have no end
+        mean, low, high = (float(np.exp(end)) for end in paired.interval())
     return {"ratio": mean, "low": low, "high": high, "n": paired.n, "paired": paired, **others}
 
 

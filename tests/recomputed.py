@@ -235,7 +235,7 @@ def _judged_alone(comparison: Mapping[str, Any], stored: Mapping[str, Record]) -
     machines: dict[int, set[tuple[str, str]]] = {}
     for record in records:
         made = record["run"]
-        machines.setdefault(record["seed"], set()).add((made["cpu"], made["versions"]["torch"]))
+        machines.setdefault(record["seed"], set()).add((made["cpu"], made["versions"].get("torch", "–")))
     found["mixed"] = sum(len(its) > 1 for its in machines.values())
     correlation = correlation_of(records)
     of_method, of_baseline = (

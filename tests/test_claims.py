@@ -141,7 +141,7 @@ def test_an_undecided_comparison_says_what_it_would_need(tmp_path):
     assert row["verdict"] == "undecided" and row["needed"] == math.inf
     assert more(row, "splits") == "no number of splits would decide"
     assert more(row | {"needed": 31.0}, "sets") == "about 31 sets would decide"
-    assert more(row | {"note": "not read: because"}, "sets") == "not read: because"
+    assert more(row | {"unread": "of that"}, "sets") == "not read, since of that"
     assert more(row | {"verdict": "holds"}, "sets") == ""
     write(tmp_path / "known", 0.3)
     assert math.isnan(judged(tmp_path / "known", "difference")["needed"].iloc[0])
@@ -155,11 +155,11 @@ def test_exploratory_comparisons_are_read_only_behind_a_primary_one_that_is_deci
 
     def verdicts_of(*claims):
         table = judge(claims, plan, root=tmp_path)
-        return table["verdict"].tolist(), table["note"].tolist()
+        return table["verdict"].tolist(), table["unread"].tolist()
 
     assert verdicts_of(aside) == (["holds"], [""])  # a claim without a primary comparison stands alone
     found, notes = verdicts_of(unknown, aside)
-    assert found == ["not measured", "undecided"] and notes[1].startswith("not read: no primary comparison")
+    assert found == ["not measured", "undecided"] and notes[1].startswith("no primary comparison")
     assert verdicts_of(open_to, aside)[0] == ["holds", "holds"]
 
 
@@ -294,7 +294,7 @@ def test_a_short_profile_lacks_some_comparisons_and_says_nothing_of_them():
     # it has one unseen range of three, and of the choices on synthetic faces the number of views
     assert {claim.holes for claim in lacking} == {None, "three peaks", "cut-out"}
     others = {(claim.experiment, claim.dataset) for claim in lacking if claim.holes is None}
-    assert others == {("ablations", "synthetic"), ("face_sets", "synthetic")}  # 250 epochs are for the full one
+    assert others == {("ablations", "synthetic")}
 
 
 def test_what_the_verdict_page_refers_to_is_on_the_published_pages():

@@ -20,20 +20,8 @@ from records import VALUES, record, runs_of
 from rnclib import results
 from rnclib.data import catalogue
 from rnclib.paired import Paired
-from rnclib.report import (
-    Download,
-    Figure,
-    Findings,
-    Notice,
-    Table,
-    data_notice,
-    differences_table,
-    error_table,
-    glue,
-    p_value,
-    side_by_side,
-    stuck_table,
-)
+from rnclib.report import Download, Figure, Findings, Notice, Table, data_notice, glue, p_value
+from rnclib.tables import differences_table, error_table, side_by_side, stuck_table
 
 ROOT = Path(__file__).resolve().parents[1]
 #: How every refusal of these modules reads.
@@ -255,9 +243,11 @@ def test_methods_stand_beside_the_baseline_in_every_group():
 def test_findings_are_a_list_on_a_page_and_lines_elsewhere():
     findings = Findings("**Level**: see {numref}`a-table`, *L1*.", None, "a < b &\n more.", title="Found:")
     bundle = findings._repr_mimebundle_()
-    assert bundle["text/plain"] == "Found:\n- Level: see a-table, *L1*.\n- a < b & more."
+    assert bundle["text/plain"] == "Found:\n- Level: see a-table, L1.\n- a < b & more."
     assert bundle["text/markdown"] == "Found:\n\n- **Level**: see {numref}`a-table`, *L1*.\n- a < b & more."
-    assert "<li><strong>Level</strong>: see a-table, *L1*.</li><li>a &lt; b &amp; more.</li>" in bundle["text/html"]
+    assert (
+        "<li><strong>Level</strong>: see a-table, <em>L1</em>.</li><li>a &lt; b &amp; more.</li>" in bundle["text/html"]
+    )
     assert Findings(None)._repr_mimebundle_()["text/markdown"] == ""
     with pytest.raises(ValueError, match=r"^sentence: got ''; allowed: a text that is not empty$"):
         Findings("")
