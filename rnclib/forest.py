@@ -34,7 +34,7 @@ def forest(judged: pd.DataFrame, groups: dict[str, str]) -> Figure:
     parts = {title: part for name, title in groups.items() if len(part := judged[judged["dataset"] == name])}
     heights = [len(part) + 0.8 for part in parts.values()]
     figure, axes = plt.subplots(
-        len(parts), 1, figsize=(8.6, 0.5 * sum(heights) + 0.7), height_ratios=heights, layout="constrained",
+        len(parts), 1, figsize=(8, 0.56 * sum(heights) + 0.7), height_ratios=heights, layout="constrained",
         sharex=True, squeeze=False,
     )  # fmt: skip
     for ax, (title, part) in zip(axes.flat, parts.items(), strict=True):
@@ -49,9 +49,9 @@ def _panel(ax: Axes, part: pd.DataFrame) -> None:
     ax.axvline(0, color="black", lw=1)
     for y, row in enumerate(part.to_dict("records")):
         beside = ax.get_yaxis_transform()
-        text = row["verdict"] if row["n"] == 0 else f"{row['verdict']}\n{row['shown']}, n = {row['n']}"
+        text = row["verdict"] if row["n"] == 0 else f"{row['verdict']}, n = {row['n']}\n{row['shown']}"
         colour, marker = _LOOKS.get(row["verdict"], (GREY, "D"))
-        ax.text(1.02, y, text, transform=beside, va="center", fontsize=7.5)
+        ax.text(1.02, y, text, transform=beside, va="center", fontsize=9)
         if row["n"] == 0:
             continue
         value, low, high = in_margins(row)
@@ -62,7 +62,7 @@ def _panel(ax: Axes, part: pd.DataFrame) -> None:
                 ax.plot(edge, y, arrow, color=colour, markersize=7, clip_on=False)
         if abs(value) <= _REACH:
             ax.plot(value, y, marker, color=colour, markersize=7)
-    ax.set_yticks(range(len(part)), [textwrap.fill(line, 44) for line in part["line"]], fontsize=8)
+    ax.set_yticks(range(len(part)), [textwrap.fill(line, 34) for line in part["line"]], fontsize=9)
     ax.set_ylim(len(part) - 0.5, -0.5)
     ax.set_xlim(-_REACH, _REACH)
     ax.grid(axis="y", visible=False)

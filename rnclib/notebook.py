@@ -342,14 +342,17 @@ def _marked(verdict: str) -> str:
 
 
 def _lines(judged: pd.DataFrame) -> list[str]:
-    """The claim of each row, with the method or baseline where the same is claimed of several on the same data."""
+    """The claim of each row, with the words that set its methods apart where the same is claimed on the same data."""
     lines = []
     for row in judged.itertuples():
         alike = judged[(judged["text"] == row.text) & (judged["dataset"] == row.dataset)]
         alike = alike[alike["primary"] == row.primary]
-        differ = [name for name in ("method", "baseline") if alike[name].nunique() > 1]
-        words = {"method": row.method, "baseline": f"against {row.baseline}"}
-        lines.append(row.text + (f" ({', '.join(words[name] for name in differ)})" if differ else ""))
+        own = []
+        for name, before in (("method", ""), ("baseline", "against ")):
+            common = set.intersection(*(set(label.split(", ")) for label in alike[name]))
+            words = [word for word in getattr(row, name).split(", ") if word not in common]
+            own += [before + ", ".join(words)] if words else []
+        lines.append(row.text + (f" ({', '.join(own)})" if own else ""))
     return lines
 
 

@@ -234,7 +234,8 @@ _EXPERIMENTS = (
 CHAPTER = Chapter(
     "claims",
     tables=(
-        "claims-primary", "claims-power", "claims-faces", "claims-all", "claims-errors-one", "claims-errors-family",
+        "claims-esol",
+        "claims-synthetic", "claims-power", "claims-faces", "claims-all", "claims-errors-one", "claims-errors-family",
         "claims-control", "claims-variance", "claims-machines",
     ),
     figures=("claims-forest",), experiments=_EXPERIMENTS,
