@@ -157,9 +157,9 @@ Findings(
 #
 # The smallest effect that a comparison finds with a probability of 0.8, if the spread of its differences stays as it
 # is, without a correction for the other comparisons. Ratios are given as such: a ratio of 1.25 stands for 0.80 too.
-# For a comparison that is undecided, the table says how many pairs would decide it. The intervals of overlapping splits
-# do not shrink to zero, so for some no number of splits of these data is enough. Where there are ten pairs or fewer, the
-# exact sign-flip test stands beside the t; with five pairs its p value cannot fall below 0.0625.
+# For a comparison that is undecided, the table says how many pairs would decide it. The intervals of overlapping
+# splits do not shrink to zero, so for some no number of splits of these data is enough. Where there are ten pairs or
+# fewer, the exact sign-flip test stands beside the t; with five pairs its p value cannot fall below 0.0625.
 
 # %% tags=["hide-input"]
 needs = {float("inf"): "no number"}
@@ -195,11 +195,11 @@ Table(
 # %% [markdown]
 # ## The runs on sets of faces
 #
-# Sixteen sets of synthetic faces, 1 to 16, were drawn for these comparisons. All methods were trained on each, and tested
-# on its test set, on the same faces corrupted, and on a test set of people whom training has not seen.
+# Sets of synthetic faces, 1 to 16, are drawn for these comparisons. Each method is trained on each set, and tested on
+# its test set, on the same faces corrupted, and on a test set of people whom training has not seen.
 
 # %% tags=["hide-input"]
-faces = stored("face_sets", "synthetic", profile, results_dir)
+faces = stored("face_sets", "synthetic", profile, results_dir, complete=False)
 plain = faces and faces.where(corruptions=True)
 if plain is None:
     shown = Notice("No runs on sets of faces are stored in this profile.")
@@ -229,8 +229,9 @@ else:
         table.assign(**{"New people": table["Method"].map(new_people)}).rename(
             columns={"Splits": "Sets"}
         ),
-        "Test MAE in years on each set, on corrupted faces (mean over kinds and severities) and on new people, and rank "
-        f"agreement of features and ages: mean ± half its 95% interval over sets. Synthetic faces, profile {profile}.",
+        "Test MAE in years on each set, on corrupted faces (mean over kinds and severities) and on new people, and "
+        "rank agreement of features and ages: mean ± half its 95% interval over the sets that are made. Synthetic "
+        f"faces, profile {profile}.",
         name="claims-faces",
     )
 shown
@@ -352,8 +353,8 @@ Table(
 # %% [markdown]
 # ## Where differences between runs come from
 #
-# Every split was trained with each of several seeds of initial weights. Two-way random effects tell the variance of test
-# MAE between splits, between initial weights, and the rest, which is chance and the interplay of both.
+# Every split is trained with each of several seeds of initial weights. Two-way random effects tell the variance of
+# test MAE between splits, between initial weights, and the rest, which is chance and the interplay of both.
 
 # %% tags=["hide-input"]
 grid = stored("crossed", "esol", profile, results_dir)
@@ -374,7 +375,7 @@ else:
     )
     shown = Table(
         parts.rename_axis("method").reset_index(),
-        "Standard deviation of test MAE in log mol/L that comes from the split, from the initial weights, and the rest: "
+        "Standard deviation of test MAE in log mol/L from the split, from the initial weights, and the rest: "
         f"{cells[one].shape[0]} splits with {cells[one].shape[1]} seeds of weights each. {grid.caption}.",
         name="claims-variance",
         columns={
@@ -401,8 +402,8 @@ else:
     noise = statistics.between_machines(now.records, archive.records, "test_mae_raw")
     shown = Table(
         noise.reset_index(),
-        "Test MAE in log mol/L on another machine minus that in this book, same configuration, split and seed: number of "
-        f"runs, mean and standard deviation. {now.source.title}, profile {profile}.",
+        "Test MAE in log mol/L on another machine minus that in this book, same configuration, split and seed: "
+        f"number of runs, mean and standard deviation. {now.source.title}, profile {profile}.",
         name="claims-machines",
         columns={
             "method": "Method",

@@ -71,7 +71,7 @@ def test_a_bad_run_on_faces_names_the_argument(name, value):
 def test_refusals_say_what_is_allowed_here():
     (run,) = molecule_runs("L1")
     for changes, message in (
-        ({"fraction": 1.5}, "fraction: got 1.5; allowed: between 0 and 1, or None for all and for none"),
+        ({"fraction": 1.5}, "fraction: got 1.5; allowed: a float above 0, below 1, or None for all and for none"),
         ({"spurious": "loose"}, "spurious: got 'loose'; allowed: None, 'tied', 'untied'"),
         ({"spurious": "tied", "split": "scaffold"}, "spurious: got 'tied'; allowed: None"),
         ({"split": "time"}, "split: got 'time'; allowed: 'random', 'scaffold', 'size'"),
@@ -585,6 +585,34 @@ def test_corrupted_faces_are_those_that_the_network_sees(monkeypatch, small_face
     assert set(record["corrupted"]) == set(corruptions.IMAGE_CORRUPTIONS)
     for errors in record["corrupted"].values():
         assert errors == pytest.approx([record["metrics"]["test"]["raw"]["mae"]] * 5, rel=1e-4)
+
+
+def test_new_people_are_those_of_the_next_set_of_faces(small_faces):
+    (run,) = face_runs("L1", data_seed=3)
+    record, _ = carry_out(run.but(new_people=True))
+    found = record["new_people"]
+    assert found["data_seed"] == 4 and found["n_test"] == record["data"]["n_test"]
+    # the training mean says the same of anybody: its error is known without a network
+    (mean,) = face_runs("training mean", data_seed=3)
+    record, _ = carry_out(mean.but(new_people=True))
+    others = catalogue.load("synthetic", **(mean.data.options | {"data_seed": 4}))
+    off = others.targets[others.splits["standard"](0).test] - record["data"]["train_mean"]
+    assert record["new_people"]["mae"] == pytest.approx(np.abs(off).mean(), rel=1e-5)
+    assert record["new_people"]["rmse"] == pytest.approx(np.sqrt((off**2).mean()), rel=1e-5)
+    (molecule,) = molecule_runs("L1")
+    with pytest.raises(ValueError, match=r"^new_people: got True with dataset='standin'; allowed: None; True for"):
+        molecule.but(new_people=True)
+
+
+def test_where_all_labels_are_wrong_no_training_sample_keeps_its_own():
+    (run,) = molecule_runs("training mean")
+    every, none = (experiment._select(run.but(wrong_targets=fraction)) for fraction in (1.0, None))
+    for part in ("train", "val"):
+        index = getattr(every.split, part)
+        assert not np.isclose(every.dataset.targets[index], none.dataset.targets[index]).mean() > 0.1
+        assert sorted(every.dataset.targets[index]) == sorted(none.dataset.targets[index])
+    test = every.split.test
+    assert (every.dataset.targets[test] == none.dataset.targets[test]).all()
 
 
 # --- regressors and projection heads --------------------------------------------------------------------

@@ -14,7 +14,7 @@ from worlds import breaks_at_the_end, face_runs, molecule_runs, molecules, put, 
 from rnclib import experiment, fitting, grid, results, statistics
 from rnclib.data import synthetic
 from rnclib.experiment import key, shared
-from rnclib.grid import run_grid
+from rnclib.grid import run_grid, run_on_one_machine
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -58,6 +58,30 @@ def test_a_view_lies_beside_the_record_it_belongs_to(tmp_path):
     views = {path.with_suffix(".json") for path in tmp_path.rglob("*.csv")}
     records = {json.loads(path.read_text())["method"]: path for path in tmp_path.rglob("*.json")}
     assert views == {records["L1"]}
+
+
+def test_runs_that_are_compared_closely_are_made_on_one_machine(monkeypatch, tmp_path):
+    runs = molecule_runs("training mean", "L1", "L1 (lr 0.001)")
+
+    def on(machine):
+        monkeypatch.setattr("rnclib.provenance.circumstances", lambda device: circumstances(device) | {"cpu": machine})
+        return run_on_one_machine(runs, results_dir=tmp_path)
+
+    def made_by():
+        return [record["run"]["cpu"] for record in results.load(tmp_path, profile="smoke", experiment="esol")]
+
+    circumstances = experiment.provenance.circumstances
+    monkeypatch.setattr("rnclib.provenance.circumstances", lambda device: circumstances(device) | {"cpu": "far away"})
+    carry(runs[:1], tmp_path)
+    monkeypatch.setattr("rnclib.provenance.circumstances", lambda device: circumstances(device) | {"cpu": "here"})
+    carry(runs[1:], tmp_path)
+    before = sorted(tmp_path.rglob("*.json"))
+    assert on("far away").startswith("left for here with torch ")  # two of three records are of another machine
+    assert sorted(tmp_path.rglob("*.json")) == before and not (tmp_path / "archive").exists()
+    assert len(on("here").records) == 3 and made_by() == ["here"] * 3
+    (replaced,) = results.load(tmp_path / "archive", profile="smoke", experiment="esol")
+    assert replaced["run"]["cpu"] == "far away" and replaced["key"] == key(runs[0])
+    assert on("here").trained == [] and made_by() == ["here"] * 3
 
 
 def test_a_truncated_record_is_named_kept_and_made_again(tmp_path):

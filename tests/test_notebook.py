@@ -6,6 +6,7 @@ import hashlib
 import re
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 from records import record
@@ -15,8 +16,9 @@ from rnclib import notebook, results
 from rnclib.chapters import experiments
 from rnclib.chapters.base import Experiment
 from rnclib.data import catalogue
-from rnclib.experiment import described
-from rnclib.notebook import Study, machines, open_experiment, resolve
+from rnclib.experiment import described, key
+from rnclib.forest import forest
+from rnclib.notebook import Study, Verdicts, machines, open_experiment, resolve, stored
 
 # --- the runs of a study --------------------------------------------------------------------------------
 
@@ -130,6 +132,58 @@ def test_machines_of_several_studies_are_told_apart_by_the_titles_of_their_data(
         }
     )
     pd.testing.assert_frame_equal(machines(*studies), expected, check_dtype=False)
+
+
+# --- what the store holds, and what it decides ----------------------------------------------------------
+
+
+def test_stored_runs_are_given_without_training_any(tmp_path, monkeypatch):
+    runs = molecule_runs("training mean", "L1")
+    monkeypatch.setattr(notebook, "experiments", lambda: {"esol": Experiment("esol", lambda scope: runs, ("standin",))})
+    forbid_training(monkeypatch)
+    assert stored("esol", "standin", "smoke", str(tmp_path)) is None
+    one = study_of(runs[0]).records[0] | {"key": key(runs[0])}
+    results.write({name: value for name, value in one.items() if name != "label"}, tmp_path)
+    assert stored("esol", "standin", "smoke", str(tmp_path)) is None  # not all of them
+    study = stored("esol", "standin", "smoke", str(tmp_path), complete=False)
+    assert study.runs == runs[:1] and study.methods == ["training mean"]
+
+
+@pytest.fixture(scope="module")
+def published():
+    return Verdicts("paper")
+
+
+def test_a_chapter_quotes_the_verdict_of_the_verdict_page(published):
+    row = published.find("RnC frozen, L1", "L1 end to end, lr 0.001", "corruption")
+    said = published.say("RnC frozen, L1", "L1 end to end, lr 0.001", "corruption")
+    assert row.primary and said == f"**{row.verdict}** ({row.shown}, {row.n} splits)"
+    # without a condition, the plain one of several
+    plain = published.find("RnC frozen, L1", "L1 end to end, lr 0.001", "difference", split="random")
+    assert plain.experiment == "esol" and "would decide" in published.say(
+        "RnC frozen, L1", "L1 end to end, lr 0.001", "difference", split="random"
+    )
+    with pytest.raises(ValueError, match=r"^fields: got .*, which 0 comparisons have; allowed: those of one$"):
+        published.find("RnC frozen, L1", "extra trees", "difference")
+    table = published.table("robustness", name="quoted")
+    assert len(table.rows) == (published.frame["experiment"] == "robustness").sum()
+    assert {row[-1] for row in table.rows} == {"primary", "exploratory"}
+
+
+def test_lines_of_one_claim_are_told_apart_by_what_differs(published):
+    primary = published.frame[published.frame["primary"]]
+    assert not primary.duplicated(["dataset", "line"]).any()
+    assert "lower error than end-to-end training (RnC fine-tuned)" in set(primary["line"])
+    figure = forest(primary, {"esol": "Molecules", "synthetic": "Faces"})
+    above, below = figure.axes
+    assert [ax.get_title(loc="left") or ax.get_title() for ax in figure.axes] == ["Molecules", "Faces"]
+    for ax, name in ((above, "esol"), (below, "synthetic")):
+        part = primary[primary["dataset"] == name]
+        lines = [text.get_text().replace("\n", " ") for text in ax.get_yticklabels()]
+        assert lines == part["line"].tolist()
+        verdicts = [text.get_text() for text in ax.texts]
+        assert all(text.startswith(verdict) for text, verdict in zip(verdicts, part["verdict"], strict=True))
+    plt.close(figure)
 
 
 # --- which data -----------------------------------------------------------------------------------------

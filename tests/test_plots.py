@@ -25,7 +25,16 @@ def figures_are_closed():
 
 def runs_of(values):
     rows = [
-        {"split": "random", "method": method, "seed": seed, "test_mae": mae, "n_test": 10, "n_train": 80}
+        {
+            "split": "random",
+            "method": method,
+            "seed": seed,
+            "test_mae": mae,
+            "n_test_pool": 10,
+            "n_pool": 80,
+            "overlap": 0.1,
+            "one_data_set": True,
+        }
         for method, maes in values.items()
         for seed, mae in enumerate(maes)
     ]
@@ -198,7 +207,7 @@ def diverged():
     return {
         "experiment": "esol", "dataset": "esol", "profile": "quick", "split": "random", "seed": 0,
         "method": "L2 end to end",
-        "data": {"checksum": "0" * 64}, "stages": [], "metrics": {},
+        "data": {"checksum": "0" * 64}, "config": {}, "stages": [], "metrics": {},
         "test": {"index": [1], "target": [0.5], "prediction": []},
     }  # fmt: skip
 
@@ -307,6 +316,9 @@ def test_errors_by_size_draws_the_mean_at_each_size_on_logarithmic_axes():
                 "split": "random",
                 "seed": seed,
                 "n_train": n,
+                "n_test_pool": 10,
+                "overlap": 0.1,
+                "one_data_set": True,
                 "n_test": 10,
                 "n_pool": 80,
                 "mae": mae + seed,
