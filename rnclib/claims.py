@@ -166,11 +166,6 @@ class _Effect:
         """No effect."""
         return 1.0 if self.column == "ratio" else 0.0
 
-    @property
-    def favourable(self) -> str:
-        """Where an effect speaks for the claim."""
-        return f"{'above' if self.better > 0 else 'below'} {self.neutral:g}"
-
     def bounds(self, found: dict[str, Any]) -> tuple[float, float]:
         """Of practical equality."""
         if isinstance(self.margin, tuple):
@@ -268,14 +263,15 @@ def decide(measured: pd.DataFrame) -> pd.DataFrame:
     for name in ("p", "p_equal"):
         table[f"{name}_corrected"] = table.groupby(family)[name].transform(lambda p: statistics.holm(p, family=len(p)))
     table["verdict"] = [_verdict(row) for row in table.to_dict("records")]
-    primary = table[table["primary"]]
-    shut = set(primary["text"]) - set(primary.loc[primary["verdict"].isin(DECIDED), "text"])
     table["unread"] = ""
-    for closed, why in (
-        (~table["primary"] & table["text"].isin(shut), "no primary comparison of this claim is decided"),
-        (table["mixed"] > 0, "the two runs of some pairs come from two machines"),
-    ):
-        table.loc[closed & table["complete"], ["verdict", "unread"]] = ["undecided", why]
+
+    def close(which: pd.Series, why: str) -> None:
+        table.loc[which & table["complete"], ["verdict", "unread"]] = ["undecided", why]
+
+    close(table["mixed"] > 0, "the two runs of some pairs come from two machines")
+    primary = table[table["primary"]]
+    gates = set(primary["text"]) - set(primary.loc[primary["verdict"].isin(DECIDED), "text"])
+    close(~table["primary"] & table["text"].isin(gates), "no primary comparison of this claim is decided")
     return table
 
 

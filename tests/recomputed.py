@@ -299,12 +299,11 @@ def verdicts(comparisons: Sequence[Mapping[str, Any]], folder: Path) -> list[dic
         for row, corrected in zip(family, holm([row[name] for row in family]), strict=True):
             row[f"{name}_corrected"] = corrected
     for row in rows:
-        row["verdict"] = _verdict(row)
+        row["verdict"] = "undecided" if row["complete"] and row["mixed"] else _verdict(row)  # not read
     primary = [row for row in rows if row["primary"]]
     decided = {row["text"] for row in primary if row["verdict"] in ("practically equal", "holds", "does not hold")}
     closed = {row["text"] for row in primary} - decided
     for row in rows:
-        behind_a_gate = row["text"] in closed and not row["primary"]
-        if row["complete"] and (behind_a_gate or row["mixed"]):
+        if row["text"] in closed and not row["primary"] and row["complete"]:
             row["verdict"] = "undecided"  # not read
     return rows
