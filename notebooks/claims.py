@@ -103,7 +103,7 @@ def primary_table(name, title):
         rows.assign(margin=margins),
         f"{title}: effect with its 95% interval, margin of practical equality, p value of no difference (p) and of "
         "practical equality (p equal), both corrected for all primary comparisons, posterior probability of practical "
-        "equality (P equal), pairs of runs, those lost since a run diverged, and verdict. "
+        "equality (P equal), pairs of runs, those lost (a run diverged, or more data did not help), and verdict. "
         f"Compared are {pairs}. Profile {profile}.",
         name=f"claims-{name}",
         columns={
@@ -127,53 +127,29 @@ primary_table("esol", kinds["esol"])
 # %% tags=["hide-input"]
 primary_table("synthetic", kinds["synthetic"])
 
-# %% tags=["hide-input"]
-notes = primary[
-    (primary["note"] != "") | primary["one_test_set"] | (primary["mixed"] > 0)
-]
-Findings(
-    *(
-        f"{row.line} ({SOURCES[row.dataset].title}): "
-        + "; ".join(
-            filter(
-                None,
-                [
-                    row.note,
-                    "all seeds have one test set, so the interval covers training only"
-                    if row.one_test_set
-                    else "",
-                    f"{row.mixed} pairs of two machines" if row.mixed else "",
-                ],
-            )
-        )
-        + "."
-        for row in notes.itertuples()
-    ),
-    title="To read with them:",
-) if len(notes) else None
-
 # %% [markdown]
 # ## What these runs can find
 #
 # The smallest effect that a comparison finds with a probability of 0.8, if the spread of its differences stays as it
 # is, without a correction for the other comparisons. Ratios are given as such: a ratio of 1.25 stands for 0.80 too.
-# For a comparison that is undecided, the table says how many pairs would decide it. The intervals of overlapping
-# splits do not shrink to zero, so for some no number of splits of these data is enough. Where there are ten pairs or
-# fewer, the exact sign-flip test stands beside the t; with five pairs its p value cannot fall below 0.0625.
+# For a comparison that is undecided, the table says how many pairs are sure to decide it, whatever the others say. The
+# intervals of overlapping splits do not shrink to zero, so for some no number of splits of these data is. Where there
+# are ten pairs or fewer, the exact sign-flip test stands beside the t. It supposes independent pairs, so where they are
+# correlated its p value is too small; with five pairs it cannot fall below 0.0625.
 
 # %% tags=["hide-input"]
 needs = {float("inf"): "no number"}
 Table(
     every[every["n"] > 0].assign(
         needed=lambda frame: [
-            "" if verdict != "undecided" or pd.isna(n) else needs.get(n, f"{n:.0f}")
-            for n, verdict in zip(frame["needed"], frame["verdict"], strict=True)
+            "not read" if unread else "" if pd.isna(n) else needs.get(n, f"{n:.0f}")
+            for n, unread in zip(frame["needed"], frame["unread"], strict=True)
         ],
         role=lambda frame: frame["primary"].map(
             {True: "primary", False: "exploratory"}
         ),
     ),
-    "Smallest effect found with a probability of 0.8 (uncorrected), correlation between any two pairs, p values of "
+    "Smallest effect found with a probability of 0.8 (uncorrected), with the pairs there are and with twice as many, correlation between any two pairs, p values of "
     "the t (uncorrected) and of the sign-flip test, and the number of pairs that would decide what is undecided. "
     f"Profile {profile}.",
     name="claims-power",
@@ -185,6 +161,7 @@ Table(
         "n": "Pairs",
         "correlation": "Correlation",
         "detectable": "Finds",
+        "detectable_twice": "With twice the pairs",
         "p": "p (t)",
         "p_sign_flip": "p (signs)",
         "needed": "Would need",
@@ -195,7 +172,7 @@ Table(
 # %% [markdown]
 # ## The runs on sets of faces
 #
-# Sets of synthetic faces, 1 to 16, are drawn for these comparisons. Each method is trained on each set, and tested on
+# Sets of synthetic faces are drawn for these comparisons. Each method is trained on each set, and tested on
 # its test set, on the same faces corrupted, and on a test set of people whom training has not seen.
 
 # %% tags=["hide-input"]
@@ -297,7 +274,8 @@ simulated = pd.read_json(path, typ="series") if path.is_file() else None
 Table(
     pd.DataFrame(simulated["one"]),
     "One comparison, no difference: how often the 95% interval covers zero, and how often the test finds a difference, "
-    "by number of pairs, correlation between them, and the correlation that the test assumes. Simulation.",
+    "by number of pairs, correlation between them, and the correlation that the test assumes. "
+    f"Simulation, {simulated['repeats']} draws a row.",
     name="claims-errors-one",
     columns={
         "n": "Pairs",
@@ -314,7 +292,7 @@ Table(
     pd.DataFrame(simulated["family"]),
     "The primary comparisons together: how often at least one is called different though none is, and how often one "
     "is called practically equal though all differ by the margin; by what the correlation of splits has beyond the "
-    "assumed. Simulation.",
+    f"assumed. Simulation of independent comparisons, {simulated['family_repeats']} draws a row.",
     name="claims-errors-family",
     columns={
         "added": "Correlation, beyond the assumed",
@@ -328,7 +306,8 @@ Table(
 # ## Nothing to learn, nothing found
 #
 # A negative control: the targets of training and validation set change places at random, so inputs say nothing about
-# them. No method should beat the training mean, and no two methods should differ for a reason.
+# them. “Holds” against the training mean would be a false alarm. A method that fits the noise more closely has the
+# higher error, so two methods may well differ.
 
 # %% tags=["hide-input"]
 control = judge(CONTROLS, planned, root=root, profile=profile)
@@ -353,18 +332,22 @@ Table(
 # %% [markdown]
 # ## Where differences between runs come from
 #
-# Every split is trained with each of several seeds of initial weights. Two-way random effects tell the variance of
-# test MAE between splits, between initial weights, and the rest, which is chance and the interplay of both.
+# Every split is trained with each of several seeds of initial weights, which also set the order of the samples.
+# Two-way random effects tell the variance of test MAE between splits, between such seeds, and the rest, which is
+# chance and the interplay of both. The last row is of the differences between the two methods.
 
 # %% tags=["hide-input"]
 grid = stored("crossed", "esol", profile, results_dir)
-if grid is None:
-    shown = Notice("The crossed runs are not stored in this profile.")
+cells = {
+    method: part.pivot(index="seed", columns="weight_seed", values="test_mae_raw")
+    for method, part in (grid.frame.groupby("method", sort=False) if grid else ())
+}
+if (
+    any(min(cell.shape) < 2 or cell.isna().any(axis=None) for cell in cells.values())
+    or not cells
+):
+    shown = Notice("There are not enough crossed runs in this profile.")
 else:
-    cells = {
-        method: part.pivot(index="seed", columns="weight_seed", values="test_mae_raw")
-        for method, part in grid.frame.groupby("method", sort=False)
-    }
     one, other = cells
     cells[f"{other} minus {one}"] = cells[other] - cells[one]
     parts = (
@@ -375,13 +358,13 @@ else:
     )
     shown = Table(
         parts.rename_axis("method").reset_index(),
-        "Standard deviation of test MAE in log mol/L from the split, from the initial weights, and the rest: "
-        f"{cells[one].shape[0]} splits with {cells[one].shape[1]} seeds of weights each. {grid.caption}.",
+        "Standard deviation of test MAE in log mol/L from the split, from the seed of weights and order, and the "
+        f"rest: {cells[one].shape[0]} splits with {cells[one].shape[1]} such seeds each. {grid.caption}.",
         name="claims-variance",
         columns={
             "method": "Method",
             "split": "Split",
-            "weights": "Weights",
+            "weights": "Weights and order",
             "rest": "Rest",
         },
     )
@@ -390,15 +373,16 @@ shown
 # %% [markdown]
 # ## What another machine changes
 #
-# Runs that had been made on two kinds of machines were made anew on one. Configuration, split and seed are the same, so
-# the differences are the noise floor of these experiments: what rounding in another order does in the end.
+# Runs that had been made on two kinds of machines were made anew on one. Configuration, split and seed are the same,
+# processor and version of PyTorch are others. The differences are the noise floor of these experiments: what rounding
+# in another order can do in the end.
 
 # %% tags=["hide-input"]
 archive = stored("esol", "esol", profile, str(Path(root) / "archive"), complete=False)
 if archive is None:
     shown = Notice("No runs of two machines are stored in this profile.")
 else:
-    now = stored("esol", "esol", profile, results_dir)
+    now = stored("esol", "esol", profile, results_dir, complete=False)
     noise = statistics.between_machines(now.records, archive.records, "test_mae_raw")
     shown = Table(
         noise.reset_index(),

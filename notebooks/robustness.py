@@ -542,7 +542,8 @@ def verdict_on(text, described="", told=None):
             "method", sort=False
         ):
             places = [
-                f"{on(row)} ({row.shown}, {row.n} {row.runs_are})"
+                f"{on(row)} ({row.shown}, {row.n} {row.runs_are}"
+                f"{'; one test set: the interval covers training only' * row.one_test_set})"
                 if verdict in DECIDED
                 else on(row)
                 for row in its.itertuples()

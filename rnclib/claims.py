@@ -229,7 +229,8 @@ def judge(
         - ``correlation`` between any two pairs;
         - ``one_test_set``: whether all seeds have the same, so that the interval covers training only;
         - ``mixed``: pairs whose two runs come from different machines;
-        - ``detectable``: the smallest effect found with a probability of 0.8; ``needed``: pairs that would decide;
+        - ``detectable``: the smallest effect found with a probability of 0.8, and ``detectable_twice`` with twice the
+          pairs; ``needed``: pairs that would decide;
         - ``runs`` (records there are, and planned, as text), ``complete`` (whether all are there);
         - ``note``: what was measured in another way than usual; ``unread``: why a comparison is not read;
         - ``verdict``: one of `DECIDED`, ``'undecided'`` or, where runs are missing, ``'not measured'``.
@@ -237,7 +238,7 @@ def judge(
     rows = _rows(claims, plan, results.results_dir() if root is None else root, profile)
     table = decide(pd.DataFrame(rows))
     table["needed"] = [_needed(row, size) for row, size in zip(rows, table.pop("family_size"), strict=True)]
-    table.loc[table["verdict"] != "undecided", "needed"] = np.nan
+    table.loc[(table["verdict"] != "undecided") | (table["unread"] != ""), "needed"] = np.nan
     return table.drop(columns="paired").astype({"n": int, "lost": int, "mixed": int})
 
 
@@ -299,7 +300,7 @@ def _rows(
 _NOTHING: dict[str, Any] = {
     **dict.fromkeys(
         ("value", "low", "high", "margin_low", "margin_high", "p", "p_equal", "p_sign_flip", "within", "detectable",
-         "correlation"), np.nan,
+         "detectable_twice", "correlation"), np.nan,
     ),
     "n": 0, "lost": 0, "mixed": 0, "one_test_set": False, "paired": None, "note": "", "shown": "–",
 }  # fmt: skip
@@ -320,8 +321,9 @@ def _measured(records: list[dict[str, Any]], claim: Claim) -> dict[str, Any]:
     row |= {"margin_low": bounds[0], "margin_high": bounds[1]}
     row |= {"p": paired.p, "p_equal": paired.p_equal(low, high), "p_sign_flip": paired.p_sign_flip()}
     row |= {"within": paired.probabilities(low, high)[1], "correlation": paired.correlation}
-    detectable = paired.detectable()
-    row["detectable"] = float(np.exp(detectable)) if effect.column == "ratio" else detectable
+    for name, n in (("detectable", paired.n), ("detectable_twice", 2 * paired.n)):
+        least = paired.detectable(n=n)
+        row[name] = float(np.exp(least)) if effect.column == "ratio" else least
     overlap = results.frame([r for r in records if r["label"] == claim.method])["overlap"]
     row["one_test_set"] = bool((overlap == 1).all())
     return row | {"shown": _shown(row, effect.form, records[0]["data"]["unit"])}
@@ -336,7 +338,7 @@ def _mixed(records: list[dict[str, Any]]) -> int:
 
 
 def _needed(row: dict[str, Any], family: int) -> float:
-    """Pairs that would decide, with a p value below the least level of the correction."""
+    """Pairs that would decide whatever the others say: at the strictest level of the correction."""
     if row["paired"] is None:
         return np.nan
     bounds = row["margin_low"], row["margin_high"]
@@ -387,10 +389,12 @@ def more(row: dict[str, Any], runs: str) -> str:
         return ""
     if row["unread"]:
         return f"not read, since {row['unread']}"
+    if row["n"] == 0:
+        return "every run of one method diverged"
     if np.isnan(row["needed"]):
         return f"the spread over {runs} is unknown"
     if np.isinf(row["needed"]):
-        return f"no number of {runs} would decide"
+        return f"no number of {runs} is sure to decide"
     return f"about {row['needed']:.0f} {runs} would decide"
 
 

@@ -265,7 +265,8 @@ class Verdicts:
         judged["pair"] = [f"{row['method']} against {row['baseline']}" for row in rows]
         judged["line"] = _lines(judged)
         judged["runs_are"] = [
-            "sets" if row["experiment"] == "face_sets" else of.runs for of, row in zip(sources, rows, strict=True)
+            "sets" if row["experiment"] == "face_sets" else "seeds" if row["one_test_set"] else of.runs
+            for of, row in zip(sources, rows, strict=True)
         ]
         judged["said"] = [
             "; ".join(
@@ -309,7 +310,10 @@ class Verdicts:
         if row is None:
             return None
         runs = row.runs_are if row.n != 1 else row.runs_are.removesuffix("s")
-        inside = filter(None, [f"{row.shown}, {row.n} {runs}", more(row._asdict(), row.runs_are), row.note])
+        training_only = _ONE_TEST_SET * row.one_test_set
+        inside = filter(
+            None, [f"{row.shown}, {row.n} {runs}", more(row._asdict(), row.runs_are), row.note, training_only]
+        )
         return f"{_marked(row.verdict)} ({'; '.join(inside)})"
 
     def table(self, *experiments: str, name: str) -> Table:
@@ -324,8 +328,9 @@ class Verdicts:
         rows = rows.assign(role=["primary" if primary else "exploratory" for primary in rows["primary"]])
         return Table(
             rows,
-            "What {doc}`claims` decides on the runs of this page: each claim with the two methods compared, the effect "
-            f"with its 95% interval, the number of pairs of runs, and the verdict. Profile {self.profile}.",
+            "What {doc}`claims` decides on runs of this chapter: each claim with the two methods compared, the effect with "
+            "its 95% interval, the number of pairs of runs, which may be more than in the tables above, and the verdict. "
+            f"Profile {self.profile}.",
             name=name,
             columns={
                 "text": "Claim", "data": "Measured on", "pair": "Methods", "shown": "Effect", "n": "Pairs",
@@ -334,7 +339,7 @@ class Verdicts:
         )  # fmt: skip
 
 
-_ONE_TEST_SET = "all seeds have one test set, so the interval covers training only"
+_ONE_TEST_SET = "one test set: the interval covers training only"
 
 
 def _marked(verdict: str) -> str:

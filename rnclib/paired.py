@@ -161,7 +161,8 @@ class Paired:
     def p_sign_flip(self) -> float:
         """Two-sided p value of the exact test that flips signs; NaN for one pair, and for more than ten.
 
-        It supposes no distribution but independent pairs, and cannot fall below 2/2ⁿ.
+        It supposes independent pairs with symmetric differences, and cannot fall below 2/2ⁿ. Where splits overlap it is
+        too small.
         """
         if not 2 <= self.n <= _EXACT:
             return math.nan
@@ -182,7 +183,7 @@ class Paired:
             Of the test; a corrected one asks for more.
         """
         n = n or self.n
-        if n < 2:
+        if n < 2 or math.isnan(self.sd):
             return math.nan
         effect = TTestPower().solve_power(nobs=n, alpha=level, power=power, alternative="two-sided")
         return float(effect) * math.sqrt(n) * self.error(n)

@@ -9,6 +9,7 @@ import argparse
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -48,7 +49,7 @@ def one_comparison(n: int, correlation: float, assumed: float, *, repeats: int, 
 
 
 def family_errors(added: float, *, repeats: int, seed: int) -> dict[str, float]:
-    """How often at least one of the primary comparisons gets a false verdict.
+    """How often at least one of the primary comparisons gets a false verdict, if they are independent.
 
     Parameters
     ----------
@@ -86,7 +87,7 @@ def _table(rows: list[tuple[np.ndarray, float]], *, effect: float, margin: float
         }  # fmt: skip
 
 
-def simulate(repeats: int = 4000, family_repeats: int = 600, seed: int = 0) -> dict[str, list[dict]]:
+def simulate(repeats: int = 4000, family_repeats: int = 600, seed: int = 0) -> dict[str, Any]:
     """Error rates over correlations, those that are assumed rightly and those that are not.
 
     Parameters
@@ -96,7 +97,7 @@ def simulate(repeats: int = 4000, family_repeats: int = 600, seed: int = 0) -> d
     Returns
     -------
     dict
-        ``one`` and ``family``: lists of rows.
+        ``one`` and ``family``: lists of rows; ``repeats`` and ``family_repeats``: how often each was drawn.
     """
     one = [
         {"n": n, "correlation": correlation, "assumed": assumed}
@@ -106,7 +107,7 @@ def simulate(repeats: int = 4000, family_repeats: int = 600, seed: int = 0) -> d
         for assumed in sorted({correlation, 1 / 9})
     ]
     family = [{"added": added} | family_errors(added, repeats=family_repeats, seed=seed) for added in (0.0, 0.1, 0.2)]
-    return {"one": one, "family": family}
+    return {"repeats": repeats, "family_repeats": family_repeats, "one": one, "family": family}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -32,6 +32,7 @@ def for_verdicts(only: Sequence[str] = (), *, results_dir: str | None = None, de
     device : str
         See `rnclib.fitting.Execution`.
     """
+    check_device(device)
     every = steps()
     if unknown := sorted(set(only) - set(every)):
         raise ValueError(f"only: got {unknown}; allowed: {', '.join(map(repr, every))}")
@@ -69,7 +70,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         chapter.add_argument("--device", default="cpu", help="cpu, cuda or auto (default: cpu)")
         chapter.add_argument("--results-dir", default=None, help="folder of the records (default: book/results)")
         chapter.add_argument("--refresh", action="store_true", default=False, help="train every run anew")
-    verdicts = chapters.add_parser("verdicts", help="What verdicts rest on.", description=for_verdicts.__doc__)
+    verdicts = chapters.add_parser(
+        "verdicts",
+        help="What verdicts rest on.",
+        description=(for_verdicts.__doc__ or "").partition("\n\n    Parameters")[0],
+    )
     verdicts.add_argument("--only", nargs="*", default=[], metavar="STEP", help=f"of {', '.join(map(repr, steps()))}")
     verdicts.add_argument("--device", default="cpu")
     verdicts.add_argument("--results-dir", default=None)
