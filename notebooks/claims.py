@@ -38,7 +38,6 @@ from rnclib import plots, results, statistics
 from rnclib.chapters import planned
 from rnclib.chapters.claims import CONTROLS
 from rnclib.claims import judge
-from rnclib.data.catalogue import SOURCES
 from rnclib.forest import forest
 from rnclib.notebook import Verdicts, stored
 from rnclib.report import Download, Figure, Findings, Notice, Table, glue, p_value
@@ -149,7 +148,8 @@ Table(
             {True: "primary", False: "exploratory"}
         ),
     ),
-    "Smallest effect found with a probability of 0.8 (uncorrected), with the pairs there are and with twice as many, correlation between any two pairs, p values of "
+    "Smallest effect found with a probability of 0.8 (uncorrected), with the pairs there are and with twice as many, "
+    "correlation between any two pairs, p values of "
     "the t (uncorrected) and of the sign-flip test, and the number of pairs that would decide what is undecided. "
     f"Profile {profile}.",
     name="claims-power",

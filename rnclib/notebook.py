@@ -328,8 +328,9 @@ class Verdicts:
         rows = rows.assign(role=["primary" if primary else "exploratory" for primary in rows["primary"]])
         return Table(
             rows,
-            "What {doc}`claims` decides on runs of this chapter: each claim with the two methods compared, the effect with "
-            "its 95% interval, the number of pairs of runs, which may be more than in the tables above, and the verdict. "
+            "What {doc}`claims` decides on runs of this chapter: each claim with the two methods compared, the effect "
+            "with its 95% interval, the number of pairs of runs, which may be more than in the tables above, and the "
+            "verdict. "
             f"Profile {self.profile}.",
             name=name,
             columns={
