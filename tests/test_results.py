@@ -561,9 +561,9 @@ def published():
         paths = [ROOT / name for name in listed if name]
     except (OSError, subprocess.SubprocessError):
         paths = list((ROOT / where).rglob("*"))
-    # timings have a form of their own
-    timings = ("benchmark", "throughput")
-    return sorted(p for p in paths if p.suffix == ".json" and p.is_file() and p.parent.name not in timings)
+    # timings and simulations have forms of their own
+    others = ("benchmark", "throughput", "simulation")
+    return sorted(p for p in paths if p.suffix == ".json" and p.is_file() and p.parent.name not in others)
 
 
 def test_the_published_records_are_read_without_a_warning():
