@@ -66,7 +66,7 @@ from rnclib.chapters import agedb
 from rnclib.data import catalogue
 from rnclib.data.synthetic import Person, Scene, draw_face
 from rnclib.notebook import Verdicts, open_experiment
-from rnclib.report import Figure, Findings, Notice, Table, glue
+from rnclib.report import Figure, Findings, Notice, Table, glue, listed
 from rnclib.tables import differences_table, error_table
 
 (study,) = open_experiment(
@@ -399,10 +399,6 @@ Table(
 
 
 # %% tags=["hide-input"]
-def listed(names):
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
-
-
 def judged(effect):
     """Comparisons of the verdict page on runs that this page has."""
     rows = verdicts.frame.query(
@@ -422,8 +418,8 @@ def said(row):
 def verdict_on(rows):
     return [
         f"**{verdict}** for {listed([f'*{m}*' for m in methods])}"
-        + (f" ({note})" if note else "")
-        for (verdict, note), methods in rows.groupby(["verdict", "note"])["method"]
+        + (f" (not read, since {why})" if why else "")
+        for (verdict, why), methods in rows.groupby(["verdict", "unread"])["method"]
     ]
 
 

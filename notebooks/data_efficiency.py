@@ -50,7 +50,7 @@ import pandas as pd
 from rnclib import plots, statistics
 from rnclib.chapters import data_efficiency
 from rnclib.notebook import Verdicts, machines, open_experiment
-from rnclib.report import LEFT_OUT, Figure, Findings, Notice, Table
+from rnclib.report import LEFT_OUT, Figure, Findings, Notice, Table, listed
 from rnclib.tables import differences_table, error_table
 
 molecules, faces = studies = open_experiment(
@@ -393,11 +393,6 @@ Table(
 
 
 # %% tags=["hide-input"]
-def listed(texts):
-    *others, last = texts
-    return f"{', '.join(others)} and {last}" if others else last
-
-
 def at(rows, every):
     """Fractions, with the range of their ratios."""
     where = data_efficiency.in_words(list(rows["fraction"]), list(every["fraction"]))

@@ -50,7 +50,7 @@ check_parameters(
 from rnclib import plots, results, statistics
 from rnclib.chapters import esol
 from rnclib.notebook import Verdicts, open_experiment
-from rnclib.report import Figure, Findings, Notice, Table, glue
+from rnclib.report import Figure, Findings, Notice, Table, glue, listed
 from rnclib.tables import differences_table, error_table, stuck_table
 
 (study,) = open_experiment(
@@ -394,10 +394,6 @@ Table(
 
 
 # %% tags=["hide-input"]
-def listed(names):
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
-
-
 def judged(baseline, effect="difference"):
     """Comparisons of the verdict page on runs that this page has."""
     return verdicts.frame.query(
@@ -439,8 +435,9 @@ if len(rows := judged(as_published)):
         on=[f"*{r.method}* on {r.split} splits" for r in rows.itertuples()]
     )
     each = [
-        f"**{verdict}** for {listed(list(its))}" + (f" ({note})" if note else "")
-        for (verdict, note), its in rows.groupby(["verdict", "note"], sort=False)["on"]
+        f"**{verdict}** for {listed(list(its))}"
+        + (f" (not read, since {why})" if why else "")
+        for (verdict, why), its in rows.groupby(["verdict", "unread"], sort=False)["on"]
     ]
     found.append(
         f"**At the published rate**: against *{as_published}*, the claim of a lower error is "

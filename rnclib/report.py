@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure as MatplotlibFigure
 
-__all__ = ["LEFT_OUT", "Download", "Figure", "Findings", "Notice", "Table", "data_notice", "glue", "p_value"]
+__all__ = ["LEFT_OUT", "Download", "Figure", "Findings", "Notice", "Table", "data_notice", "glue", "listed", "p_value"]
 
 
 class Table:
@@ -368,6 +368,17 @@ def _record(name: str, mime: str, content: str, display: Any) -> None:
     prefix = "application/papermill.record/"  # what myst-nb looks for; Jupyter shows nothing
     metadata = {"scrapbook": {"name": name, "mime_prefix": prefix}}
     display({f"{prefix}{mime}": content}, raw=True, metadata=metadata)
+
+
+def listed(texts: Sequence[str]) -> str:
+    """Several texts in a sentence.
+
+    Examples
+    --------
+    >>> listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])
+    ('a', 'a and b', 'a, b and c')
+    """
+    return " and ".join(filter(None, [", ".join(texts[:-1]), *texts[-1:]]))
 
 
 def p_value(p: float) -> str:
