@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from statsmodels.stats.multitest import multipletests
 
 from rnclib.paired import Paired, correlation_of
 from rnclib.results import corrupted, frame
@@ -456,8 +455,9 @@ def holm(p: pd.Series, family: int | None = None) -> pd.Series:
     known = p.dropna()
     if family is not None and family < len(known):
         raise ValueError(f"family: got {family} with {len(known)} p values; allowed: at least as many")
-    corrected = pd.Series(math.nan, index=p.index)
-    if len(known):
-        to_come = [1.0] * ((family or len(known)) - len(known))
-        corrected[p.notna()] = multipletests([*known, *to_come], method="holm")[1][: len(known)]
-    return corrected
+    count = len(known) if family is None else family
+    order = np.argsort(known.to_numpy(), kind="stable")
+    stepped = np.maximum.accumulate(known.to_numpy()[order] * (count - np.arange(len(known))))
+    corrected = np.full(len(p), math.nan)
+    corrected[np.flatnonzero(p.notna())[order]] = np.minimum(stepped, 1)
+    return pd.Series(corrected, index=p.index)

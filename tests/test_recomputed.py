@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import re
 import shutil
@@ -29,14 +28,6 @@ CLOSE = (
     "value", "low", "high", "margin_low", "margin_high", "p", "p_corrected", "p_equal", "p_equal_corrected",
     "p_sign_flip", "within", "correlation",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def little_to_collect():
-    """Each correction by statsmodels collects garbage first, which takes longer than all the rest."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def both(

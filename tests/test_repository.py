@@ -190,7 +190,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "rnclib.results": (set(), {"numpy", "pandas"}),
     "rnclib.simulation": ({"rnclib.claims", "rnclib.paired", "rnclib.results"}, {"numpy", "pandas"}),
-    "rnclib.statistics": ({"rnclib.paired", "rnclib.results"}, {"numpy", "pandas", "scipy", "statsmodels"}),
+    "rnclib.statistics": ({"rnclib.paired", "rnclib.results"}, {"numpy", "pandas", "scipy"}),
     "rnclib.tables": ({"rnclib.report", "rnclib.statistics"}, {"pandas"}),
     "rnclib.throughput": (
         {

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from records import VALUES, record, runs_of
+from statsmodels.stats.multitest import multipletests
 
 from rnclib import results, statistics
 from rnclib.paired import Paired
@@ -278,6 +279,12 @@ def test_holm_is_its_definition(p):
     for rank, i in enumerate(order):
         expected = min(1.0, max((len(p) - k) * p[order[k]] for k in range(rank + 1)))
         assert corrected.iloc[i] == pytest.approx(expected)
+
+
+def test_holm_is_that_of_statsmodels():
+    p = np.random.default_rng(0).random(30) ** 3
+    p[5] = p[7]
+    assert statistics.holm(pd.Series(p)).to_numpy() == pytest.approx(multipletests(p, method="holm")[1])
 
 
 def test_missing_p_values_do_not_count_in_holm():
