@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch_geometric.data import Data
     from torch_geometric.nn import GINConv
 
-__all__ = ["GIN", "ImageEncoder", "Perceptron"]
+__all__ = ["GIN", "GraphsAndNumbers", "ImageEncoder", "Perceptron"]
 
 
 class GIN(nn.Module):
@@ -78,17 +78,18 @@ class ImageEncoder(nn.Module):
 
     Parameters
     ----------
-    model : {'resnet18', 'resnet50', 'small'}
-        The trunk of torchvision's ResNet (He et al. 2016) up to its average pooling, not pretrained; or four
-        convolutions of stride 2 with batch norm and ReLU, for images of at most 64 pixels on a CPU.
+    model : {'resnet18', 'resnet50', 'small', 'residual'}
+        The trunk of torchvision's ResNet (He et al. 2016) up to its average pooling, not pretrained; or, for images of
+        at most 64 pixels on a CPU, four convolutions of stride 2 with batch norm and ReLU, or a convolution and three
+        of that ResNet's blocks with fewer channels.
 
     Attributes
     ----------
     out_features : int
-        Length of a feature vector: 512, 2048, 256.
+        Length of a feature vector: 512, 2048, 256, 96.
     """
 
-    MODELS = ("resnet18", "resnet50", "small")
+    MODELS = ("resnet18", "resnet50", "small", "residual")
 
     def __init__(self, model: str) -> None:
         super().__init__()
@@ -102,6 +103,8 @@ class ImageEncoder(nn.Module):
                 layers += [convolution, nn.BatchNorm2d(width_out), nn.ReLU(inplace=True)]
             self.trunk: nn.Module = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
             self.out_features = widths[-1]
+        elif model == "residual":
+            self.trunk, self.out_features = _residual((24, 48, 96)), 96
         else:
             from torchvision.models import get_model
 
@@ -115,6 +118,18 @@ class ImageEncoder(nn.Module):
         """Features (n, out_features) of images (n, 3, height, width); (n, n_views, out_features) of several views."""
         features = self.trunk(images.flatten(0, -4).contiguous(memory_format=torch.channels_last))
         return features.unflatten(0, images.shape[:-3])
+
+
+def _residual(widths: Sequence[int]) -> nn.Sequential:
+    """A convolution of stride 2, and a basic block for each width, all but the first of stride 2."""
+    from torchvision.models.resnet import BasicBlock
+
+    layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 3, stride=2, padding=1, bias=False)]
+    layers += [nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True), BasicBlock(widths[0], widths[0])]
+    for width_in, width in itertools.pairwise(widths):
+        shortcut = nn.Sequential(nn.Conv2d(width_in, width, 1, stride=2, bias=False), nn.BatchNorm2d(width))
+        layers.append(BasicBlock(width_in, width, stride=2, downsample=shortcut))
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
 class Perceptron(nn.Module):
@@ -146,3 +161,33 @@ class Perceptron(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Features (n, out_features) of inputs (n, in_features)."""
         return self.layers(x)
+
+
+class GraphsAndNumbers(nn.Module):
+    """A `GIN` and a `Perceptron` side by side, for molecules as graphs and as numbers.
+
+    Their features, those of the graphs scaled by batch norm, are joined by a linear layer after a SiLU.
+
+    Parameters
+    ----------
+    in_features, widths, dropout
+        As for `Perceptron`.
+
+    Attributes
+    ----------
+    out_features : int
+        Length of a feature vector, the last of `widths`.
+    """
+
+    def __init__(self, in_features: int, widths: Sequence[int], dropout: float = 0.0) -> None:
+        super().__init__()
+        self.graphs, self.numbers = GIN(), Perceptron(in_features, widths, dropout)
+        self.norm = nn.BatchNorm1d(self.graphs.out_features)
+        self.out_features = widths[-1]
+        self.join = nn.Linear(self.graphs.out_features + widths[-1], self.out_features)
+
+    def forward(self, batch: tuple[Data, torch.Tensor]) -> torch.Tensor:
+        """Features (n, out_features) of n molecules."""
+        graphs, numbers = batch
+        both = torch.cat([self.norm(self.graphs(graphs)), self.numbers(numbers)], dim=1)
+        return self.join(nn.functional.silu(both))

@@ -16,8 +16,8 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from rnclib.inputs import check_inputs, frozen, in_training, preparation
-from rnclib.recipe import Recipe, Stage, given
-from rnclib.regressors import BASELINES, best_head
+from rnclib.recipe import PEERS, Recipe, Stage, given
+from rnclib.regressors import BASELINES, Baseline, best_regressor
 from rnclib.training import History, Samples, predict, read_state, train, write_state
 
 __all__ = [
@@ -171,6 +171,8 @@ def fit(
         raise ValueError(f"val: got inputs of shape {val.inputs.shape}; allowed: {n_features} columns, as in train")
     if recipe.model in BASELINES:
         return BASELINES[recipe.model](train.inputs, train.targets, seed)
+    if recipe.model in PEERS:
+        return _peer(recipe, train, val, seed)
     if recipe.ensemble is None:
         return _Network(recipe, train, val, seed, execution, on_epoch).fitted()
     one = replace(recipe, ensemble=None)
@@ -184,6 +186,13 @@ def fit(
             raise Diverged(str(error), stages + error.stages) from None
         stages += members[-1].stages
     return _Ensemble(members, stages)
+
+
+def _peer(recipe: Recipe, train: Samples, val: Samples, seed: int) -> Baseline:
+    prepare = preparation(recipe, train.inputs, torch.device("cpu"))
+    x, x_val = (prepare(samples.inputs).double().numpy() for samples in (train, val))
+    model, _ = best_regressor(recipe.model, x, train.targets, x_val, val.targets, seed)
+    return Baseline(lambda inputs: model.predict(prepare(inputs).double().numpy()))
 
 
 def scaler_of(targets: np.ndarray) -> tuple[float, float]:
@@ -464,7 +473,7 @@ class _Network:
         if not (np.isfinite(x).all() and np.isfinite(x_val).all()):
             raise FloatingPointError("features are not finite")
         y, y_val = (targets.double().cpu().numpy() for targets in (self.train_targets, self.val_targets))
-        return best_head(head, x, y, x_val, y_val)
+        return best_regressor(head, x, y, x_val, y_val)
 
     def _filled(self, stage: Stage) -> Stage:
         """The stage with batches that the training set can fill."""
@@ -503,10 +512,11 @@ class _Network:
 
 
 def _encoder(recipe: Recipe, inputs: Any) -> nn.Module:
-    from rnclib.encoders import GIN, ImageEncoder, Perceptron
+    from rnclib.encoders import GIN, GraphsAndNumbers, ImageEncoder, Perceptron
 
-    if recipe.model == "perceptron":
-        assert recipe.widths is not None
+    if recipe.widths is not None:
+        if recipe.model == "gin and perceptron":
+            return GraphsAndNumbers(inputs.numbers.shape[1], recipe.widths, recipe.dropout or 0.0)
         return Perceptron(inputs.shape[1], recipe.widths, recipe.dropout or 0.0)
     return GIN() if recipe.model == "gin" else ImageEncoder(recipe.model)
 

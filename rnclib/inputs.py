@@ -12,11 +12,14 @@ from torch import nn
 
 from rnclib.data.augment import Views
 from rnclib.data.images import Images
-from rnclib.data.molecules import Graphs, descriptors
+from rnclib.data.molecules import Graphs, Molecules, descriptors
 from rnclib.recipe import Recipe, Stage
 from rnclib.training import predict
 
 __all__ = ["check_inputs", "frozen", "in_training", "preparation"]
+
+
+PIECES = 16  # of a column between its quantiles, see `Recipe.scaling`
 
 
 def check_inputs(recipe: Recipe, inputs: Any) -> None:
@@ -31,7 +34,7 @@ def check_inputs(recipe: Recipe, inputs: Any) -> None:
     ------
     ValueError
     """
-    kinds = {Graphs: "molecules", Images: "images", np.ndarray: "table"}
+    kinds = {Graphs: "molecules", Molecules: "molecules", Images: "images", np.ndarray: "table"}
     kind = next((name for type_, name in kinds.items() if isinstance(inputs, type_)), None)
     if kind not in recipe.inputs:
         raise ValueError(
@@ -56,16 +59,10 @@ def preparation(recipe: Recipe, inputs: Any, device: torch.device) -> Callable[[
     device : device
     """
     if not isinstance(inputs, np.ndarray) and recipe.featuriser is None:
-        return lambda inputs: inputs.to(device)
+        return lambda inputs: (_graphs(inputs) if isinstance(inputs, Molecules) else inputs).to(device)
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import FunctionTransformer, QuantileTransformer, StandardScaler
-
-    def numbers(inputs: Any) -> np.ndarray:
-        if recipe.featuriser is None:
-            return np.asarray(inputs, float)
-        values = descriptors(inputs.smiles).astype(float)
-        return np.sign(values) * np.log1p(np.abs(values))
+    from sklearn.preprocessing import FunctionTransformer, QuantileTransformer, SplineTransformer, StandardScaler
 
     steps: list[Any] = [SimpleImputer(strategy="median", keep_empty_features=True)]
     if recipe.scaling == "standard":
@@ -74,17 +71,56 @@ def preparation(recipe: Recipe, inputs: Any, device: torch.device) -> Callable[[
     elif recipe.scaling == "quantile":
         n_quantiles = min(1000, len(inputs))
         steps.append(QuantileTransformer(n_quantiles=n_quantiles, output_distribution="normal", random_state=0))
-    fitted_to = numbers(inputs)
+    elif recipe.scaling == "pieces":
+        hats = SplineTransformer(PIECES + 1, degree=1, knots="quantile", extrapolation="constant")
+        steps.append(hats)
+    fitted_to = _numbers(recipe, inputs)
     pipeline = make_pipeline(*steps).fit(fitted_to)
 
-    def prepare(inputs: Any) -> torch.Tensor:
-        values = numbers(inputs)
+    def numbers(inputs: Any) -> torch.Tensor:
+        values = _numbers(recipe, inputs)
         if values.ndim != 2 or values.shape[1] != fitted_to.shape[1] or not len(values):
             wanted = f"(n, {fitted_to.shape[1]}), n ≥ 1, as in training"
             raise ValueError(f"inputs: got shape {values.shape}; allowed: {wanted}")
         return torch.tensor(pipeline.transform(values), dtype=torch.float32, device=device)
 
-    return prepare
+    if recipe.model == "gin and perceptron":
+        return lambda inputs: _Both(_graphs(inputs).to(device), numbers(inputs))
+    return numbers
+
+
+def _graphs(inputs: Graphs | Molecules) -> Graphs:
+    return inputs.graphs() if isinstance(inputs, Molecules) else inputs
+
+
+@dataclass(frozen=True)
+class _Both:
+    """Molecules as graphs and as numbers."""
+
+    graphs: Graphs
+    numbers: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.graphs)
+
+    def __getitem__(self, index: np.ndarray) -> tuple[Any, torch.Tensor]:
+        return self.graphs[index], self.numbers[index]
+
+
+def _numbers(recipe: Recipe, inputs: Any) -> np.ndarray:
+    """Inputs as numbers, shape (n, n_features), float64."""
+    if recipe.featuriser is None:
+        return np.asarray(inputs, float)
+    if recipe.featuriser == "descriptors":
+        values = descriptors(inputs.smiles).astype(float)
+        return np.sign(values) * np.log1p(np.abs(values))
+    pixels = inputs.cropped(np.arange(len(inputs))).cpu().numpy().reshape(len(inputs), -1, 3)
+    if recipe.featuriser == "pixels":
+        return pixels.reshape(len(pixels), -1) / 255
+    # fractions of the pixels in each of 6 × 6 × 6 colours; the root makes rare ones count
+    colour = (pixels // 43) @ np.array([36, 6, 1])
+    counts = np.stack([np.bincount(one, minlength=216) for one in colour])
+    return np.sqrt(counts / pixels.shape[1])
 
 
 def in_training(inputs: Any, stage: Stage, seed: int) -> Any:
@@ -98,8 +134,13 @@ def in_training(inputs: Any, stage: Stage, seed: int) -> Any:
     seed : int
     """
     if isinstance(inputs, Images):
-        return Views(inputs, np.arange(len(inputs)), seed, stage.n_views or 1)
-    return _Noisy(inputs, seed, stage.input_noise) if stage.input_noise else inputs
+        shifts = stage.augmentation == "shifts"
+        return Views(inputs, np.arange(len(inputs)), seed, stage.n_views or 1, shifts_only=shifts)
+    if not stage.input_noise:
+        return inputs
+    if isinstance(inputs, _Both):
+        return _NoisyBoth(inputs.graphs, _Noisy(inputs.numbers, seed, stage.input_noise))
+    return _Noisy(inputs, seed, stage.input_noise)
 
 
 def frozen(encoder: nn.Module, inputs: Any) -> Any:
@@ -119,7 +160,7 @@ class _FrozenFeatures:
     """Features, from an encoder that stays as it is, of inputs that are new in each epoch."""
 
     encoder: nn.Module
-    inputs: Views | _Noisy
+    inputs: Views | _Noisy | _NoisyBoth
 
     def at_epoch(self, epoch: int) -> torch.Tensor:
         return predict(self.encoder, self.inputs.at_epoch(epoch))
@@ -136,3 +177,14 @@ class _Noisy:
     def at_epoch(self, epoch: int) -> torch.Tensor:
         noise = np.random.default_rng([self.seed, epoch, 1]).standard_normal(tuple(self.inputs.shape), np.float32)
         return self.inputs + self.std * torch.from_numpy(noise).to(self.inputs.device)
+
+
+@dataclass(frozen=True)
+class _NoisyBoth:
+    """Graphs as they are, and numbers with noise."""
+
+    graphs: Graphs
+    noisy: _Noisy
+
+    def at_epoch(self, epoch: int) -> _Both:
+        return _Both(self.graphs, self.noisy.at_epoch(epoch))

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 __all__ = [
-    "BASELINES", "ENCODER_LOSSES", "HEADS", "MODELS", "REGRESSION_LOSSES", "REGULARISERS", "Recipe", "Stage", "given",
+    "BASELINES", "ENCODER_LOSSES", "FEATURISERS", "HEADS", "MODELS", "PEERS", "REGRESSION_LOSSES", "REGULARISERS",
+    "Recipe", "Stage", "given",
 ]  # fmt: skip
 
 #: Losses that compare predictions with targets, as labels name them.
@@ -18,9 +19,20 @@ ENCODER_LOSSES = {"rnc": ("temperature", "label_diff", "feature_sim"), "supcon":
 #: Terms that are added to a regression loss, as labels name them.
 REGULARISERS = {"ordinal entropy": "Ordinal Entropy", "ranksim": "RankSim", "rnc": "RnC"}
 #: Networks, and the inputs that each takes.
-MODELS = {"gin": "molecules", "resnet18": "images", "resnet50": "images", "small": "images", "perceptron": "table"}
+MODELS = {
+    "gin": "molecules", "gin and perceptron": "molecules", "resnet18": "images", "resnet50": "images",
+    "small": "images", "residual": "images", "perceptron": "table",
+}  # fmt: skip
+_WITH_NUMBERS = ("perceptron", "gin and perceptron")  # networks, of numeric inputs or of both
 #: Models that are no network of ours: they are fitted without stages.
 BASELINES = ("training mean", "Delaney's equation", "extra trees")
+#: Regressors on numeric inputs, each with a few settings to choose from, as labels name them.
+PEERS = {
+    "ridge": "ridge", "neighbours": "nearest neighbours", "gaussian process": "Gaussian process", "svr": "SVR",
+    "boosting": "gradient boosting", "trees": "extra trees, chosen settings", "catboost": "CatBoost",
+}  # fmt: skip
+#: What turns other inputs into numbers, and the inputs that each takes.
+FEATURISERS = {"descriptors": "molecules", "colours": "images", "pixels": "images"}
 #: Regressors on the features of a trained network, in place of its own linear layer, as labels name them.
 HEADS = {"ridge": "closed form", "neighbours": "nearest neighbours", "gaussian process": "Gaussian process"}
 
@@ -75,6 +87,8 @@ class Stage:
         Scale features to length 1 before the loss; only with ``loss='rnc'``.
     n_views : int, optional
         Random views of each image in a batch; one if not given.
+    augmentation : {'shifts'}, optional
+        Views of images are shifted and mirrored only; by default their colours and size change too, as in the paper.
     optimizer : {'adamw'}, optional
         AdamW (Loshchilov and Hutter 2019); by default stochastic gradient descent with momentum.
     schedule : {'one-cycle'}, optional
@@ -100,6 +114,7 @@ class Stage:
     ties: str | None = None
     unit_features: bool | None = None
     n_views: int | None = None
+    augmentation: str | None = None
     n_bins: int | None = None
     regulariser: str | None = None
     regulariser_weight: float | None = None
@@ -116,6 +131,7 @@ class Stage:
             _number(self, name, least=0)
         _one_of(self, "batch_norm", ("train", "eval"))
         _one_of(self, "optimizer", (None, "adamw"))
+        _one_of(self, "augmentation", (None, "shifts"))
         _one_of(self, "schedule", (None, "one-cycle"))
         if self.schedule is not None and self.lr_decay_rate:
             _refuse(self, "lr_decay_rate", "0 with schedule='one-cycle', which has a floor of its own")
@@ -153,8 +169,9 @@ class Recipe:
 
     Attributes
     ----------
-    model : {'gin', 'resnet18', 'resnet50', 'small', 'perceptron', 'training mean', "Delaney's equation", 'extra trees'}
-        The network, see `rnclib.encoders`, or a baseline.
+    model : str
+        A network of `MODELS`, see `rnclib.encoders`, one of the `BASELINES`, or one of the `PEERS`, see
+        `rnclib.regressors`.
     pretrain : Stage, optional
         Contrastive training of the encoder; None for end-to-end training.
     fit : Stage, optional
@@ -172,14 +189,17 @@ class Recipe:
         training targets, from their mean.
     precision : {'bf16-mixed'}, optional
         Train with autocast to bfloat16; by default in float32.
-    featuriser : {'descriptors'}, optional
-        Turn molecules into RDKit's descriptors, on a logarithmic scale.
-    scaling : {'standard', 'quantile'}, optional
-        Scale numeric inputs by mean and standard deviation, or to normal quantiles, of the training set.
+    featuriser : {'descriptors', 'colours', 'pixels'}, optional
+        Turn molecules into RDKit's descriptors, on a logarithmic scale; images into a histogram of their colours, or
+        into their pixels, one after the other.
+    scaling : {'standard', 'quantile', 'pieces'}, optional
+        Scale numeric inputs by mean and standard deviation, or to normal quantiles, of the training set; or put 17
+        numbers in the place of each, of which a linear layer makes any function that is linear between 17 quantiles (a
+        piecewise linear encoding, Gorishniy et al. 2022).
     widths : tuple of int, optional
         Layers of a perceptron, the last of which are its features.
     dropout : float, optional
-        Of a perceptron's layers but the last.
+        After a perceptron's layers but the last.
     ensemble : int, optional
         Train so many networks that differ in their seed, and average their predictions.
     notable : tuple of str
@@ -203,19 +223,19 @@ class Recipe:
     notable: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
-        _one_of(self, "model", (*MODELS, *BASELINES))
+        _one_of(self, "model", (*MODELS, *BASELINES, *PEERS))
         if isinstance(self.widths, list):  # as JSON has it
             object.__setattr__(self, "widths", tuple(self.widths))
         _one_of(self, "freeze", (False, True))
         _one_of(self, "target", (None, "raw"))
         _one_of(self, "precision", (None, "bf16-mixed"))
-        _one_of(self, "featuriser", (None, "descriptors"))
-        _one_of(self, "scaling", (None, "standard", "quantile"))
+        _one_of(self, "featuriser", (None, *FEATURISERS))
+        _one_of(self, "scaling", (None, "standard", "quantile", "pieces"))
         _one_of(self, "head", (None, *HEADS))
         for name in ("pretrain", "fit"):
             if not isinstance(getattr(self, name), Stage | None):
                 _refuse(self, name, "a Stage, or None")
-        baseline = self.model in BASELINES
+        baseline = self.model not in MODELS
         if baseline and (self.fit is not None or self.pretrain is not None):
             stage = "fit" if self.pretrain is None else "pretrain"
             _refuse(self, stage, f"None with model={self.model!r}; a Stage is for a network")
@@ -243,23 +263,26 @@ class Recipe:
         if self.projection is not None and self.pretrain is None:
             _refuse(self, "projection", "a positive size, with pretrain, or None")
         for name in ("pretrain", "fit"):
-            for setting, kind in (("n_views", "images"), ("input_noise", "table")):
+            for setting, kind in (("n_views", "images"), ("augmentation", "images"), ("input_noise", "table")):
                 stage = getattr(self, name)
-                if stage is not None and getattr(stage, setting) is not None and MODELS[self.model] != kind:
+                fits = MODELS.get(self.model) == kind or (kind == "table" and self.model in _WITH_NUMBERS)
+                if stage is not None and getattr(stage, setting) is not None and not fits:
                     value = getattr(stage, setting)
                     raise ValueError(
                         f"{name}: got {setting}={value!r} with model={self.model!r}; allowed: only with one for {kind}"
                     )
         for name in ("widths", "dropout"):
-            if getattr(self, name) is not None and self.model != "perceptron":
-                _refuse(self, name, "None but with model='perceptron'")
+            if getattr(self, name) is not None and self.model not in _WITH_NUMBERS:
+                _refuse(self, name, "None but with model='perceptron' or 'gin and perceptron'")
         widths = self.widths if isinstance(self.widths, tuple) else ()
-        if self.model == "perceptron" and not (widths and all(type(width) is int and width > 0 for width in widths)):
-            _refuse(self, "widths", "at least one positive integer with model='perceptron'")
+        if self.model in _WITH_NUMBERS and not (widths and all(type(width) is int and width > 0 for width in widths)):
+            _refuse(self, "widths", f"at least one positive integer with model={self.model!r}")
         _between(self, "dropout")
         for name in ("featuriser", "scaling"):
-            if getattr(self, name) is not None and self.model != "perceptron":
-                _refuse(self, name, "None but with model='perceptron'")
+            if getattr(self, name) is not None and self.model not in (*_WITH_NUMBERS, *PEERS):
+                _refuse(self, name, "None but with a model for numbers, such as 'perceptron'")
+        if self.model == "gin and perceptron" and self.featuriser != "descriptors":
+            _refuse(self, "featuriser", f"'descriptors' with model={self.model!r}")
         _number(self, "ensemble", least=2, whole=True, optional=True)
         if self.ensemble is not None and baseline:
             _refuse(self, "ensemble", f"None with model={self.model!r}")
@@ -271,9 +294,11 @@ class Recipe:
         """Kinds of inputs that the model takes, of ``'molecules'``, ``'images'`` and ``'table'``."""
         if self.model == "training mean":
             return ("molecules", "images", "table")
-        if self.model in BASELINES or self.featuriser == "descriptors":
+        if self.featuriser is not None:
+            return (FEATURISERS[self.featuriser],)
+        if self.model in BASELINES:
             return ("molecules",)
-        return (MODELS[self.model],)
+        return (MODELS.get(self.model, "table"),)
 
     def described(self) -> dict[str, Any]:
         """The recipe as records hold it; see `given`."""
@@ -294,8 +319,8 @@ class Recipe:
         >>> Recipe("gin", fit=stage, notable=("fit.learning_rate",)).label()
         'L1 end to end, lr 0.01'
         """
-        if self.model in BASELINES:
-            return self.model
+        if self.model not in MODELS:
+            return ", ".join([PEERS.get(self.model, self.model), *(self._said(name) for name in self.notable)])
         fitted = None if self.fit is None else REGRESSION_LOSSES[self.fit.loss]
         if self.pretrain is None:
             assert self.fit is not None

@@ -11,7 +11,7 @@ import numpy as np
 
 from rnclib.data.molecules import descriptors
 
-__all__ = ["BASELINES", "Baseline", "best_head"]
+__all__ = ["BASELINES", "Baseline", "best_regressor"]
 
 
 @dataclass
@@ -66,15 +66,20 @@ BASELINES: dict[str, Callable[[Any, np.ndarray, int], Baseline]] = {
 }
 
 
-def best_head(head: str, x: np.ndarray, y: np.ndarray, x_val: np.ndarray, y_val: np.ndarray) -> tuple[Any, float]:
-    """The regressor on features that has the lowest mean absolute error on the validation set, and that error.
+def best_regressor(
+    kind: str, x: np.ndarray, y: np.ndarray, x_val: np.ndarray, y_val: np.ndarray, seed: int = 0
+) -> tuple[Any, float]:
+    """The regressor that has the lowest mean absolute error on the validation set, and that error.
 
     Parameters
     ----------
-    head : {'ridge', 'neighbours', 'gaussian process'}
-        Each with a few settings to choose from.
-    x, x_val : ndarray, shape (n, feat_dim)
+    kind : str
+        A key of `rnclib.recipe.PEERS` or `rnclib.recipe.HEADS`: a model with a few settings to choose from. A Gaussian
+        process and support vectors learn from `MOST` samples at most.
+    x, x_val : ndarray, shape (n, n_features)
     y, y_val : ndarray, shape (n,)
+    seed : int
+        Of what is random.
 
     Returns
     -------
@@ -82,25 +87,102 @@ def best_head(head: str, x: np.ndarray, y: np.ndarray, x_val: np.ndarray, y_val:
         A scaler, and the regressor.
     error : float
     """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.gaussian_process import GaussianProcessRegressor, kernels
-    from sklearn.linear_model import Ridge
-    from sklearn.neighbors import KNeighborsRegressor
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    def process(noise: float) -> GaussianProcessRegressor:
-        kernel = kernels.ConstantKernel() * kernels.Matern(np.sqrt(x.shape[1]), nu=1.5)
-        return GaussianProcessRegressor(kernel, alpha=noise, normalize_y=True, random_state=0)
-
-    candidates: list[Any] = {
-        "ridge": [Ridge(alpha) for alpha in np.logspace(-3, 4, 15)],
-        "neighbours": [KNeighborsRegressor(min(k, len(x)), weights="distance") for k in (1, 3, 5, 10, 20)],
-        "gaussian process": [process(noise) for noise in (0.001, 0.01, 0.1)],
-    }[head]
-    with warnings.catch_warnings():  # a length at the bound of its search is for the validation set to judge
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        fits = [make_pipeline(StandardScaler(), candidate).fit(x, y) for candidate in candidates]
+    if kind in _SLOW and len(x) > MOST:
+        chosen = np.sort(np.random.default_rng(seed).choice(len(x), MOST, replace=False))
+        x, y = x[chosen], y[chosen]
+    fits = [make_pipeline(StandardScaler(), one).fit(x, y) for one in _CANDIDATES[kind](x, y, seed)]
     errors = [float(np.abs(one.predict(x_val) - y_val).mean()) for one in fits]
     best = int(np.argmin(errors))
     return fits[best], errors[best]
+
+
+MOST = 4000  # samples that a model learns from whose cost grows faster than their number
+_SLOW = ("gaussian process", "svr")
+
+
+def _ridges(x: np.ndarray, y: np.ndarray, seed: int) -> list[Any]:
+    from sklearn.linear_model import Ridge
+
+    return [Ridge(alpha) for alpha in np.logspace(-3, 4, 15)]
+
+
+def _neighbours(x: np.ndarray, y: np.ndarray, seed: int) -> list[Any]:
+    from sklearn.neighbors import KNeighborsRegressor
+
+    return [KNeighborsRegressor(min(k, len(x)), weights="distance") for k in (1, 3, 5, 10, 20)]
+
+
+def _gaussian_processes(x: np.ndarray, y: np.ndarray, seed: int) -> list[Any]:
+    """One: length, variance and noise are those of greatest likelihood."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.gaussian_process import GaussianProcessRegressor, kernels
+    from sklearn.preprocessing import StandardScaler
+
+    kernel = kernels.ConstantKernel() * kernels.Matern(np.sqrt(x.shape[1]), (1e-2, 1e4), nu=1.5)
+    kernel += kernels.WhiteKernel(0.1, (1e-4, 10))
+    some = np.random.default_rng(seed).permutation(len(x))[:_FOR_LENGTHS]
+    found = GaussianProcessRegressor(kernel, normalize_y=True)
+    with warnings.catch_warnings():  # at the bound of the search
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        found.fit(StandardScaler().fit(x).transform(x[some]), y[some])
+    return [GaussianProcessRegressor(found.kernel_, normalize_y=True, optimizer=None)]
+
+
+_FOR_LENGTHS = 1000  # samples on which the likelihood is maximised
+
+
+def _support_vectors(x: np.ndarray, y: np.ndarray, seed: int) -> list[Any]:
+    from sklearn.compose import TransformedTargetRegressor
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVR
+
+    width = 1 / x.shape[1]
+    return [
+        TransformedTargetRegressor(SVR(C=c, gamma=gamma * width, epsilon=0.05), transformer=StandardScaler())
+        for c in (1, 10, 100)
+        for gamma in (0.1, 0.3, 1)
+    ]
+
+
+def _boosted_trees(x: np.ndarray, y: np.ndarray, seed: int) -> list[Any]:
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    return [
+        HistGradientBoostingRegressor(
+            learning_rate=rate, max_iter=n, max_leaf_nodes=leaves, min_samples_leaf=5, random_state=seed
+        )
+        for rate, n in ((0.1, 200), (0.03, 700))
+        for leaves in (8, 31)
+    ]
+
+
+def _extra_tree_ensembles(x: np.ndarray, y: np.ndarray, seed: int) -> list[Any]:
+    from sklearn.ensemble import ExtraTreesRegressor
+
+    return [
+        ExtraTreesRegressor(300, max_features=features, min_samples_leaf=least, random_state=seed, n_jobs=1)
+        for features in (1.0, 1 / 3)
+        for least in (1, 3)
+    ]
+
+
+def _catboost(x: np.ndarray, y: np.ndarray, seed: int) -> list[Any]:
+    try:
+        from catboost import CatBoostRegressor
+    except ImportError:
+        raise ModuleNotFoundError("model: got 'catboost'; allowed: with the package, pip install '.[peers]'") from None
+    return [CatBoostRegressor(random_seed=seed, thread_count=1, verbose=False, allow_writing_files=False)]
+
+
+_CANDIDATES: dict[str, Callable[[np.ndarray, np.ndarray, int], list[Any]]] = {
+    "ridge": _ridges,
+    "neighbours": _neighbours,
+    "gaussian process": _gaussian_processes,
+    "svr": _support_vectors,
+    "boosting": _boosted_trees,
+    "trees": _extra_tree_ensembles,
+    "catboost": _catboost,
+}

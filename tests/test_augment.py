@@ -12,7 +12,7 @@ from torchvision.transforms.functional import InterpolationMode
 
 from rnclib.data import augment as module
 from rnclib.data import images as stored
-from rnclib.data.augment import N_UNIFORMS, Parameters, Views, augment, draw
+from rnclib.data.augment import N_UNIFORMS, Parameters, Views, augment, draw, shift
 from rnclib.data.images import Images
 
 SIDE, SIZE = 40, 35
@@ -133,3 +133,32 @@ def test_grey_and_flat_images_stay_finite():
     views = augment(flat, SIZE, np.random.default_rng(3).random((32, N_UNIFORMS)))
     assert torch.isfinite(views).all() and views.abs().max() <= 1
     assert (views.amax((2, 3)) - views.amin((2, 3))).max() < 1e-5
+
+
+# --- shifts alone ---------------------------------------------------------------------------------------
+
+
+def test_shifted_views_are_crops_at_the_size_that_is_seen_mirrored_or_not(pixels):
+    uniforms = np.random.default_rng(0).random((64, N_UNIFORMS))
+    views = shift(pixels, SIZE, uniforms)
+    assert views.shape == (64, 3, SIZE, SIZE) and views.is_contiguous(memory_format=torch.channels_last)
+    seen = set()
+    for view, image, (top, left, chance, *_) in zip(views, pixels, uniforms, strict=True):
+        top, left = int(top * (SIDE - SIZE + 1)), int(left * (SIDE - SIZE + 1))
+        cropped = image[top : top + SIZE, left : left + SIZE].permute(2, 0, 1).float() / 127.5 - 1
+        mirrored = chance < 0.5
+        torch.testing.assert_close(view, cropped.flip(2) if mirrored else cropped)
+        seen.add((top, left, bool(mirrored)))
+    assert len({top for top, *_ in seen}) == len({left for _, left, _ in seen}) == SIDE - SIZE + 1
+    assert len({mirrored for *_, mirrored in seen}) == 2
+
+
+def test_shifted_views_depend_on_seed_epoch_sample_and_number_of_the_view_alone(pixels):
+    views = Views(Images(pixels, SIZE), np.arange(64), seed=0, n_views=2, shifts_only=True)
+    later = views.at_epoch(3)
+    whole = later[np.arange(64)]
+    assert whole.shape == (64, 2, 3, SIZE, SIZE)
+    torch.testing.assert_close(later[np.array([9, 4])], whole[[9, 4]])
+    assert not torch.equal(whole[:, 0], whole[:, 1]) and not torch.equal(whole, views.at_epoch(4)[np.arange(64)])
+    # colours stay: the mean of a picture changes by what is cropped alone
+    assert (whole.mean((3, 4)) - views.images[np.arange(64)].mean((2, 3))[:, None]).abs().max() < 0.2

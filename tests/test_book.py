@@ -55,7 +55,7 @@ def test_the_contents_list_the_chapters_in_their_order():
     (part,) = [one for one in yaml.safe_load((ROOT / "_toc.yml").read_text())["parts"] if one["caption"] == "Chapters"]
     files = [chapter["file"] for chapter in part["chapters"]]
     assert files.index("deciding") + 1 == files.index("chapters/claims")  # the rule, then what it decides
-    assert [file for file in files if file != "deciding"] == [f"chapters/{name}" for name in NAMES]
+    assert [file for file in files if file not in ("deciding", "comparing")] == [f"chapters/{name}" for name in NAMES]
 
 
 def test_the_reference_describes_every_module():

@@ -5,20 +5,23 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import shutil
 import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import ExifTags, Image
 
 from rnclib import results
-from rnclib.data import PARTS, Dataset, agedb, catalogue, group_split, synthetic, take
+from rnclib.data import PARTS, Dataset, agedb, cache_dir, catalogue, group_split, public_file, synthetic, take
 from rnclib.data.catalogue import KINDS, SOURCES, Source
 from rnclib.data.images import Images, decode
-from rnclib.data.molecules import Graphs, graphs_from_smiles
+from rnclib.data.molecules import Graphs, Molecules, graphs_from_smiles, inchi_skeletons
+from rnclib.data.tables import near_duplicates
 from rnclib.experiment import Run, Selection
 from rnclib.fitting import fit
 from rnclib.grid import run_grid
@@ -26,7 +29,8 @@ from rnclib.recipe import Recipe, Stage
 from rnclib.training import Samples
 
 ROOT = Path(__file__).resolve().parents[1]
-TYPES = {"molecules": Graphs, "images": Images, "table": np.ndarray}
+TYPES = {"molecules": Graphs | Molecules, "images": Images, "table": np.ndarray}
+MADE = ("standin", "agedb", "synthetic", "diabetes")  # here, or by what is installed in any case
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +74,7 @@ def test_an_entry_speaks_of_its_loader(source):
         measured = SOURCES[source.stands_in_for]
         assert measured.measured and not source.measured
         assert (source.kind, source.unit, source.splits) == (measured.kind, measured.unit, measured.splits)
-    assert source.measured or "ynthetic" in source.title
+    assert source.measured == ("ynthetic" not in source.title and "imulated" not in source.title)
 
 
 @pytest.fixture
@@ -79,16 +83,64 @@ def options(agedb_folder):
     return {
         "agedb": {"size": 21, "data_dir": str(agedb_folder)},
         "synthetic": {"size": 14, "n_samples": 100},
+        "latitude": {"n": 100},
     }
 
 
+@pytest.fixture(scope="module")
+def usual_cache() -> Path | None:
+    """The cache from before a test has one of its own."""
+    try:
+        return cache_dir()
+    except FileNotFoundError:
+        return None
+
+
+@pytest.fixture
+def at_hand(usual_cache, monkeypatch):
+    """Load a data set from the files that this machine has; a test that needs others is left out."""
+    import pooch
+
+    def no_download(*_, **__):
+        raise OSError("tests download nothing")
+
+    def found(file, urls, sha256):
+        mine, usual = cache_dir() / file, usual_cache and usual_cache / file
+        if usual and usual.is_file():
+            mine.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(usual, mine)
+        return public_file(file, urls, sha256)
+
+    def load(name: str, **options) -> Dataset:
+        try:
+            return catalogue.load(name, **options)
+        except FileNotFoundError as error:
+            if name in MADE or "is not at hand" not in str(error):
+                raise
+            pytest.skip(str(error).partition(".")[0])
+
+    monkeypatch.setattr(pooch, "HTTPDownloader", lambda **_: no_download)
+    for module in ("esol", "properties", "tables"):
+        monkeypatch.setattr(f"rnclib.data.{module}.public_file", found)
+    return load
+
+
+def test_a_file_that_is_not_at_hand_leaves_a_test_out_and_another_file_does_not(at_hand, monkeypatch, tmp_path):
+    monkeypatch.setenv("RNC_DATA", str(tmp_path))
+    monkeypatch.setattr("rnclib.data.tables.public_file", public_file)
+    with pytest.raises(pytest.skip.Exception, match="concrete"):
+        at_hand("concrete")
+    (tmp_path / "uci").mkdir()
+    (tmp_path / "uci" / "concrete.csv").write_text("1,2\n")
+    with pytest.raises(FileNotFoundError, match="is not the expected file"):
+        at_hand("concrete")
+
+
 @pytest.mark.parametrize("name", SOURCES)
-def test_data_are_what_their_entry_says(name, options, request):
-    if name == "esol":
-        request.getfixturevalue("esol")  # skips where there is no copy
+def test_data_are_what_their_entry_says(name, options, at_hand):
     source, asked = SOURCES[name], options.get(name, {})
-    data = catalogue.load(name, **asked)
-    n = {"agedb": 300, "synthetic": 100}.get(name, source.n_samples)
+    data = at_hand(name, **asked)
+    n = {"agedb": 300, "synthetic": 100, "latitude": 100}.get(name, source.n_samples)
     assert len(data) == len(data.inputs) == n
     assert data.targets.shape == (n,) and data.targets.dtype == np.float64 and np.isfinite(data.targets).all()
     assert isinstance(data.inputs, TYPES[source.kind])
@@ -105,7 +157,13 @@ def test_data_are_what_their_entry_says(name, options, request):
 
 
 def test_units_are_those_of_the_files():
-    units = {"esol": "log mol/L", "standin": "log mol/L", "agedb": "years", "synthetic": "years"}
+    units = {
+        "esol": "log mol/L", "standin": "log mol/L", "agedb": "years", "synthetic": "years", "aqsoldb": "log mol/L",
+        "lipophilicity": "log D", "freesolv": "kcal/mol", "efflux": "log ratio", "logbb": "log ratio",
+        "concrete": "MPa", "power-plant": "MW", "protein": "Å", "california": "100 000 $", "bike": "rentals",
+        "airfoil": "dB", "abalone": "rings", "diabetes": "points", "kin8nm": "length", "naval": "coefficient",
+        "latitude": "degrees",
+    }  # fmt: skip
     assert {name: source.unit for name, source in SOURCES.items()} == units
 
 
@@ -131,7 +189,9 @@ def test_runs_of_seeds_or_of_splits_and_the_caption():
 
 @pytest.mark.parametrize("name", ["x", "ESOL", "auto", ""])
 def test_an_unknown_data_set_is_refused(name):
-    message = rf"^dataset: got '{name}'; allowed: 'esol', 'standin', 'agedb', 'synthetic'$"
+    known = ", ".join(repr(one) for one in SOURCES)
+    assert known.startswith("'esol', 'standin', 'agedb', 'synthetic', 'aqsoldb', ")
+    message = rf"^dataset: got '{name}'; allowed: {known}$"
     for ask in (catalogue.source, catalogue.load, catalogue.checksum):
         with pytest.raises(ValueError, match=message):
             ask(name)
@@ -333,16 +393,80 @@ def test_a_new_table_from_an_entry_to_a_caption(monkeypatch, tmp_path):
 # --- the page -------------------------------------------------------------------------------------------
 
 
-def test_the_table_of_the_book_has_every_data_set_as_the_catalogue_does():
+FIRST = ("esol", "agedb", "standin", "synthetic")  # each of them has a section of its own
+
+
+def rows_of(label: str) -> dict[str, list[str]]:
+    """The table of the page by that name: what stands beside each title, without citations and thin spaces."""
     page = (ROOT / "book" / "data.md").read_text(encoding="utf-8")
-    table = page[page.index(":::{table}") :].split("\n:::", 1)[0]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line[:1] == "|"]
-    rows = {row[0].split(" {cite")[0]: row[1:] for row in rows[2:]}
-    assert list(rows) == [SOURCES[name].title for name in ("esol", "agedb", "standin", "synthetic")]
-    files = {"esol": SOURCES["esol"].sha256, "agedb": agedb.SHA256}
-    for source in SOURCES.values():
-        samples, target, licence, checksum = rows[source.title]
+    (table,) = [one.split("\n:::", 1)[0] for one in page.split(":::{table}")[1:] if f"\n:name: {label}\n" in one]
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    rows = [[cell.strip().replace("\u202f", "") for cell in line.strip("|").split("|")] for line in lines]
+    assert len({len(row) for row in rows}) == 1
+    return {row[0].split(" {cite")[0]: row[1:] for row in rows[2:]}
+
+
+def test_the_tables_of_the_book_have_every_data_set_as_the_catalogue_does():
+    first, tasks = rows_of("data-sets"), rows_of("task-sets")
+    assert list(first) == [SOURCES[name].title for name in FIRST]
+    assert list(tasks) == [source.title for name, source in SOURCES.items() if name not in FIRST]
+    files = {name: source.sha256 for name, source in SOURCES.items() if source.sha256 and ":" not in source.sha256}
+    files |= {"agedb": agedb.SHA256}
+    for name, source in SOURCES.items():
+        samples, target, *further, licence, checksum = first[source.title] if name in FIRST else tasks[source.title]
+        assert len(further) == (0 if name in FIRST else 3)
         assert licence == source.licence and target.endswith(f", {source.unit}")
         assert target.startswith("not measured") == (not source.measured)
-        assert samples.replace("\u202f", "") == str(source.n_samples or "any number")
-        assert checksum == (f"`{files[source.name][:12]}`" if source.name in files else "")
+        assert samples == str(source.n_samples or "any number")
+        assert checksum == (f"`{files[name][:12]}`" if name in files else "")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in ("aqsoldb", "lipophilicity", "latitude") else name
+        for name in SOURCES
+        if name not in FIRST[1:]
+    ],
+)
+def test_counts_on_the_page_are_those_of_the_data(name, at_hand):
+    """How many values the target has, and how many samples nearly repeat another: those beyond the first of a group."""
+    data = at_hand(name)
+    n_values, n_repeats = len(np.unique(data.targets)), None
+    if isinstance(data.inputs, Graphs | Molecules):
+        n_repeats = len(data) - len(set(inchi_skeletons(data.inputs.smiles)))
+    elif isinstance(data.inputs, np.ndarray):
+        n_repeats = len(data) - len(np.unique(near_duplicates(data.inputs)))
+    if name == "esol":
+        assert (n_values, n_repeats) == (734, 13)
+        return
+    _, _, values, _, repeats, _, _ = rows_of("task-sets")[SOURCES[name].title]
+    assert (values, repeats) == (str(n_values), "–" if n_repeats is None else str(n_repeats))
+
+
+@pytest.mark.slow
+def test_what_the_page_says_of_molecules_that_data_sets_share(at_hand):
+    esol, aqsoldb, freesolv = (
+        set(inchi_skeletons(at_hand(name).inputs.smiles)) for name in ("esol", "aqsoldb", "freesolv")
+    )
+    assert not esol & aqsoldb
+    assert len(freesolv & (esol | aqsoldb)) == 564 and len(freesolv & aqsoldb) == 199
+
+
+def test_what_the_page_says_of_noise(at_hand):
+    data = at_hand("logbb")
+    targets = pd.Series(data.targets).groupby(inchi_skeletons(data.inputs.smiles))
+    spread = targets.max() - targets.min()
+    assert (targets.size() > 1).sum() == 111 and (spread > 0).sum() == 40 and spread.max() == pytest.approx(1.4)
+
+
+def test_what_the_page_says_of_concrete(at_hand):
+    data = at_hand("concrete")
+    _, mixture = np.unique(data.inputs[:, :-1], axis=0, return_inverse=True)  # all but the age
+    assert mixture.max() + 1 == 427
+    published, random = data.splits["published"](0), data.splits["random"](0)
+    learnt = np.concatenate([published.train, published.val])
+    assert np.isin(mixture[published.test], mixture[learnt]).sum() == 160
+    near = near_duplicates(data.inputs)
+    assert np.isin(near[published.test], near[learnt]).sum() == 11
+    assert np.isin(mixture[random.test], mixture[random.train]).mean() > 0.7

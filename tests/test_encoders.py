@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from rnclib.data.molecules import graphs_from_smiles
-from rnclib.encoders import GIN, ImageEncoder
+from rnclib.encoders import GIN, GraphsAndNumbers, ImageEncoder
 
 SMILES = ["C", "CCO", "c1ccccc1C(=O)N", "CC(C)(C)Cl", "C1CC2CCC1O2", "C", "N#Cc1ccc(Br)s1"]
 
@@ -175,3 +175,41 @@ def test_the_resnet_is_torchvisions_up_to_its_classifier():
 def test_an_unknown_image_encoder_is_refused():
     with pytest.raises(ValueError, match=r"model: got 'vgg'; allowed: 'resnet18', 'resnet50', 'small'"):
         ImageEncoder("vgg")
+
+
+def test_the_residual_trunk_has_seven_convolutions_and_three_shortcuts_with_two_projections():
+    model = ImageEncoder("residual").eval()
+    kernels = [one.kernel_size for one in model.modules() if isinstance(one, nn.Conv2d)]
+    assert kernels.count((3, 3)) == 7 and kernels.count((1, 1)) == 2
+    images = torch.randn(2, 3, 32, 32)
+    sizes = []
+    for layer in model.trunk:
+        layer.register_forward_hook(lambda _, __, out: sizes.append(out.shape[2]) if out.ndim == 4 else None)
+    assert model(images).shape == (2, model.out_features) == (2, 96)
+    assert sizes == [16, 16, 16, 16, 8, 4, 1]
+    assert model(torch.stack([images, images], dim=1)).shape == (2, 2, 96)
+    # with all its convolutions at zero a block lets its input through
+    block = model.trunk[3]
+    for convolution in (block.conv1, block.conv2):
+        nn.init.zeros_(convolution.weight)
+    x = torch.rand(1, 24, 4, 4)
+    torch.testing.assert_close(block(x), x)
+
+
+def test_graphs_and_numbers_are_both_heard_and_each_molecule_for_itself():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = GraphsAndNumbers(5, (16, 8), dropout=0.1).eval()
+        numbers = torch.randn(len(SMILES), 5)
+    graphs = graphs_from_smiles(SMILES)
+    every = np.arange(len(SMILES))
+    out = model((graphs[every], numbers))
+    assert out.shape == (len(SMILES), model.out_features) == (7, 8)
+    # the first and the sixth molecule are one and the same: what sets them apart are the numbers
+    assert not torch.allclose(out[0], out[5])
+    alike = numbers.clone()
+    alike[5] = alike[0]
+    torch.testing.assert_close(model((graphs[every], alike))[0], model((graphs[every], alike))[5])
+    order = [3, 1, 6]
+    torch.testing.assert_close(model((graphs[order], numbers[order])), out[order])
+    assert not torch.allclose(model((graphs[[1]], numbers[[2]])), out[[2]])

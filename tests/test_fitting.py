@@ -17,14 +17,16 @@ from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.gaussian_process import GaussianProcessRegressor, kernels
 from sklearn.linear_model import Ridge
 from sklearn.neighbors import KNeighborsRegressor
-from sklearn.preprocessing import QuantileTransformer, StandardScaler
+from sklearn.preprocessing import QuantileTransformer, SplineTransformer, StandardScaler
 from worlds import forbid_training, molecules, table, watch_training
 
 from rnclib import fitting, training
-from rnclib.data.molecules import descriptors
+from rnclib.data.molecules import Molecules, descriptors
 from rnclib.encoders import GIN
 from rnclib.fitting import Diverged, Epoch, Execution, fit
+from rnclib.inputs import preparation
 from rnclib.recipe import Recipe, Stage
+from rnclib.regressors import best_regressor
 from rnclib.training import Samples, predict
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -361,17 +363,14 @@ def test_a_head_predicts_in_target_units_what_sklearn_does(recipe, head):
     np.testing.assert_allclose(fitted.predict(NEW.inputs), best(candidates, x, x_val).predict(x_new), rtol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # a value at its bound
 def test_a_gaussian_process_predicts_in_target_units_what_sklearn_does():
     fitted = fit(replace(CLOSED, head="gaussian process"), TRAIN, VAL, seed=0)
     scaler = StandardScaler().fit(fitted.features(TRAIN.inputs))
-    x, x_val, x_new = (scaler.transform(fitted.features(samples.inputs)) for samples in (TRAIN, VAL, NEW))
-    candidates = [
-        GaussianProcessRegressor(
-            kernels.ConstantKernel() * kernels.Matern(np.sqrt(8), nu=1.5), alpha=noise, normalize_y=True, random_state=0
-        )
-        for noise in (0.001, 0.01, 0.1)
-    ]
-    expected = best(candidates, x, x_val).predict(x_new)
+    x, x_new = (scaler.transform(fitted.features(samples.inputs)) for samples in (TRAIN, NEW))
+    kernel = kernels.ConstantKernel() * kernels.Matern(np.sqrt(8), (1e-2, 1e4), nu=1.5)
+    kernel += kernels.WhiteKernel(0.1, (1e-4, 10))
+    expected = GaussianProcessRegressor(kernel, normalize_y=True).fit(x, TRAIN.targets).predict(x_new)
     np.testing.assert_allclose(fitted.predict(NEW.inputs), expected, rtol=1e-3)
     assert np.abs(fitted.predict(NEW.inputs) - NEW.targets).mean() < np.abs(NEW.targets - NEW.targets.mean()).mean()
 
@@ -476,7 +475,46 @@ def test_descriptors_are_on_a_logarithmic_scale_scaled_and_clipped_by_the_traini
         np.testing.assert_allclose(seen[0][name].inputs.numpy(), expected, atol=1e-3)
 
 
-@pytest.mark.parametrize("scaling", [None, "standard", "quantile"])
+def test_pieces_are_hats_over_quantiles():
+    rng = np.random.default_rng(0)
+    x = np.column_stack([rng.normal(size=400), np.r_[np.zeros(300), rng.random(100)], np.ones(400)])
+    pieces = preparation(Recipe("ridge", scaling="pieces"), x, torch.device("cpu"))
+    first = pieces(x).numpy()[:, :17]
+    knots = np.quantile(x[:, 0], np.linspace(0, 1, 17))
+    for value, hats in zip(x[:, 0], first, strict=True):
+        np.testing.assert_allclose(hats, [np.interp(value, knots, np.eye(17)[k]) for k in range(17)], atol=1e-5)
+    # beyond the ends they stay as they are at the ends; columns that repeat a value do no harm
+    outside = pieces(np.array([[-99.0, -1, 5], [99.0, 2, -5]])).numpy()
+    np.testing.assert_allclose(outside[:, :17], np.eye(17)[[0, 16]], atol=1e-6)
+    assert np.isfinite(pieces(x).numpy()).all() and np.isfinite(outside).all()
+
+
+@pytest.mark.parametrize("recipe", [
+    Recipe("gin and perceptron", fit=replace(L1, epochs=40, batch_size=32, optimizer="adamw", learning_rate=0.003,
+                                            input_noise=0.1), widths=(16, 8), featuriser="descriptors",
+           scaling="standard", dropout=0.1),
+    Recipe("gin and perceptron", pretrain=replace(RNC, epochs=20, batch_size=32, optimizer="adamw", learning_rate=0.003,
+                                                 input_noise=0.1), freeze=True, widths=(16, 8),
+           featuriser="descriptors", scaling="standard"),
+], ids=["end to end", "RnC"])  # fmt: skip
+def test_molecules_are_learnt_as_graphs_and_numbers_together(recipe):
+    standin = molecules()
+    train, val = parts(standin)
+    fitted = fit(recipe, train, val, seed=0)
+    assert mae(fitted, val) < 0.6 * np.abs(val.targets - train.targets.mean()).mean()
+    assert fitted.features(val.inputs).shape == (len(val.targets), 8)
+    assert np.array_equal(fitted.predict(val.inputs), fit(recipe, train, val, seed=0).predict(val.inputs))
+
+
+def test_molecules_without_graphs_are_made_into_them_where_a_network_needs_them():
+    train, val = parts(molecules())
+    recipe = Recipe("gin", fit=replace(L1, epochs=2, batch_size=32))
+    written = [Samples(Molecules(samples.inputs.smiles), samples.targets) for samples in (train, val)]
+    expected = fit(recipe, train, val, seed=0).predict(val.inputs)
+    np.testing.assert_array_equal(fit(recipe, *written, seed=0).predict(written[1].inputs), expected)
+
+
+@pytest.mark.parametrize("scaling", [None, "standard", "quantile", "pieces"])
 def test_statistics_come_from_the_training_set_alone(monkeypatch, scaling):
     seen = watch_training(monkeypatch)
     recipe = replace(END_TO_END, scaling=scaling, fit=replace(L1, epochs=2))
@@ -495,6 +533,7 @@ def test_statistics_come_from_the_training_set_alone(monkeypatch, scaling):
         None: lambda x: x,
         "standard": lambda x: (x - filled.mean(axis=0)) / filled.std(axis=0),
         "quantile": QuantileTransformer(n_quantiles=60, output_distribution="normal").fit(filled).transform,
+        "pieces": SplineTransformer(17, degree=1, knots="quantile", extrapolation="constant").fit(filled).transform,
     }
     for found, values in ((one["training"], filled), (one["validation"], VAL.inputs.astype(float))):
         np.testing.assert_allclose(found.inputs.numpy(), scalers[scaling](values), atol=1e-5)
@@ -605,6 +644,34 @@ def test_extra_trees_are_sklearns_on_descriptors():
     trees = ExtraTreesRegressor(n_estimators=500, random_state=3).fit(x, train.targets)
     np.testing.assert_allclose(fitted.predict(val.inputs), trees.predict(x_val), rtol=1e-6)
     assert mae(fitted, val) < 0.6 * np.abs(val.targets - train.targets.mean()).mean()
+
+
+def test_a_peer_is_the_regressor_on_prepared_numbers():
+    fitted = fit(Recipe("ridge", scaling="quantile"), TRAIN, VAL, seed=0)
+    scaler = QuantileTransformer(n_quantiles=60, output_distribution="normal").fit(TRAIN.inputs)
+    x, x_val = (scaler.transform(samples.inputs) for samples in (TRAIN, VAL))
+    expected, _ = best_regressor("ridge", x, TRAIN.targets, x_val, VAL.targets)
+    np.testing.assert_allclose(fitted.predict(VAL.inputs), expected.predict(x_val), rtol=1e-4)
+    assert fitted.features(VAL.inputs) is None and fitted.stages == []
+
+
+def test_pictures_become_histograms_of_their_colours_or_rows_of_pixels(faces):
+    images = faces.inputs.take(np.arange(12))
+    samples = Samples(images, faces.targets[:12])
+    prepared = {
+        name: preparation(Recipe("ridge", featuriser=name), images, torch.device("cpu"))(images).numpy()
+        for name in ("colours", "pixels")
+    }
+    seen = images.cropped(np.arange(12)).numpy()
+    for number, picture in enumerate(seen):
+        counts = np.zeros((6, 6, 6))
+        for colour in picture.reshape(-1, 3):
+            counts[tuple(min(int(value) // 43, 5) for value in colour)] += 1
+        expected = np.sqrt(counts.ravel() / counts.sum())
+        np.testing.assert_allclose(prepared["colours"][number], expected, atol=1e-6)
+        np.testing.assert_allclose(prepared["pixels"][number], picture.ravel() / 255, atol=1e-6)
+    fitted = fit(Recipe("ridge", featuriser="colours"), samples, samples, seed=0)
+    assert fitted.predict(images).shape == (12,)
 
 
 # --- divergence -----------------------------------------------------------------------------------------

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
+import subprocess
+import sys
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,13 +16,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnclib.data import PARTS
+from rnclib.data import PARTS, molecules, take
 from rnclib.data.molecules import (
     Graphs,
+    Molecules,
     canonical_smiles,
     descriptors,
     graphs_from_smiles,
     has_nitrogen,
+    inchi_skeletons,
     murcko_scaffold,
     n_heavy_atoms,
     split,
@@ -213,10 +220,53 @@ def test_one_molecule_of_esol_has_no_bond(esol):
     assert esol.inputs.x.dtype == torch.float32 and esol.inputs.x.shape[1] == 9
 
 
+# --- molecules as their source writes them --------------------------------------------------------------
+
+
+@given(indices)
+def test_molecules_are_taken_in_the_order_asked_for(index):
+    chosen = take(Molecules(tuple(SMILES)), index)
+    assert isinstance(chosen, Molecules) and chosen.smiles == tuple(SMILES[i] for i in index)
+    assert len(chosen) == len(index)
+
+
+@pytest.mark.parametrize("index", [[-1], [0, len(SMILES)], np.ones(len(SMILES), dtype=bool), [0.0, 1.0], 3])
+def test_molecules_are_taken_by_their_numbers_alone(index):
+    with pytest.raises(IndexError, match=r"^index: got .*; allowed: a sequence of sample numbers from 0 to 7"):
+        Molecules(tuple(SMILES)).take(index)
+
+
+def test_molecules_become_the_graphs_of_their_smiles():
+    graphs = Molecules(tuple(SMILES)).take([5, 0, 3]).graphs()
+    for name, value in vars(GRAPHS.take([5, 0, 3])).items():
+        ours = getattr(graphs, name)
+        assert torch.equal(ours, value) if isinstance(value, torch.Tensor) else ours == value
+    with pytest.raises(ValueError, match=r"^smiles: got 1 .*'C1CC'"):
+        Molecules(("CCO", "C1CC")).graphs()
+
+
+def test_skeletons_differ_with_the_bonds_and_not_with_the_arrangement_in_space():
+    alike = [
+        ["OCC", "CCO", "C(O)C"],
+        ["C[C@H](O)CC", "C[C@@H](O)CC", "CC(O)CC"],
+        ["C/C=C/C", "C/C=C\\C"],
+        ["c1ccccc1C", "CC1=CC=CC=C1"],
+        ["CCCO"],
+        ["COC"],
+    ]
+    found = [inchi_skeletons(names) for names in alike]
+    assert all(len(set(names)) == 1 for names in found)
+    assert len({names[0] for names in found}) == len(alike)
+    assert all(len(name) == 14 and name.isupper() for names in found for name in names)
+    assert found[0][0] == "LFQSCWFLJHTTHZ"  # of ethanol
+
+
 # --- SMILES and descriptors -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("function", [canonical_smiles, graphs_from_smiles, murcko_scaffold, has_nitrogen])
+@pytest.mark.parametrize(
+    "function", [canonical_smiles, graphs_from_smiles, murcko_scaffold, has_nitrogen, inchi_skeletons]
+)
 def test_bad_smiles_are_refused_by_name(function, capfd):
     with pytest.raises(ValueError, match=r"^smiles: got 2 .*'C1CC', 'not a molecule'") as refusal:
         function(["CCO", "C1CC", "not a molecule"])
@@ -247,7 +297,138 @@ def test_descriptors_of_a_molecule_do_not_depend_on_the_others():
     assert np.array_equal(together[0], together[2], equal_nan=True)
 
 
+def test_a_molecule_without_descriptors_is_refused(empty_cache):
+    with pytest.raises(ValueError, match=r"^smiles: got 1 .*'C1CC'"):
+        descriptors(["CCO", "C1CC"])
+
+
 def test_nitrogen_is_found_in_rings_and_chains():
     assert has_nitrogen(["CCN", "c1ccncc1", "C[N+](=O)[O-]", "c1ccccc1", "CCO", "[Na+].[Cl-]"]).tolist() == [
         True, True, True, False, False, False,
     ]  # fmt: skip
+
+
+# --- descriptors that are kept --------------------------------------------------------------------------
+
+FEW = ["CCO", "C", "[Na+].[Cl-]", "CC(=O)Oc1ccccc1C(=O)O", "CCO"]
+
+
+@pytest.fixture
+def empty_cache(tmp_path, monkeypatch) -> Path:
+    """A cache of its own, on disk and in memory."""
+    monkeypatch.setenv("RNC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(molecules, "_DESCRIBED", {})
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def asked(monkeypatch) -> list[str]:
+    """The molecules whose descriptors are computed; here these are made of the length of the name, and NaN."""
+    names = []
+
+    def describe(smiles):
+        names.append(smiles)
+        return np.array([len(smiles), np.nan, 0.1], dtype=np.float32)
+
+    monkeypatch.setattr(molecules, "_describe", describe)
+    return names
+
+
+def forget(monkeypatch) -> None:
+    """As in another process."""
+    monkeypatch.setattr(molecules, "_DESCRIBED", {})
+
+
+def test_descriptors_that_were_kept_are_those_computed(empty_cache, monkeypatch):
+    from rdkit import Chem
+    from rdkit.Chem import Descriptors
+
+    direct = [list(Descriptors.CalcMolDescriptors(Chem.MolFromSmiles(s), missingVal=np.nan).values()) for s in FEW]
+    first = descriptors(FEW)
+    forget(monkeypatch)
+    monkeypatch.setattr(molecules, "_describe", lambda _: pytest.fail("it was computed"))
+    again = descriptors(FEW)
+    assert again.dtype == first.dtype == np.float32 and again.flags.writeable
+    np.testing.assert_array_equal(again, first)
+    np.testing.assert_array_equal(first, np.array(direct, dtype=np.float32))
+
+
+def test_another_process_reads_what_this_one_kept(empty_cache):
+    ours = descriptors(FEW)
+    program = f"""
+from rnclib.data import molecules
+molecules._describe = lambda _: 1 / 0
+print(molecules.descriptors({FEW!r}).tobytes().hex())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout.strip()) == (0, ours.tobytes().hex()), done.stderr
+
+
+def test_each_molecule_is_described_once(empty_cache, asked, monkeypatch):
+    descriptors(["CCO", "C", "CCO"])
+    descriptors(["C", "CCN"])
+    forget(monkeypatch)
+    values = descriptors(["CN", "CCN", "CCO", "CN"])
+    assert asked == ["CCO", "C", "CCN", "CN"]
+    assert values[:, 0].tolist() == [2, 3, 3, 2]
+
+
+def test_work_that_was_interrupted_is_kept(empty_cache, asked, monkeypatch):
+    names = ["C" * n for n in range(1, 251)]
+    describe = molecules._describe
+
+    def interrupted(smiles):
+        if len(smiles) == 230:
+            raise KeyboardInterrupt
+        return describe(smiles)
+
+    monkeypatch.setattr(molecules, "_describe", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        descriptors(names)
+    assert len(asked) == 229
+    monkeypatch.setattr(molecules, "_describe", describe)
+    forget(monkeypatch)
+    asked.clear()
+    assert descriptors(names)[:, 0].tolist() == list(range(1, 251))
+    assert asked == names[200:]  # what was done goes to disk a hundred at a time
+
+
+def test_a_version_of_rdkit_has_descriptors_of_its_own(empty_cache, asked, monkeypatch):
+    from rdkit import rdBase
+
+    descriptors(["CCO"])
+    monkeypatch.setattr(rdBase, "rdkitVersion", "1.2.3")
+    forget(monkeypatch)
+    descriptors(["CCO"])
+    assert asked == ["CCO", "CCO"]
+    assert len(list((empty_cache / "descriptors").glob("rdkit-*.sqlite"))) == 2
+
+
+def no_folder(cache: Path) -> None:
+    cache.write_text("a file where the folder should be")
+
+
+def no_database(cache: Path) -> None:
+    kept_in(cache).write_bytes(b"no database, but some text that is long enough to be taken for one" * 100)
+
+
+def read_only(cache: Path) -> None:
+    """What refuses the writing is the database: a file's permissions do not bind the one who may do everything."""
+    with closing(sqlite3.connect(kept_in(cache))) as kept:
+        kept.execute("CREATE TRIGGER refuse BEFORE INSERT ON descriptors BEGIN SELECT RAISE(FAIL, 'read only'); END")
+
+
+def kept_in(cache: Path) -> Path:
+    """The file in which descriptors are kept, without any."""
+    molecules._kept().close()
+    (file,) = (cache / "descriptors").glob("*.sqlite")
+    return file
+
+
+@pytest.mark.parametrize("damage", [no_folder, no_database, read_only])
+def test_descriptors_are_computed_where_none_can_be_kept(damage, empty_cache, asked, monkeypatch):
+    damage(empty_cache)
+    assert descriptors(["CCO", "C"])[:, 0].tolist() == [3, 1]
+    forget(monkeypatch)
+    assert descriptors(["CCO", "CCN"])[:, 0].tolist() == [3, 3]
+    assert asked == ["CCO", "C", "CCO", "CCN"]

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from rnclib.recipe import BASELINES, HEADS, MODELS, REGULARISERS, Recipe, Stage, given
+from rnclib.recipe import BASELINES, FEATURISERS, HEADS, MODELS, PEERS, REGULARISERS, Recipe, Stage, given
 
 L1 = Stage("l1", epochs=6, batch_size=8, learning_rate=0.05, lr_decay_rate=0.1, weight_decay=1e-4)
 RNC = Stage(
@@ -117,7 +117,7 @@ def test_a_bad_part_of_a_recipe_is_named(recipe, name, value):
 
 
 def test_the_allowed_values_are_in_the_message():
-    for name, allowed in (("model", (*MODELS, *BASELINES)), ("head", (None, *HEADS))):
+    for name, allowed in (("model", (*MODELS, *BASELINES, *PEERS)), ("head", (None, *HEADS))):
         with pytest.raises(ValueError) as caught:
             replace(PERCEPTRON, **{name: "other"})
         assert str(caught.value) == f"{name}: got 'other'; allowed: {', '.join(map(repr, allowed))}"
@@ -244,3 +244,38 @@ def test_a_projection_is_whole(name, value):
 def test_an_average_is_a_number(value):
     with pytest.raises(ValueError, match=rf"^average: got {value!r}; allowed: "):
         replace(L1, average=value)
+
+
+# --- other regressors, and molecules as graphs and numbers ----------------------------------------------
+
+
+def test_a_peer_is_called_by_its_name_and_takes_numbers_or_what_becomes_numbers():
+    peer = Recipe("gaussian process", scaling="standard")
+    assert peer.label() == "Gaussian process" and peer.inputs == ("table",) and not peer.reads_graph_or_pixels
+    for featuriser, kind in FEATURISERS.items():
+        assert replace(peer, featuriser=featuriser).inputs == (kind,)
+    assert Recipe("ridge", featuriser="pixels", notable=("on pixels",)).label() == "ridge, on pixels"
+    with pytest.raises(ValueError, match=r"^fit: got Stage\(.*; allowed: None with model='svr'"):
+        Recipe("svr", fit=L1)
+    with pytest.raises(ValueError, match=r"^head: got 'ridge'; allowed: None with model='svr'"):
+        Recipe("svr", head="ridge")
+
+
+def test_graphs_and_numbers_need_descriptors_and_widths():
+    both = {"model": "gin and perceptron", "fit": replace(L1, input_noise=0.1), "widths": (8, 4), "scaling": "standard"}
+    recipe = Recipe(**both, featuriser="descriptors")
+    assert recipe.inputs == ("molecules",) and recipe.label() == "L1 end to end"
+    with pytest.raises(ValueError, match=r"^featuriser: got None; allowed: 'descriptors' with model='gin and perc"):
+        Recipe(**both)
+    with pytest.raises(ValueError, match=r"^widths: got None; allowed: at least one positive integer with model='gin"):
+        Recipe(**both | {"widths": None}, featuriser="descriptors")
+    with pytest.raises(ValueError, match=r"^featuriser: got 'descriptors'; allowed: None but with a model for numbers"):
+        Recipe("gin", fit=L1, featuriser="descriptors")
+
+
+def test_shifts_are_for_pictures():
+    assert Recipe("residual", fit=replace(L1, augmentation="shifts")).inputs == ("images",)
+    with pytest.raises(ValueError, match=r"^fit: got augmentation='shifts' with model='gin'; allowed: only with one"):
+        Recipe("gin", fit=replace(L1, augmentation="shifts"))
+    with pytest.raises(ValueError, match=r"^augmentation: got 'mirrors'; allowed: None, 'shifts'"):
+        replace(L1, augmentation="mirrors")

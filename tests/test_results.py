@@ -561,8 +561,8 @@ def published():
         paths = [ROOT / name for name in listed if name]
     except (OSError, subprocess.SubprocessError):
         paths = list((ROOT / where).rglob("*"))
-    # timings and simulations have forms of their own
-    others = ("benchmark", "throughput", "simulation")
+    # timings, simulations and searches have forms of their own
+    others = ("benchmark", "throughput", "simulation", "search")
     return sorted(p for p in paths if p.suffix == ".json" and p.is_file() and p.parent.name not in others)
 
 

@@ -33,8 +33,9 @@ class Dataset:
     Attributes
     ----------
     inputs : object
-        `rnclib.data.molecules.Graphs`, `rnclib.data.images.Images`, or an array of numbers, shape (n, n_features). An
-        array of sample numbers as index gives a batch that an encoder takes; `take` gives inputs with fewer samples.
+        `rnclib.data.molecules.Graphs` or `Molecules`, `rnclib.data.images.Images`, or an array of numbers, shape
+        (n, n_features). An array of sample numbers as index gives a batch that an encoder takes; `take` gives inputs
+        with fewer samples.
     targets : ndarray, shape (n,), float64
         In the unit of the source.
     checksum : str

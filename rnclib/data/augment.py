@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch.nn.functional import grid_sample
 
 from rnclib.data.images import Images
 
-__all__ = ["Views", "augment", "draw"]
+__all__ = ["Views", "augment", "draw", "shift"]
 
 # The paper's: random resized crop, horizontal flip, colour jitter, greyscale.
 AREA, ASPECT, TRIES = (0.2, 1.0), (3 / 4, 4 / 3), 10
@@ -38,6 +38,8 @@ class Views:
     n_views : int
         With one, batches have shape (n, 3, size, size), else (n, n_views, 3, size, size).
     epoch : int
+    shifts_only : bool
+        Crop at the size that the network sees, and mirror; leave size and colours as they are.
     """
 
     images: Images
@@ -45,10 +47,11 @@ class Views:
     seed: int
     n_views: int = 1
     epoch: int = 0
+    shifts_only: bool = False
 
     def at_epoch(self, epoch: int) -> Views:
         """The views of another epoch."""
-        return Views(self.images, self.index, self.seed, self.n_views, epoch)
+        return replace(self, epoch=epoch)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -57,8 +60,9 @@ class Views:
         """Views of the samples, scaled to [−1, 1]."""
         samples = np.asarray(samples)
         pixels = self.images.stored(self.index[samples])
+        change = shift if self.shifts_only else augment
         views = [
-            augment(pixels, self.images.size, _uniforms(self.seed, self.epoch, view, len(self))[samples])
+            change(pixels, self.images.size, _uniforms(self.seed, self.epoch, view, len(self))[samples])
             for view in range(self.n_views)
         ]
         return views[0] if self.n_views == 1 else torch.stack(views, dim=1)
@@ -160,6 +164,30 @@ def augment(pixels: Tensor, size: int, uniforms: np.ndarray) -> Tensor:
     grey = torch.from_numpy(np.flatnonzero(how.greyscale)).to(x.device)
     x[grey] = _grey(x[grey]).expand(-1, 3, -1, -1)
     return x.mul_(2).sub_(1)
+
+
+def shift(pixels: Tensor, size: int, uniforms: np.ndarray) -> Tensor:
+    """A batch of images, each cropped at a random place and perhaps mirrored.
+
+    Parameters
+    ----------
+    pixels, size, uniforms
+        As for `augment`.
+
+    Returns
+    -------
+    Tensor, shape (n, 3, size, size), float32
+        As from `augment`.
+    """
+    top, left, mirrored = uniforms[:, :3].T
+    n_places = pixels.shape[1] - size + 1
+    places = np.arange(size)
+    down = (top * n_places).astype(int)[:, None] + places
+    across = (left * n_places).astype(int)[:, None] + np.where(mirrored[:, None] < FLIP, places[::-1], places)
+    rows, columns = (torch.from_numpy(one).to(pixels.device) for one in (down[:, :, None], across[:, None, :]))
+    sample = torch.arange(len(pixels), device=pixels.device)[:, None, None]
+    cropped = pixels[sample, rows, columns].permute(0, 3, 1, 2)
+    return cropped.float().div_(127.5).sub_(1).contiguous(memory_format=torch.channels_last)
 
 
 def _crop(x: Tensor, size: int, how: Parameters) -> Tensor:

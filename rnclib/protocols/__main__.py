@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rnclib.chapters import experiments
 from rnclib.chapters.claims import steps
 from rnclib.experiment import key
 from rnclib.fitting import check_device, processes
 from rnclib.grid import run_grid, run_on_one_machine
+from rnclib.protocols.tasks import TASKS, search_tasks
 
 
 def _positive(text: str) -> int:
@@ -41,14 +42,7 @@ def for_verdicts(only: Sequence[str] = (), *, results_dir: str | None = None, de
             print(f"{name}: {run_on_one_machine(runs, results_dir=results_dir, device=device)}", flush=True)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Train what has no record.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        By default those that the program was called with.
-    """
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m rnclib.protocols",
         description="Train the runs of a chapter that have no record yet. Under torchrun, processes share each run.",
@@ -78,10 +72,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     verdicts.add_argument("--only", nargs="*", default=[], metavar="STEP", help=f"of {', '.join(map(repr, steps()))}")
     verdicts.add_argument("--device", default="cpu")
     verdicts.add_argument("--results-dir", default=None)
+    search = chapters.add_parser("search", help=(search_tasks.__doc__ or "").splitlines()[0])
+    search.add_argument("--only", nargs="*", default=[], metavar="TASK", help=f"of {', '.join(TASKS)}")
+    search.add_argument("--results-dir", default=None)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train what has no record.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        By default those that the program was called with.
+    """
+    parser = _parser()
     options = vars(parser.parse_args(argv))
-    if options["chapter"] == "verdicts":
+    commands: dict[str, Callable[..., None]] = {"verdicts": for_verdicts, "search": search_tasks}
+    if (command := commands.get(options["chapter"])) is not None:
         try:
-            for_verdicts(**{name: value for name, value in options.items() if name != "chapter"})
+            command(**{name: value for name, value in options.items() if name != "chapter"})
         except (FileNotFoundError, ValueError) as error:
             parser.error(str(error))
         return

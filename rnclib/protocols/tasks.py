@@ -1,0 +1,319 @@
+"""The protocol of the comparison across tasks: which tasks, arms, settings that are searched, and how much of each."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from tqdm import tqdm
+
+from rnclib import data, provenance, results
+from rnclib.data import catalogue
+from rnclib.fitting import Samples
+from rnclib.recipe import Recipe, Stage
+
+__all__ = [
+    "ARMS", "HEADS", "NETWORKS", "TASKS", "Task", "peers", "recipe", "search_task", "search_tasks",
+    "searched_settings", "space",
+]  # fmt: skip
+
+#: The same network trained in three ways.
+ARMS = ("end to end", "RnC", "joint")
+#: Regressors of each arm: the network's own linear layer, None, or one on its features. Validation chooses.
+HEADS: dict[str, tuple[str | None, ...]] = {
+    "end to end": (None, "ridge", "neighbours", "gaussian process"),
+    "RnC": ("ridge", "neighbours", "gaussian process"),
+    "joint": (None, "ridge", "neighbours", "gaussian process"),
+}
+N_TRIALS = 30  # of each arm
+MOST_TRIALS = 90  # of end-to-end training that may search for as long as Rank-N-Contrast
+SEARCH_SPLIT = 100  # seed of the split whose training and validation set the search sees; it is never scored
+SEARCH_ROWS = 2000  # at most, of that training set
+
+
+@dataclass(frozen=True)
+class Task:
+    """A data set with one kind of split.
+
+    Attributes
+    ----------
+    dataset, split : str
+    n_splits : int
+        Seeds 0, 1, … of the comparison.
+    networks : tuple of str
+        Keys of `NETWORKS`; what is said over tasks is about the first.
+    """
+
+    dataset: str
+    split: str
+    n_splits: int
+    networks: tuple[str, ...]
+
+    @property
+    def source(self) -> catalogue.Source:
+        """What the catalogue says of the data set."""
+        return catalogue.source(self.dataset)
+
+
+#: Networks, and how the inputs get to them.
+NETWORKS: dict[str, dict[str, Any]] = {
+    "descriptors": {"model": "perceptron", "featuriser": "descriptors"},
+    "graphs": {"model": "gin"},
+    "both": {"model": "gin and perceptron", "featuriser": "descriptors"},
+    "numbers": {"model": "perceptron"},
+    "pictures": {"model": "residual"},
+}
+_OF_KIND = {"molecules": "descriptors", "table": "numbers", "images": "pictures"}
+
+
+def _task(dataset: str, n_splits: int, *more: str) -> Task:
+    source = catalogue.source(dataset)
+    return Task(dataset, source.splits[0], n_splits, (_OF_KIND[source.kind], *more))
+
+
+#: Real tasks, and two simulated ones, which are outside every pooled estimate. Larger sets have fewer splits.
+TASKS: dict[str, Task] = {
+    task.dataset: task
+    for task in (
+        _task("esol", 20, "graphs", "both"),
+        *(_task(name, 10) for name in ("freesolv", "logbb", "efflux", "lipophilicity")),
+        _task("aqsoldb", 5),
+        *(_task(name, 10) for name in ("concrete", "diabetes", "airfoil", "abalone")),
+        *(_task(name, 5) for name in ("power-plant", "protein", "california", "bike")),
+        _task("latitude", 10),
+        *(_task(name, 5) for name in ("kin8nm", "naval")),
+    )
+}
+
+# Settings: two ends of a range in which values are drawn log-uniformly, or a list.
+_NETWORK: dict[str, tuple[float, float] | list[Any]] = {
+    "learning_rate": (3e-4, 3e-2),
+    "weight_decay": (1e-3, 3.0),
+    "batch_size": [64, 256],
+    "average": [None, 0.99],
+}
+_PERCEPTRON = _NETWORK | {
+    "epochs": [50, 100, 200],
+    "width": [128, 256, 512],
+    "dropout": (0.02, 0.5),
+    "input_noise": (0.01, 0.5),
+}
+_OF_NETWORK: dict[str, dict[str, tuple[float, float] | list[Any]]] = {
+    "descriptors": _PERCEPTRON | {"scaling": ["standard", "quantile"]},
+    "graphs": _NETWORK | {"epochs": [100, 200, 400]},
+    "both": _PERCEPTRON | {"scaling": ["standard", "quantile"]},
+    "numbers": _PERCEPTRON | {"scaling": ["standard", "quantile", "pieces"]},
+    "pictures": _NETWORK | {"epochs": [30, 60]},
+}
+_REGRESSION: dict[str, tuple[float, float] | list[Any]] = {"loss": ["l1", "huber", "l2"]}
+_OF_ARM: dict[str, dict[str, tuple[float, float] | list[Any]]] = {
+    "end to end": _REGRESSION,
+    "RnC": {"temperature": (0.3, 10.0)},
+    "joint": _REGRESSION | {"regulariser_weight": (0.01, 10.0)},
+}
+_FIRST = {
+    "learning_rate": 3e-3, "weight_decay": 0.1, "batch_size": 256, "average": 0.99, "epochs": 100, "width": 256,
+    "dropout": 0.1, "input_noise": 0.1, "scaling": "quantile", "loss": "l1", "temperature": 2.0,
+    "regulariser_weight": 0.3,
+}  # fmt: skip
+
+
+def space(network: str, arm: str) -> tuple[dict[str, tuple[float, float] | list[Any]], dict[str, Any]]:
+    """Settings that are searched, and those of the first trial.
+
+    Parameters
+    ----------
+    network : str
+        One of `NETWORKS`.
+    arm : str
+        One of `ARMS`.
+
+    Returns
+    -------
+    searched : dict
+        By name of the setting: two ends of a range that is searched on a logarithmic scale, or a list of values.
+    first : dict
+    """
+    searched = _OF_NETWORK[network] | _OF_ARM[arm]
+    first = {name: _FIRST[name] for name in searched}
+    return searched, first | ({"epochs": 60} if network == "pictures" else {})
+
+
+def recipe(network: str, arm: str, settings: Mapping[str, Any], head: str | None = None) -> Recipe:
+    """A method with given settings.
+
+    Parameters
+    ----------
+    network, arm : str
+        As for `space`.
+    settings : mapping
+        Of the names in `space`.
+    head : str, optional
+        One of the arm's `HEADS`; Rank-N-Contrast has ridge regression by default.
+    """
+    of_network = dict(NETWORKS[network])
+    of_stage = dict(settings)
+    if "width" in settings:
+        width = of_stage.pop("width")
+        of_network |= {"widths": (width, width, 128)}
+        of_network |= {name: of_stage.pop(name) for name in ("dropout", "scaling")}
+    fixed: dict[str, Any] = {"lr_decay_rate": 0.0, "optimizer": "adamw", "schedule": "one-cycle"}
+    if network == "pictures":
+        fixed["augmentation"] = "shifts"
+    if arm == "joint":
+        fixed |= {"regulariser": "rnc", "ties": "rounding"}
+    if arm == "RnC":
+        fixed |= {"loss": "rnc", "label_diff": "l1", "feature_sim": "l2", "ties": "rounding"}
+        fixed |= {"n_views": 2} if network == "pictures" else {}
+    stage = Stage(**fixed | of_stage)
+    of_network |= {"head": head, "notable": ("tuned",)}
+    if arm == "RnC":
+        return Recipe(pretrain=stage, freeze=True, **of_network)
+    return Recipe(fit=stage, **of_network)
+
+
+def peers(kind: str) -> dict[str, Recipe]:
+    """Other regressors, each with a few settings of which validation chooses, by the name that records have for them.
+
+    Parameters
+    ----------
+    kind : {'molecules', 'table', 'images'}
+    """
+    featuriser = {"molecules": "descriptors", "images": "colours"}.get(kind)
+    names = ("ridge", "neighbours", "gaussian process", "svr", "boosting", "trees")
+    found = {name: Recipe(name, featuriser=featuriser, scaling="standard") for name in names}
+    found["training mean"] = Recipe("training mean")
+    if kind == "images":
+        found["ridge on pixels"] = Recipe("ridge", featuriser="pixels", scaling="standard", notable=("on pixels",))
+    return found
+
+
+# --- the search -------------------------------------------------------------------------------------------
+
+
+def search_tasks(only: Sequence[str] = (), *, results_dir: str | None = None) -> None:
+    """Search the settings of each arm on each task, or go on where a search was stopped.
+
+    Parameters
+    ----------
+    only : sequence of str
+        Data sets of `TASKS`; by default all.
+    results_dir : path, optional
+        See `rnclib.grid.run_grid`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such task.
+    FileNotFoundError
+        If its data cannot be had; the message says how to get them.
+    """
+    if unknown := sorted(set(only) - set(TASKS)):
+        raise ValueError(f"only: got {unknown}; allowed: {', '.join(map(repr, TASKS))}")
+    root = Path(results_dir or results.results_dir())
+    tasks = [task for task in TASKS.values() if not only or task.dataset in only]
+    # Rank-N-Contrast first: how long it takes says how long end-to-end training may go on
+    for arms in (("RnC", "joint"), ("end to end",)):
+        studies = [(task.dataset, network, arm) for task in tasks for network in task.networks for arm in arms]
+        work = (delayed(_one_study)(*study, root) for study in studies)
+        done = Parallel(n_jobs=os.cpu_count(), return_as="generator_unordered")(work)
+        for said in tqdm(done, total=len(studies), desc=f"searches: {', '.join(arms)}"):
+            tqdm.write(said)
+
+
+def _one_study(dataset: str, network: str, arm: str, root: Path) -> str:
+    torch.set_num_threads(1)
+    trials = search_task(dataset, network, arm, root)
+    lowest = min((min(trial["errors"].values()) for trial in trials if trial["errors"]), default=float("nan"))
+    return f"{dataset}, {network}, {arm}: {len(trials)} trials, lowest validation MAE {lowest:g}"
+
+
+def search_task(dataset: str, network: str, arm: str, root: Path, n_trials: int = N_TRIALS) -> list[dict[str, Any]]:
+    """Search the settings of an arm on a task, or go on where a search was stopped.
+
+    End-to-end training goes on searching after that until it has taken as long as the search of Rank-N-Contrast, if
+    that has been made.
+
+    Parameters
+    ----------
+    dataset : str
+        One of `TASKS`.
+    network : str
+        One of the task's.
+    arm : str
+        One of `ARMS`.
+    root : Path
+        Folder of all records, see `rnclib.results.results_dir`.
+    n_trials : int
+
+    Returns
+    -------
+    list of dict
+        See `rnclib.tuning.search`.
+    """
+    from rnclib.tuning import Plan, search
+
+    searched, first = space(network, arm)
+    heads = tuple(head for head in HEADS[arm] if head != "gaussian process")  # which takes too long
+    plan = Plan(searched, partial(recipe, network, arm), heads, first)
+    told = {"dataset": dataset, "network": network, "arm": arm, "split": SEARCH_SPLIT}
+    go_on = partial(
+        search, plan, *_seen_by_search(dataset), path=_study(root, dataset, network, arm),
+        told=told | provenance.circumstances("cpu"),
+    )  # fmt: skip
+    trials = go_on(n_trials=n_trials)
+    if arm == "end to end" and (contrastive := _trials(root, dataset, network, "RnC")):
+        trials = go_on(n_trials=MOST_TRIALS, seconds=sum(trial["seconds"] for trial in contrastive))
+    return trials
+
+
+def searched_settings(root: Path, dataset: str, network: str) -> dict[str, dict[str, Any]]:
+    """What the search chose: settings by arm, and for end-to-end training with equal time as well.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of all records.
+    dataset, network : str
+
+    Returns
+    -------
+    dict
+        Without the arms that have not been searched.
+    """
+    from rnclib.tuning import best_settings
+
+    found = {arm: trials for arm in ARMS if (trials := _trials(root, dataset, network, arm))}
+    chosen = {arm: best_settings(trials[:N_TRIALS]) for arm, trials in found.items()}
+    if "end to end" in found:
+        chosen["end to end, equal time"] = best_settings(found["end to end"])
+    return chosen
+
+
+def _study(root: Path, dataset: str, network: str, arm: str) -> Path:
+    return results.folder(root, "paper", "search") / f"{dataset}-{network}-{arm.lower().replace(' ', '-')}.json"
+
+
+def _trials(root: Path, dataset: str, network: str, arm: str) -> Sequence[dict[str, Any]]:
+    path = _study(root, dataset, network, arm)
+    return json.loads(path.read_text(encoding="utf-8"))["trials"] if path.is_file() else []
+
+
+def _seen_by_search(dataset: str) -> tuple[Samples, Samples]:
+    """Training set, or a part of it, and validation set of the split that is never scored."""
+    task = TASKS[dataset]
+    of = catalogue.load(dataset)
+    split = of.splits[task.split](SEARCH_SPLIT)
+    train = split.train
+    if len(train) > SEARCH_ROWS:
+        train = np.sort(np.random.default_rng(0).choice(train, SEARCH_ROWS, replace=False))
+    sets = (Samples(data.take(of.inputs, index), of.targets[index]) for index in (train, split.val))
+    return next(sets), next(sets)

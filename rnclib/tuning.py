@@ -1,0 +1,193 @@
+"""A search for the settings of a method, on a training and a validation set; no test set is within reach."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+
+from rnclib import results
+from rnclib.fitting import Diverged, Epoch, Execution, Samples, fit
+from rnclib.recipe import Recipe, Stage
+from rnclib.regressors import best_regressor
+
+__all__ = ["Plan", "best_settings", "search"]
+
+_PRUNED_AT = (0.25, 0.5, 0.75)  # of the epochs of a trial
+_AT_RANDOM = 8  # trials before the search learns from them, and before it gives any up
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is searched, and how a trial is judged.
+
+    Attributes
+    ----------
+    searched : mapping
+        By name of a setting: two ends of a range that is searched on a logarithmic scale, as a tuple, or a list of
+        values.
+    recipe_of : callable
+        Makes a recipe without a head of settings.
+    heads : sequence of str or None
+        What predicts: the trained network itself, None, or regressors on its features. A trial is worth the lowest mean
+        absolute error on the validation set among them.
+    first : mapping, optional
+        Settings of the first trial.
+    seed : int
+        Of the search, and of the training in every trial.
+    """
+
+    searched: Mapping[str, tuple[float, float] | list[Any]]
+    recipe_of: Callable[[dict[str, Any]], Recipe]
+    heads: Sequence[str | None]
+    first: Mapping[str, Any] | None = None
+    seed: int = 0
+
+
+def search(
+    plan: Plan,
+    train: Samples,
+    val: Samples,
+    *,
+    n_trials: int,
+    seconds: float = math.inf,
+    path: Path | None = None,
+    told: Mapping[str, Any] | None = None,
+) -> list[dict[str, Any]]:
+    """Search with Optuna's tree of Parzen estimators; a trial that lags behind the median of others is given up.
+
+    Parameters
+    ----------
+    plan : Plan
+    train, val : Samples
+        As for `rnclib.fitting.fit`.
+    n_trials : int
+        In all, those of `path` counted.
+    seconds : float
+        No trial begins once those before have taken so long together.
+    path : Path, optional
+        JSON file of the trials, written after each; a search that was stopped goes on.
+    told : mapping, optional
+        What that file says besides.
+
+    Returns
+    -------
+    list of dict
+        Of each trial ``settings``, ``state`` (``'complete'``, ``'pruned'``, ``'diverged'``), ``errors`` (validation
+        MAE by head, the network itself as ``'own'``), ``seconds``, and ``seen``, what it was judged by on the way.
+    """
+    trials = [] if path is None or not path.is_file() else json.loads(path.read_text(encoding="utf-8"))["trials"]
+    sizes = {"n_train": len(train.targets), "n_val": len(val.targets)}
+    while len(trials) < n_trials and sum(trial["seconds"] for trial in trials) < seconds:
+        trials.append(_trial(_study(plan, trials), plan, train, val))
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            kept = {**(told or {}), **sizes, "searched": dict(plan.searched), "seed": plan.seed, "trials": trials}
+            results.write_text(path, json.dumps(kept, indent=1) + "\n")
+    return trials
+
+
+def best_settings(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Settings of the trial with the lowest validation error.
+
+    Parameters
+    ----------
+    trials : sequence of mapping
+        From `search`.
+
+    Raises
+    ------
+    ValueError
+        If none came to its end.
+    """
+    ended = [trial for trial in trials if trial["state"] == "complete"]
+    if not ended:
+        raise ValueError(f"trials: got {len(trials)}, none of them complete; allowed: at least one that is")
+    return dict(min(ended, key=_worth)["settings"])
+
+
+def _worth(trial: Mapping[str, Any]) -> float:
+    return min(trial["errors"].values())
+
+
+def _distributions(searched: Mapping[str, Any]) -> dict[str, optuna.distributions.BaseDistribution]:
+    return {
+        name: optuna.distributions.FloatDistribution(among[0], among[1], log=True)
+        if isinstance(among, tuple)
+        else optuna.distributions.CategoricalDistribution(among)
+        for name, among in searched.items()
+    }
+
+
+def _study(plan: Plan, trials: Sequence[Mapping[str, Any]]) -> optuna.Study:
+    """A study that knows the trials made; made anew for each, so that one that was stopped goes on as it would have."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        sampler=optuna.samplers.TPESampler(n_startup_trials=_AT_RANDOM, seed=plan.seed + 1000 * len(trials)),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=_AT_RANDOM),
+    )
+    states = {"complete": optuna.trial.TrialState.COMPLETE, "pruned": optuna.trial.TrialState.PRUNED}
+    for trial in trials:
+        state = states.get(trial["state"], optuna.trial.TrialState.FAIL)
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=dict(trial["settings"]),
+                distributions=_distributions(plan.searched),
+                value=_worth(trial) if trial["state"] == "complete" else None,
+                intermediate_values={int(step): error for step, error in trial["seen"].items()},
+                state=state,
+            )
+        )
+    if not trials and plan.first is not None:
+        study.enqueue_trial(dict(plan.first))
+    return study
+
+
+def _trial(study: optuna.Study, plan: Plan, train: Samples, val: Samples) -> dict[str, Any]:
+    trial = study.ask(_distributions(plan.searched))
+    settings = dict(trial.params)
+    recipe = plan.recipe_of(settings)
+    stage = recipe.pretrain or recipe.fit
+    assert isinstance(stage, Stage)
+    seen: dict[str, float] = {}
+
+    def on_epoch(epoch: Epoch) -> None:
+        for step, part in enumerate(_PRUNED_AT):
+            if epoch.number == round(part * stage.epochs) and (error := epoch.val_error()) is not None:
+                seen[str(step)] = error
+                trial.report(error, step)
+                if trial.should_prune():
+                    raise optuna.TrialPruned
+
+    began, state, errors = time.monotonic(), "complete", {}
+    try:
+        fitted = fit(recipe, train, val, seed=plan.seed, execution=Execution(), on_epoch=on_epoch)
+        errors = _errors(fitted, train, val, plan.heads)
+        if not all(map(math.isfinite, errors.values())):
+            state, errors = "diverged", {}
+    except optuna.TrialPruned:
+        state = "pruned"
+    except Diverged:
+        state = "diverged"
+    seconds = round(time.monotonic() - began, 1)
+    return {"settings": settings, "state": state, "errors": errors, "seconds": seconds, "seen": seen}
+
+
+def _errors(fitted: Any, train: Samples, val: Samples, heads: Sequence[str | None]) -> dict[str, float]:
+    """Validation error of each head; a regressor on features is fitted to the training set."""
+    features, val_features = fitted.features(train.inputs), fitted.features(val.inputs)
+    found = {}
+    for head in heads:
+        if head is None:
+            error = float(np.abs(fitted.predict(val.inputs) - val.targets).mean())
+        else:
+            _, error = best_regressor(head, features, train.targets, val_features, val.targets)
+        found[head or "own"] = float(f"{error:.6g}")
+    return found

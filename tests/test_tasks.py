@@ -1,0 +1,177 @@
+"""The protocol across tasks: what it trains, what its search can see, and that its page says the same."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from worlds import table
+
+from rnclib import tuning
+from rnclib.data import Dataset, Split, catalogue
+from rnclib.protocols import tasks
+from rnclib.protocols.tasks import ARMS, HEADS, NETWORKS, TASKS, peers, recipe, search_task, searched_settings, space
+from rnclib.recipe import HEADS as ALL_HEADS
+
+PAGE = (Path(__file__).resolve().parents[1] / "book" / "comparing.md").read_text(encoding="utf-8")
+KIND_OF = {
+    "descriptors": "molecules", "graphs": "molecules", "both": "molecules", "numbers": "table", "pictures": "images",
+}  # fmt: skip
+
+
+def corners(searched):
+    """Settings at both ends of each range and with each value of each list, the others as in the first trial."""
+    return [(name, value) for name, among in searched.items() for value in among]
+
+
+@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_all_settings_that_are_searched_make_a_recipe(network, arm):
+    searched, first = space(network, arm)
+    assert set(first) == set(searched)
+    for name, among in searched.items():
+        inside = among[0] <= first[name] <= among[1] if isinstance(among, tuple) else first[name] in among
+        assert inside, name
+    for name, value in corners(searched):
+        for head in HEADS[arm]:
+            made = recipe(network, arm, first | {name: value}, head)
+            assert made.inputs == (KIND_OF[network],) and (made.pretrain is None) == (arm != "RnC")
+            assert made.head == head or (arm == "RnC" and head is None)
+
+
+def test_arms_differ_in_what_trains_the_network_and_in_nothing_else():
+    for network in NETWORKS:
+        first = {name: value for arm in ARMS for name, value in space(network, arm)[1].items()}
+        made = {arm: recipe(network, arm, {name: first[name] for name in space(network, arm)[0]}) for arm in ARMS}
+        networks = {tuple(getattr(one, name) for name in ("model", "widths", "dropout", "scaling", "featuriser"))
+                    for one in made.values()}  # fmt: skip
+        assert len(networks) == 1
+        assert made["RnC"].freeze and made["RnC"].fit is None and made["RnC"].pretrain.ties == "rounding"
+        assert made["joint"].fit.regulariser == "rnc" and made["end to end"].fit.regulariser is None
+        shared = ("epochs", "batch_size", "learning_rate", "weight_decay", "optimizer", "schedule", "average")
+        stages = [made["end to end"].fit, made["RnC"].pretrain, made["joint"].fit]
+        assert all(len({getattr(stage, name) for stage in stages}) == 1 for name in shared)
+        assert len({made[arm].label() for arm in ARMS}) == 3
+
+
+def test_every_arm_may_predict_with_every_regressor_that_it_can_have():
+    assert all(set(HEADS[arm]) == {*ALL_HEADS, *(() if arm == "RnC" else (None,))} for arm in ARMS)
+
+
+def test_tasks_are_data_sets_of_the_catalogue_with_their_first_split():
+    for name, task in TASKS.items():
+        assert name == task.dataset and task.split == task.source.splits[0]
+        assert task.n_splits <= tasks.SEARCH_SPLIT  # which is never scored
+        assert all(KIND_OF[network] == task.source.kind for network in task.networks)
+    real = [name for name, task in TASKS.items() if task.source.measured]
+    assert len(real) == 15 and {task.source.kind for task in TASKS.values()} == set(KIND_OF.values())
+    assert {network for task in TASKS.values() for network in task.networks} == set(NETWORKS)
+    assert all("simulated" in task.source.title for task in TASKS.values() if not task.source.measured)
+    for kind in set(KIND_OF.values()):
+        assert all(one.inputs == (kind,) or one.model == "training mean" for one in peers(kind).values())
+        assert len({one.label() for one in peers(kind).values()}) == len(peers(kind))
+
+
+# --- the search -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """A task of 3000 rows, and a search that keeps what it is given and takes a second a trial."""
+    rows = table(3000)
+    inputs = np.column_stack([np.arange(3000.0), rows.inputs])
+
+    def split(seed):
+        order = np.random.default_rng(seed).permutation(3000)
+        return Split(np.sort(order[:2400]), np.sort(order[2400:2700]), np.sort(order[2700:]))
+
+    monkeypatch.setattr(catalogue, "load", lambda name: Dataset(inputs, rows.targets, "x", {"random": split}))
+    calls = []
+
+    def search(plan, train, val, *, n_trials, path, told, seconds=np.inf):
+        calls.append({"plan": plan, "train": train, "val": val, "n_trials": n_trials, "seconds": seconds})
+        trials = json.loads(path.read_text())["trials"] if path.is_file() else []
+        while len(trials) < n_trials and len(trials) < seconds:
+            errors = {"own": 1 + abs(len(trials) - 40) / 100}
+            trials.append({"settings": {"number": len(trials)}, "state": "complete", "errors": errors, "seconds": 1.0})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"trials": trials}))
+        return trials
+
+    monkeypatch.setattr(tuning, "search", search)
+    return calls, split
+
+
+def test_the_search_sees_a_part_of_one_training_set_and_no_test_set(seen, tmp_path):
+    calls, split = seen
+    search_task("concrete", "numbers", "joint", tmp_path)
+    (call,) = calls
+    train, val = ({int(number) for number in call[name].inputs[:, 0]} for name in ("train", "val"))
+    wanted = split(tasks.SEARCH_SPLIT)
+    assert len(train) == 2000 and train < set(wanted.train.tolist()) and val == set(wanted.val.tolist())
+    assert not (train | val) & set(wanted.test.tolist())
+    np.testing.assert_array_equal(
+        call["train"].targets, catalogue.load("concrete").targets[call["train"].inputs[:, 0].astype(int)]
+    )
+    assert call["plan"].heads == (None, "ridge", "neighbours")
+    search_task("concrete", "numbers", "joint", tmp_path)
+    assert {int(number) for number in calls[1]["train"].inputs[:, 0]} == train
+
+
+def test_end_to_end_training_may_search_as_long_as_the_contrastive_one(seen, tmp_path):
+    calls, _ = seen
+    assert len(search_task("concrete", "numbers", "end to end", tmp_path)) == tasks.N_TRIALS
+    search_task("concrete", "numbers", "RnC", tmp_path)
+    path = tasks._study(tmp_path, "concrete", "numbers", "RnC")
+    told = json.loads(path.read_text())
+    for trial in told["trials"]:
+        trial["seconds"] = 1.5
+    path.write_text(json.dumps(told))
+    assert len(search_task("concrete", "numbers", "end to end", tmp_path)) == 45
+    assert calls[-1]["n_trials"] == tasks.MOST_TRIALS and calls[-1]["seconds"] == 45
+    found = searched_settings(tmp_path, "concrete", "numbers")
+    assert found["end to end"] == {"number": 29} and found["end to end, equal time"] == {"number": 40}
+    assert found["RnC"] == {"number": 29} and "joint" not in found
+    assert searched_settings(tmp_path, "airfoil", "numbers") == {}
+
+
+# --- the page -------------------------------------------------------------------------------------------
+
+
+def test_the_page_names_every_task_and_its_number_of_splits():
+    table = PAGE[PAGE.index("| Kind | Tasks") :].split("\n\n", 1)[0]
+    named = {}
+    for line in table.splitlines()[2:]:
+        _, titles, n_splits = (cell.strip() for cell in line.strip("|").split("|"))
+        named |= dict.fromkeys(titles.split(", "), int(n_splits))
+    assert named == {task.source.title.removesuffix(" (simulated)"): task.n_splits for task in TASKS.values()}
+
+
+def test_the_page_has_the_ranges_that_are_searched():
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", PAGE[PAGE.index("| Setting |") :], flags=re.M)
+    said = {name: values for name, values, _ in rows}
+    for network in NETWORKS:
+        for arm in ARMS:
+            for name, among in space(network, arm)[0].items():
+                values = said[WORDS[name]]
+                if isinstance(among, tuple):
+                    assert values == f"{among[0]:g} to {among[1]:g}", name
+                else:
+                    words = [
+                        {"l1": "L1", "l2": "L2", "huber": "Huber", None: "none"}.get(one, str(one)) for one in among
+                    ]
+                    assert all(word in values for word in words), name
+    for number in (tasks.N_TRIALS, tasks.MOST_TRIALS, tasks.SEARCH_ROWS, tasks.SEARCH_SPLIT):
+        assert f" {number}" in PAGE
+
+
+WORDS = {
+    "learning_rate": "highest learning rate (AdamW, one cycle)", "weight_decay": "weight decay",
+    "batch_size": "batch size", "average": "average of the weights", "epochs": "epochs",
+    "width": "width of the first two layers", "dropout": "dropout", "input_noise": "noise on the inputs",
+    "scaling": "scaling of the inputs", "loss": "regression loss", "temperature": "temperature",
+    "regulariser_weight": "weight of the contrastive loss",
+}  # fmt: skip
