@@ -1,0 +1,173 @@
+"""What is said over tasks, against literal formulas, closed forms and simulation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import optimize, stats
+
+from rnclib.across import OverTasks, chosen, critical_difference, effects, profile, ranks
+
+
+def runs_of(errors: dict[tuple[str, str], list[float]], overlap: float = 0.1) -> pd.DataFrame:
+    """A run for each number, by task and arm; n_test is an eighth of n_train."""
+    return pd.DataFrame(
+        {"dataset": dataset, "arm": arm, "seed": seed, "val_mae_raw": 1.0, "test_mae_raw": error, "n_train": 80,
+         "n_test": 10, "overlap": overlap}
+        for (dataset, arm), values in errors.items() for seed, error in enumerate(values)
+    )  # fmt: skip
+
+
+# --- choice and effects ---------------------------------------------------------------------------------
+
+
+def test_validation_chooses_the_regressor_on_each_split_and_the_test_set_has_no_say():
+    runs = pd.DataFrame(
+        [("a", "RnC", 0, "ridge", 2.0, 1.0), ("a", "RnC", 0, "own", 1.0, 9.0), ("a", "RnC", 1, "ridge", 1.0, 3.0),
+         ("a", "RnC", 1, "own", math.nan, math.nan), ("a", "joint", 0, "own", math.nan, math.nan),
+         ("b", "RnC", 0, "own", 3.0, 4.0)],
+        columns=["dataset", "arm", "seed", "head", "val_mae_raw", "test_mae_raw"],
+    )  # fmt: skip
+    found = chosen(runs).set_index(["dataset", "arm", "seed"])
+    assert found["head"].to_dict() == {
+        ("a", "RnC", 0): "own", ("a", "RnC", 1): "ridge", ("a", "joint", 0): "own", ("b", "RnC", 0): "own",
+    }  # fmt: skip
+    assert found.loc[("a", "RnC", 0), "test_mae_raw"] == 9.0
+    assert math.isnan(found.loc[("a", "joint", 0), "test_mae_raw"])
+    again = chosen(runs.assign(test_mae_raw=runs["test_mae_raw"].iloc[::-1].to_numpy()))
+    assert again["head"].tolist() == chosen(runs)["head"].tolist()
+
+
+def test_an_effect_is_the_mean_of_log_ratios_with_the_corrected_interval():
+    one, two = [1.0, 1.2, 0.9, 1.1], [1.1, 1.1, 1.1, 1.3]
+    found = effects(runs_of({("a", "RnC"): one, ("a", "end to end"): two}), "RnC", "end to end").loc["a"]
+    d = np.log(np.array(one) / two)
+    # n_test/n_train = 1/8: correlation 1/9, above the overlap of 0.1
+    error = d.std(ddof=1) * math.sqrt(1 / 4 + 1 / 8)
+    half = stats.t.ppf(0.975, 3) * error
+    assert found["effect"] == pytest.approx(d.mean()) and found["error"] == pytest.approx(error)
+    assert (found["low"], found["high"]) == pytest.approx((d.mean() - half, d.mean() + half))
+    assert (found["n"], found["lost"]) == (4, 0)
+    # a measured overlap above that takes its place
+    wider = effects(runs_of({("a", "RnC"): one, ("a", "end to end"): two}, overlap=0.5), "RnC", "end to end").loc["a"]
+    assert wider["error"] == pytest.approx(d.std(ddof=1) * math.sqrt(1 / 4 + 1))
+
+
+def test_what_diverged_is_lost_for_both_and_counted():
+    runs = runs_of({("a", "RnC"): [1.0, math.nan, 1.0], ("a", "joint"): [1.0, 1.0, 2.0, 5.0], ("b", "RnC"): [1.0],
+                    ("c", "RnC"): [math.nan], ("c", "joint"): [1.0], ("b", "joint"): [2.0]})  # fmt: skip
+    found = effects(runs, "RnC", "joint")
+    assert found.index.tolist() == ["a", "b"]
+    assert found.loc["a", ["n", "lost"]].tolist() == [2, 1]
+    assert found.loc["b", "effect"] == pytest.approx(-math.log(2)) and math.isnan(found.loc["b", "error"])
+
+
+# --- over tasks -----------------------------------------------------------------------------------------
+
+
+def table_of(effect, error) -> pd.DataFrame:
+    return pd.DataFrame({"effect": effect, "error": error})
+
+
+def paule_mandel(effect, variance) -> float:
+    def excess(tau2):
+        weights = 1 / (variance + tau2)
+        return (weights * (effect - np.average(effect, weights=weights)) ** 2).sum() - (len(effect) - 1)
+
+    return 0.0 if excess(0.0) <= 0 else optimize.brentq(excess, 0, 100)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.1, 0.5])
+def test_the_model_is_that_of_paule_and_mandel_with_the_interval_of_hartung_and_knapp(spread):
+    rng = np.random.default_rng(4)
+    error = rng.uniform(0.02, 0.2, size=12)
+    effect = rng.normal(-0.05, spread, size=12) + error * rng.normal(size=12)
+    found = OverTasks.of(table_of(effect, error))
+    tau2 = paule_mandel(effect, error**2)
+    weights = 1 / (error**2 + tau2)
+    mean = np.average(effect, weights=weights)
+    scale = (weights * (effect - mean) ** 2).sum() / 11
+    assert found.spread == pytest.approx(math.sqrt(tau2), abs=1e-4)
+    assert (found.n, found.mean) == (12, pytest.approx(mean, abs=1e-5))
+    assert found.error == pytest.approx(math.sqrt(scale / weights.sum()), rel=1e-3)
+    half = stats.t.ppf(0.975, 11) * found.error
+    assert found.interval == pytest.approx((found.mean - half, found.mean + half))
+    assert found.p == pytest.approx(2 * stats.t.sf(abs(found.mean) / found.error, 11))
+
+
+def test_tasks_of_equal_precision_are_a_plain_t_test():
+    effect = np.array([-0.1, 0.02, -0.3, 0.05, -0.12])
+    found = OverTasks.of(table_of(effect, np.full(5, 0.05)))
+    plain = stats.ttest_1samp(effect, 0)
+    assert (found.mean, found.p) == pytest.approx((effect.mean(), plain.pvalue), rel=1e-4)
+    assert found.interval == pytest.approx(tuple(plain.confidence_interval()), rel=1e-3)
+    assert found.p_equal(0.2) == pytest.approx(
+        max(stats.ttest_1samp(effect, -0.2, alternative="greater").pvalue,
+            stats.ttest_1samp(effect, 0.2, alternative="less").pvalue), rel=1e-3,
+    )  # fmt: skip
+
+
+def test_a_new_task_is_forecast_with_both_variances():
+    model = OverTasks(n=12, mean=-0.04, error=0.03, spread=0.04)
+    assert model.helps() == pytest.approx(stats.t.cdf(0.04 / 0.05, 10))
+    assert model.helps(0.04) == pytest.approx(0.5)
+    assert OverTasks(12, 0.0, 0.01, 0.2).helps() == pytest.approx(0.5)
+
+
+def test_intervals_and_forecasts_are_right_as_often_as_they_say():
+    rng = np.random.default_rng(0)
+    covered = helped = said = 0.0
+    for _ in range(400):
+        error = rng.uniform(0.02, 0.1, size=15)
+        effect = rng.normal(-0.03, 0.06, size=15) + error * rng.normal(size=15)
+        model = OverTasks.of(table_of(effect, error))
+        covered += model.interval[0] <= -0.03 <= model.interval[1]
+        helped += rng.normal(-0.03, 0.06) < 0
+        said += model.helps()
+    assert covered / 400 == pytest.approx(0.95, abs=0.03)
+    assert said / 400 == pytest.approx(helped / 400, abs=0.06)
+
+
+def test_tasks_without_a_standard_error_are_left_out_and_two_are_too_few():
+    some = table_of([-0.1, 0.0, 0.1, 5.0], [0.1, 0.1, 0.1, math.nan])
+    assert OverTasks.of(some).n == 3 and OverTasks.of(some).mean == pytest.approx(0, abs=1e-9)
+    with pytest.raises(ValueError, match=r"^effects: got 2 tasks with a standard error; allowed: at least 3$"):
+        OverTasks.of(some.iloc[1:])
+
+
+def test_the_number_of_tasks_that_would_decide():
+    model = OverTasks(n=10, mean=-0.03, error=0.02, spread=0.05)
+    n = model.needed(margin=0.05)
+    interval = [stats.t.ppf(0.975, k - 1) * 0.02 * math.sqrt(10 / k) for k in (n - 1, n)]
+    assert interval[1] < 0.03 <= interval[0]
+    # one that is nearly equal is decided by the margin
+    assert OverTasks(10, 0.001, 0.02, 0.05).needed(0.05) < 20
+    assert OverTasks(10, 0.025, 50.0, 0.05).needed(0.05) is None
+
+
+# --- ranks and profiles ---------------------------------------------------------------------------------
+
+ERRORS = pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": [2.0, 2.0, 1.0], "c": [4.0, math.nan, 1.1]})
+
+
+def test_ranks_share_ties_and_put_what_is_missing_last():
+    assert ranks(ERRORS).to_dict() == pytest.approx(
+        {"a": (1 + 1.5 + 3) / 3, "b": (2 + 1.5 + 1) / 3, "c": (3 + 3 + 2) / 3}
+    )
+
+
+def test_the_critical_difference_is_that_of_the_published_table():
+    # q for 0.05 of Demšar's table 5a, for 2 to 10 classifiers
+    published = [1.960, 2.343, 2.569, 2.728, 2.850, 2.949, 3.031, 3.102, 3.164]
+    for k, q in enumerate(published, start=2):
+        assert critical_difference(k, 30) == pytest.approx(q * math.sqrt(k * (k + 1) / 180), rel=1e-3)
+
+
+def test_a_profile_counts_the_tasks_within_a_ratio_of_the_best():
+    found = profile(ERRORS, np.array([1.0, 1.1, 2.0, 4.0]))
+    assert found["a"].tolist() == pytest.approx([2 / 3, 2 / 3, 2 / 3, 1])
+    assert found["b"].tolist() == pytest.approx([2 / 3, 2 / 3, 1, 1])
+    assert found["c"].tolist() == pytest.approx([0, 1 / 3, 1 / 3, 2 / 3])
