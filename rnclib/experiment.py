@@ -334,6 +334,7 @@ def carry_out(
     }
     view = None
     plain = all(getattr(run.data, name) is None for name in results.CONDITIONS) and not run.corruptions
+    plain &= run.data.source.keeps is None
     if outcome.features is not None and run.seed == 0 and (plain or run.data.spurious == "tied"):
         view = evaluation.view(outcome.features, chosen.split, chosen.dataset.targets, chosen.nuisance)
     return record, view
@@ -478,8 +479,11 @@ def _record(run: Run, chosen: _Chosen, outcome: _Outcome) -> dict[str, Any]:
     n_train, n_val, n_test = (len(index) for index in (split.train, split.val, split.test))
     mean, std = chosen.scaler
 
+    kept = _kept(split.test, len(dataset), source.keeps)
+
     def listed(values: np.ndarray | None) -> list[float]:
-        return [] if values is None else [round(float(value), 4) for value in values[split.test]]
+        decimals = 4 if std > 0.1 else 7
+        return [] if values is None else [round(float(value), decimals) for value in values[kept]]
 
     record = {
         "schema": results.SCHEMA,
@@ -510,14 +514,26 @@ def _record(run: Run, chosen: _Chosen, outcome: _Outcome) -> dict[str, Any]:
         "stages": [_stage_record(stage) for stage in outcome.stages],
         "run": {},
         "test": {
-            "index": split.test.tolist(),
+            "index": kept.tolist(),
             "target": listed(dataset.targets),
             "prediction": listed(outcome.prediction),
             **({} if chosen.nuisance is None else {"nuisance": listed(chosen.nuisance)}),
         },
     }
-    measured = {name: getattr(outcome, name) for name in ("corrupted", "new_people")}
+    measured: dict[str, Any] = {name: getattr(outcome, name) for name in ("corrupted", "new_people")}
+    if len(kept) < n_test and outcome.prediction is not None:
+        off = np.abs(outcome.prediction - dataset.targets)[split.test]
+        parts = (0.05, 0.25, 0.5, 0.75, 0.95)
+        measured["error_quantiles"] = {f"{part:g}": rounded(float(np.quantile(off, part)), 5) for part in parts}
     return record | {name: value for name, value in measured.items() if value is not None}
+
+
+def _kept(test: np.ndarray, n: int, about: int | None) -> np.ndarray:
+    """Test samples that a record keeps: those that lie in one part of the data set, the same for every split."""
+    if about is None or len(test) <= about:
+        return test
+    chosen = np.random.default_rng(0).random(n) < about / len(test)
+    return test[chosen[test]]
 
 
 def _stage_record(stage: TrainedStage, points: int = 40) -> dict[str, Any]:

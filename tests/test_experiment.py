@@ -30,8 +30,9 @@ from rnclib.data import Dataset, Split, catalogue, corruptions, synthetic
 from rnclib.data.shifts import SEEN
 from rnclib.encoders import GIN
 from rnclib.experiment import Run, Selection, carry_out, described, key, work
+from rnclib.fitting import fit
 from rnclib.recipe import Recipe, Stage
-from rnclib.training import predict
+from rnclib.training import Samples, predict
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -358,6 +359,36 @@ def test_a_table_needs_no_more_than_an_entry_of_the_catalogue(monkeypatch):
     assert record["test"]["index"] == list(range(85, 100)) and len(view.splitlines()) == 101
     with pytest.raises(ValueError, match=r"^model: got 'gin' with dataset='numbers'; allowed: one for table"):
         Run("numbers", "quick", "L1", 0, Selection("numbers", "random"), Recipe("gin", fit=stage))
+
+
+def test_a_record_of_a_large_test_set_keeps_a_part_of_it_and_says_how_errors_lie(monkeypatch):
+    samples = table(3000)
+
+    def split(seed):
+        order = np.random.default_rng(seed).permutation(3000)
+        return Split(train=order[:500], val=order[500:1000], test=np.sort(order[1000:]))
+
+    dataset = Dataset(samples.inputs, samples.targets, "abc", {"random": split})
+    entry = catalogue.Source(
+        "numbers", "Numbers", "table", "rows", "kWh", ("random",), True, "Numbers.", "none", lambda: dataset, keeps=200
+    )
+    monkeypatch.setitem(catalogue.SOURCES, "numbers", entry)
+    runs = [Run("numbers", "quick", "ridge", seed, Selection("numbers", "random"), Recipe("ridge")) for seed in (0, 1)]
+    (one, view), (other, _) = map(carry_out, runs)
+    tests = [set(split(seed).test.tolist()) for seed in (0, 1)]
+    kept = [set(record["test"]["index"]) for record in (one, other)]
+    assert view is None and all(150 < len(some) < 250 and some < all_ for some, all_ in zip(kept, tests, strict=True))
+    # a sample that is in both test sets is kept in both or in neither, so their overlap can be told
+    assert kept[0] & tests[1] == kept[1] & tests[0]
+    overlap = results.frame([one, other])["overlap"].iloc[0]
+    assert overlap == pytest.approx(len(tests[0] & tests[1]) / 2000, abs=0.1)
+    # metrics are those of the whole test set
+    train, val = (Samples(samples.inputs[i], samples.targets[i]) for i in (split(0).train, split(0).val))
+    model = fit(Recipe("ridge"), train, val, seed=0)
+    off = np.abs(model.predict(samples.inputs) - samples.targets)[split(0).test]
+    assert one["metrics"]["test"]["raw"]["mae"] == pytest.approx(off.mean(), rel=1e-4)
+    assert one["data"]["n_test"] == 2000 and one["error_quantiles"]["0.5"] == pytest.approx(np.median(off), rel=1e-3)
+    assert list(one["error_quantiles"]) == ["0.05", "0.25", "0.5", "0.75", "0.95"]
 
 
 def test_the_same_run_twice_gives_the_same_record(monkeypatch, tmp_path):

@@ -62,6 +62,9 @@ class Source:
         Name of the measured data set that it replaces where that cannot be had.
     training : str
         What the profile ``'paper'`` trains on it.
+    keeps : int, optional
+        About how many test samples a record keeps, always the same of the data set, so that records stay small; by
+        default all.
     """
 
     name: str
@@ -82,6 +85,7 @@ class Source:
     nuisance: str | None = None
     stands_in_for: str | None = None
     training: str = "the full protocol"
+    keeps: int | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -148,13 +152,14 @@ SOURCES: dict[str, Source] = {
         Source(
             "aqsoldb", "AqSolDB", "molecules", "molecules", "log mol/L", ("random",), measured=True,
             notice="AqSolDB: 8764 molecules with measured solubility in water, without those of ESOL.",
-            licence="CC0 1.0", loader="rnclib.data.properties:load_aqsoldb", n_samples=8764,
+            licence="CC0 1.0", loader="rnclib.data.properties:load_aqsoldb", n_samples=8764, keeps=200,
             sha256="363a42a4e4ea8e6039758146d34efdd95cde2da81c665316cacc1869e0a805ed",
         ),
         Source(
             "lipophilicity", "Lipophilicity", "molecules", "molecules", "log D", ("random",), measured=True,
             notice="Lipophilicity: 4200 molecules with measured distribution between octanol and water.",
             licence="CC BY-SA 3.0, from ChEMBL", loader="rnclib.data.properties:load_lipophilicity", n_samples=4200,
+            keeps=200,
             sha256="53f4d75dad1ff26224df1fe0523de4af1ecf867855f18c1794a1a20de44d42da",
         ),
         Source(
@@ -184,26 +189,26 @@ SOURCES: dict[str, Source] = {
         Source(
             "power-plant", "Power plant", samples="hours", unit="MW", **_TABLE,
             notice="Power plant: 9568 hours with the measured electrical output of a power plant.",
-            loader="rnclib.data.tables:load_power_plant", n_samples=9568,
+            loader="rnclib.data.tables:load_power_plant", n_samples=9568, keeps=200,
             sha256="5f49e17b52b8e9ebf7fb8e5c6dfd51a0d58703e2bcab36abf1661cd7edefd8e2",
         ),
         Source(
             "protein", "Protein", samples="structures", unit="Å", **_TABLE,
             notice="Protein: 10000 of 45730 predicted protein structures with their distance from the measured one.",
-            loader="rnclib.data.tables:load_protein", n_samples=10000,
+            loader="rnclib.data.tables:load_protein", n_samples=10000, keeps=200,
             sha256="4277cfcb4e91a181746cbc654f001b57951c9e6a80f4f795fdb5c807e0848f40",
         ),
         Source(
             "california", "California", samples="block groups", unit="100 000 $",
             **(_TABLE | {"licence": "public domain, from the US census of 1990"}),
             notice="California: 10000 of 20640 block groups with the median value of their houses.",
-            loader="rnclib.data.tables:load_california", n_samples=10000,
+            loader="rnclib.data.tables:load_california", n_samples=10000, keeps=200,
             sha256="6c0573ec35c926d6fab1225b6ff5d3ee1c664ebf960168f3fd13d70b6acdc485",
         ),
         Source(
             "bike", "Bicycles", samples="hours", unit="rentals", **(_TABLE | {"splits": ("days",)}),
             notice="Bicycles: 10000 of 17379 hours with the number of bicycles rented.",
-            loader="rnclib.data.tables:load_bike", n_samples=10000,
+            loader="rnclib.data.tables:load_bike", n_samples=10000, keeps=200,
             sha256="28878d17e5eb141b6bcaad2f5f8fa5daf90a7ced8e60cabcce0d0e0ef0cf1d96",
         ),
         Source(
@@ -215,7 +220,7 @@ SOURCES: dict[str, Source] = {
         Source(
             "abalone", "Abalone", samples="shells", unit="rings", **_TABLE,
             notice="Abalone: 4177 shells with the number of their rings.",
-            loader="rnclib.data.tables:load_abalone", n_samples=4177,
+            loader="rnclib.data.tables:load_abalone", n_samples=4177, keeps=200,
             sha256="eb2de13be807e9bb9ec4128b9c89b98ab23d7739121cfd17b7dde69b46ba7bf6",
         ),
         Source(
@@ -228,13 +233,13 @@ SOURCES: dict[str, Source] = {
             "kin8nm", "Robot arm (simulated)", samples="positions", unit="length",
             **(_TABLE | {"measured": False, "licence": "none stated; from DELVE, by way of OpenML"}),
             notice="Robot arm (simulated): 8192 positions with a computed distance, known as kin8nm.",
-            loader="rnclib.data.tables:load_kin8nm", n_samples=8192,
+            loader="rnclib.data.tables:load_kin8nm", n_samples=8192, keeps=200,
             sha256="7b9bf0301ac936d88122557a151e1ba8f1ebc278fcf46d9f3c6d462debdbc8ad",
         ),
         Source(
             "naval", "Ship turbine (simulated)", samples="states", unit="coefficient", **(_TABLE | {"measured": False}),
             notice="Ship turbine (simulated): 10000 of 11934 computed states with the decay of a turbine.",
-            loader="rnclib.data.tables:load_naval", n_samples=10000,
+            loader="rnclib.data.tables:load_naval", n_samples=10000, keeps=200,
             sha256="4c3a0690bba8ff072dc4a2ea88d35fec0a9c35dc63ced4179a235ef7aabe0990",
         ),
         Source(
