@@ -1,7 +1,7 @@
 """Other ways to give a regression network an ordered representation, to compare Rank-N-Contrast with.
 
-SupCon on binned targets trains an encoder, as Rank-N-Contrast does. Ordinal Entropy and RankSim are terms added to the
-regression loss of end-to-end training.
+SupCon on binned targets trains an encoder, as Rank-N-Contrast does. Ordinal Entropy, RankSim and ConR are terms added
+to the regression loss of end-to-end training.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["bin_edges", "binned_supcon_loss", "ordinal_entropy", "ranksim"]
+__all__ = ["bin_edges", "binned_supcon_loss", "conr", "ordinal_entropy", "ranksim"]
 
 
 def bin_edges(labels: Tensor, n_bins: int) -> Tensor:
@@ -127,6 +127,52 @@ def ranksim(features: Tensor, labels: Tensor, strength: float = 2.0) -> Tensor:
     z, y = F.normalize(features[first].float(), dim=1), labels[first]
     wanted = _ranks(-(y[:, None] - y).abs())
     return (_DifferentiableRanks.apply(z @ z.T, strength) - wanted).square().mean(dim=1).sum()
+
+
+def conr(
+    features: Tensor,
+    labels: Tensor,
+    predictions: Tensor,
+    window: float,
+    *,
+    temperature: float = 0.07,
+    push: float = 0.2,
+) -> Tensor:
+    """ConR (Keramati et al., ICLR 2024): a contrast with samples that are predicted alike though their labels differ.
+
+    Seen from a sample, those of labels within the window attract it; those of other labels whose predictions lie within
+    the window repel it, with a weight that grows with the distance of the labels, exp(push · distance). A sample
+    without one of either kind contributes nothing. Labels count alike, however rare they are.
+
+    Parameters
+    ----------
+    features : Tensor, shape (n, feat_dim)
+        Compared by cosine similarity.
+    labels, predictions : Tensor, shape (n,)
+        In one unit.
+    window : float
+        Positive, in that unit.
+    temperature, push : float
+
+    Returns
+    -------
+    Tensor
+        Mean over the samples. It follows the equation of the paper; the authors' code adds 1 to the denominator for
+        each sample that is no positive.
+    """
+    z, predictions = F.normalize(features.float(), dim=1), predictions.reshape(labels.shape)
+    apart = (labels[:, None] - labels).abs().to(z.dtype)
+    itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
+    positive = (apart <= window) & ~itself
+    negative = (apart > window) & ((predictions[:, None] - predictions).abs() <= window)
+    has = positive.any(1) & negative.any(1)
+    if not has.any():
+        return features.sum() * 0
+    positive, negative = positive[has], negative[has]
+    similarity = (z @ z.T / temperature)[has]
+    exponent = similarity + push * apart[has] * negative
+    below = exponent.masked_fill(~(positive | negative), -torch.inf).logsumexp(1, keepdim=True)
+    return ((below - similarity) * positive).sum(1).div(positive.sum(1)).sum() / len(z)
 
 
 def _ranks(rows: Tensor) -> Tensor:

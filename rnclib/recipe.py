@@ -17,7 +17,7 @@ REGRESSION_LOSSES = {"l1": "L1", "l2": "L2", "huber": "Huber"}
 #: Losses that train an encoder, with the options that each needs.
 ENCODER_LOSSES = {"rnc": ("temperature", "label_diff", "feature_sim"), "supcon": ("temperature", "n_bins")}
 #: Terms that are added to a regression loss, as labels name them.
-REGULARISERS = {"ordinal entropy": "Ordinal Entropy", "ranksim": "RankSim", "rnc": "RnC"}
+REGULARISERS = {"ordinal entropy": "Ordinal Entropy", "ranksim": "RankSim", "rnc": "RnC", "conr": "ConR"}
 #: Networks, and the inputs that each takes.
 MODELS = {
     "gin": "molecules", "gin and perceptron": "molecules", "resnet18": "images", "resnet50": "images",
@@ -78,11 +78,13 @@ class Stage:
         exactly.
     n_bins : int, optional
         Of the target; only with ``loss='supcon'``, where it must be given.
-    regulariser : {'ordinal entropy', 'ranksim', 'rnc'}, optional
+    regulariser : {'ordinal entropy', 'ranksim', 'rnc', 'conr'}, optional
         Added to a regression loss, on the features that the model's last module is given: see `rnclib.other_losses`,
         or `rnclib.rnc_loss` with its defaults but for ``ties``.
     regulariser_weight : float, optional
         Given with a regulariser.
+    window : float, optional
+        Of ConR, in the unit in which the network learns to predict; given with it.
     unit_features : {True}, optional
         Scale features to length 1 before the loss; only with ``loss='rnc'``.
     n_views : int, optional
@@ -118,6 +120,7 @@ class Stage:
     n_bins: int | None = None
     regulariser: str | None = None
     regulariser_weight: float | None = None
+    window: float | None = None
     optimizer: str | None = None
     schedule: str | None = None
     average: float | None = None
@@ -156,6 +159,9 @@ class Stage:
             _refuse(self, "regulariser", ", ".join(map(repr, REGULARISERS)) + " with a regression loss, or None")
         if (self.regulariser is None) != (self.regulariser_weight is None):
             _refuse(self, "regulariser_weight", "a number with a regulariser, None without")
+        _number(self, "window", least=0, optional=True)
+        if bool(self.window) != (self.regulariser == "conr"):
+            _refuse(self, "window", "a number above 0 with regulariser='conr', None without")
         if self.ties not in (None, "rounding") or (self.ties and "rnc" not in (self.loss, self.regulariser)):
             _refuse(self, "ties", "'rounding' with loss='rnc' or regulariser='rnc', or None")
         if self.unit_features not in (None, True) or (self.unit_features and self.loss != "rnc"):

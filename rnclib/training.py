@@ -22,7 +22,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from rnclib.loss import RnCLoss, rnc_loss
-from rnclib.other_losses import bin_edges, binned_supcon_loss, ordinal_entropy, ranksim
+from rnclib.other_losses import bin_edges, binned_supcon_loss, conr, ordinal_entropy, ranksim
 from rnclib.recipe import Stage, given
 
 __all__ = ["History", "Samples", "learning_rate", "predict", "read_state", "train", "write_state"]
@@ -255,9 +255,10 @@ class _Loop:
             # scaled so that the mean over processes is the loss of the whole batch
             scale = 1.0 if stage.loss == "rnc" else len(mine) * world / len(batch)
             self.features.clear()
-            loss = scale * self.loss_of(self.model(inputs[mine]), self.labels[mine])
+            output = self.model(inputs[mine])
+            loss = scale * self.loss_of(output, self.labels[mine])
             if stage.regulariser is not None:
-                term = _regulariser(stage)(self.features[0], self.labels[mine])
+                term = _regulariser(stage, output)(self.features[0], self.labels[mine])
                 loss = loss + (stage.regulariser_weight or 0.0) * term
             self.optimizer.zero_grad(set_to_none=True)
             fabric.backward(loss)
@@ -361,7 +362,10 @@ def _loss_function(
     return lambda prediction, target: regression_loss(prediction.reshape(target.shape), target.to(prediction.dtype))
 
 
-def _regulariser(stage: Stage) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+def _regulariser(stage: Stage, predictions: torch.Tensor) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    if stage.regulariser == "conr":
+        # which samples are predicted alike is looked up; the term moves features, not predictions
+        return partial(conr, predictions=predictions.detach(), window=stage.window or 0.0)
     if stage.regulariser == "rnc":
         return partial(rnc_loss, ties=stage.ties or "exact", validate=False)
     return _REGULARISERS[stage.regulariser or ""]

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnclib.other_losses import _DifferentiableRanks, bin_edges, binned_supcon_loss, ordinal_entropy, ranksim
+from rnclib.other_losses import _DifferentiableRanks, bin_edges, binned_supcon_loss, conr, ordinal_entropy, ranksim
 
 
 def batch(n: int, d: int = 5, labels: int = 6, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -186,3 +186,60 @@ def test_following_ranksim_puts_features_in_order():
         ranksim(v, labels).backward()
         optimiser.step()
     assert ranksim(v, labels).item() < 0.5 * before
+
+
+# --- ConR -----------------------------------------------------------------------------------------------
+
+
+def literal_conr(z, labels, predictions, window, temperature=0.07, push=0.2) -> float:
+    z = z / np.linalg.norm(z, axis=1, keepdims=True)
+    n, total = len(z), 0.0
+    for i in range(n):
+        near = [j for j in range(n) if j != i and abs(labels[j] - labels[i]) <= window]
+        wrong = [j for j in range(n) if abs(labels[j] - labels[i]) > window
+                 and abs(predictions[j] - predictions[i]) <= window]  # fmt: skip
+        if near and wrong:
+            below = sum(math.exp(z[i] @ z[j] / temperature) for j in near)
+            below += sum(math.exp(push * abs(labels[j] - labels[i]) + z[i] @ z[j] / temperature) for j in wrong)
+            total += np.mean([math.log(below) - z[i] @ z[j] / temperature for j in near])
+    return total / n
+
+
+@given(n=st.integers(2, 12), seed=st.integers(0, 99), window=st.sampled_from([0.5, 1.0, 2.5]))
+def test_conr_is_its_formula(n, seed, window):
+    features, labels = batch(n, seed=seed)
+    predictions = 3 * torch.rand(n, generator=torch.Generator().manual_seed(seed))
+    expected = literal_conr(features.double().numpy(), labels.numpy(), predictions.double().numpy(), window)
+    assert conr(features, labels, predictions, window).item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    assert conr(features, labels, predictions[:, None], window).item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+def test_conr_has_nothing_to_say_where_no_label_is_near_or_none_is_confused():
+    features, _ = batch(6)
+    features.requires_grad_()
+    apart, alike = torch.arange(6.0), torch.zeros(6)
+    for labels, predictions in ((apart, alike), (alike, alike), (apart // 3, 10 * apart)):
+        loss = conr(features, labels, predictions, 0.5)
+        loss.backward()
+        assert loss.item() == 0 and torch.equal(features.grad, torch.zeros_like(features))
+
+
+def test_conr_moves_confused_samples_apart_and_neighbours_together():
+    features = torch.tensor([[1.0, 0.0], [1.0, 0.2], [1.0, -0.1]], requires_grad=True)
+    labels, predictions = torch.tensor([0.0, 0.0, 9.0]), torch.zeros(3)
+
+    def cosines():
+        z = torch.nn.functional.normalize(features.detach(), dim=1)
+        return (z[0] @ z[1]).item(), (z[0] @ z[2]).item()
+
+    before = cosines()
+    for _ in range(50):
+        (gradient,) = torch.autograd.grad(conr(features, labels, predictions, 1.0), features)
+        assert torch.isfinite(gradient).all()
+        with torch.no_grad():
+            features -= 0.01 * gradient
+    near, confused = cosines()
+    assert near > before[0] and confused < before[1]
+    # a label that is further away is pushed harder
+    further = conr(features, torch.tensor([0.0, 0.0, 20.0]), predictions, 1.0)
+    assert further > conr(features, labels, predictions, 1.0)

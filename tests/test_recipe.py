@@ -74,11 +74,13 @@ def test_contrastive_options_are_required_with_rnc(name):
     ("stage", "options", "message"),
     [
         (L1, {"regulariser": "ranksim"}, "regulariser_weight: got None"),
+        (L1, {"regulariser": "conr", "regulariser_weight": 1.0}, "window: got None; allowed: a number above 0 with"),
+        (L1, {"window": 0.1}, "window: got 0.1; allowed: a number above 0 with regulariser='conr', None without"),
         (L1, {"regulariser_weight": 1.0}, "regulariser_weight: got 1.0"),
         (
             L1,
             {"regulariser": "rank", "regulariser_weight": 1.0},
-            "regulariser: got 'rank'; allowed: 'ordinal entropy', 'ranksim', 'rnc' with a regression loss, or None",
+            "regulariser: got 'rank'; allowed: 'ordinal entropy', 'ranksim', 'rnc', 'conr' with a regression loss, or",
         ),
         (RNC, {"regulariser": "ranksim", "regulariser_weight": 1.0}, "regulariser: got 'ranksim'"),
         (RNC, {"n_bins": 3}, "n_bins: got 3; allowed: a value with loss='supcon', None with the others"),
@@ -217,7 +219,8 @@ def test_a_label_says_how_a_method_is_trained(recipe, label):
 
 @pytest.mark.parametrize("regulariser", REGULARISERS)
 def test_every_regulariser_has_a_name_of_its_own(regulariser):
-    label = replace(END_TO_END, fit=replace(RANKSIM, regulariser=regulariser)).label()
+    window = 0.1 if regulariser == "conr" else None
+    label = replace(END_TO_END, fit=replace(RANKSIM, regulariser=regulariser, window=window)).label()
     assert label == f"L1 + {REGULARISERS[regulariser]} end to end"
     assert len(set(REGULARISERS.values())) == len(REGULARISERS)
 

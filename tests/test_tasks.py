@@ -13,7 +13,18 @@ from worlds import table
 from rnclib import tuning
 from rnclib.data import Dataset, Split, catalogue
 from rnclib.protocols import tasks
-from rnclib.protocols.tasks import ARMS, HEADS, NETWORKS, TASKS, peers, recipe, search_task, searched_settings, space
+from rnclib.protocols.tasks import (
+    ARMS,
+    HEADS,
+    NETWORKS,
+    OTHERS,
+    TASKS,
+    peers,
+    recipe,
+    search_task,
+    searched_settings,
+    space,
+)
 from rnclib.recipe import HEADS as ALL_HEADS
 
 PAGE = (Path(__file__).resolve().parents[1] / "book" / "comparing.md").read_text(encoding="utf-8")
@@ -27,7 +38,7 @@ def corners(searched):
     return [(name, value) for name, among in searched.items() for value in among]
 
 
-@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize("arm", (*ARMS, *OTHERS))
 @pytest.mark.parametrize("network", NETWORKS)
 def test_all_settings_that_are_searched_make_a_recipe(network, arm):
     searched, first = space(network, arm)
@@ -38,8 +49,8 @@ def test_all_settings_that_are_searched_make_a_recipe(network, arm):
     for name, value in corners(searched):
         for head in HEADS[arm]:
             made = recipe(network, arm, first | {name: value}, head)
-            assert made.inputs == (KIND_OF[network],) and (made.pretrain is None) == (arm != "RnC")
-            assert made.head == head or (arm == "RnC" and head is None)
+            assert made.inputs == (KIND_OF[network],) and (made.pretrain is None) == (arm not in ("RnC", "SupCon"))
+            assert made.head == head
 
 
 def test_arms_differ_in_what_trains_the_network_and_in_nothing_else():
@@ -58,7 +69,17 @@ def test_arms_differ_in_what_trains_the_network_and_in_nothing_else():
 
 
 def test_every_arm_may_predict_with_every_regressor_that_it_can_have():
-    assert all(set(HEADS[arm]) == {*ALL_HEADS, *(() if arm == "RnC" else (None,))} for arm in ARMS)
+    for arm, heads in HEADS.items():
+        assert set(heads) == {*ALL_HEADS, *(() if arm in ("RnC", "SupCon") else (None,))}
+    assert set(HEADS) == {*ARMS, *OTHERS}
+
+
+def test_each_other_method_is_what_it_is_called():
+    made = {arm: recipe("numbers", arm, space("numbers", arm)[1]) for arm in OTHERS}
+    labels = {arm: one.label() for arm, one in made.items()}
+    assert labels["SupCon"].startswith("SupCon frozen, closed form")
+    assert all(labels[arm] == f"L1 + {arm} end to end, tuned" for arm in OTHERS[1:])
+    assert [name for name, task in TASKS.items() if task.others] == ["esol", "concrete", "latitude"]
 
 
 def test_tasks_are_data_sets_of_the_catalogue_with_their_first_split():
@@ -154,8 +175,12 @@ def test_the_page_has_the_ranges_that_are_searched():
     rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", PAGE[PAGE.index("| Setting |") :], flags=re.M)
     said = {name: values for name, values, _ in rows}
     for network in NETWORKS:
-        for arm in ARMS:
+        for arm in (*ARMS, *OTHERS):
             for name, among in space(network, arm)[0].items():
+                if arm in OTHERS and name in space(network, "end to end")[0]:
+                    continue
+                if arm in OTHERS:
+                    name = f"{arm}: {name}"
                 values = said[WORDS[name]]
                 if isinstance(among, tuple):
                     assert values == f"{among[0]:g} to {among[1]:g}", name
@@ -164,7 +189,7 @@ def test_the_page_has_the_ranges_that_are_searched():
                         {"l1": "L1", "l2": "L2", "huber": "Huber", None: "none"}.get(one, str(one)) for one in among
                     ]
                     assert all(word in values for word in words), name
-    for number in (tasks.N_TRIALS, tasks.MOST_TRIALS, tasks.SEARCH_ROWS, tasks.SEARCH_SPLIT):
+    for number in (tasks.N_TRIALS, tasks.FEW_TRIALS, tasks.MOST_TRIALS, tasks.SEARCH_ROWS, tasks.SEARCH_SPLIT):
         assert f" {number}" in PAGE
 
 
@@ -174,4 +199,8 @@ WORDS = {
     "width": "width of the first two layers", "dropout": "dropout", "input_noise": "noise on the inputs",
     "scaling": "scaling of the inputs", "loss": "regression loss", "temperature": "temperature",
     "regulariser_weight": "weight of the contrastive loss",
+    "SupCon: temperature": "temperature of SupCon", "SupCon: n_bins": "bins of the target",
+    "Ordinal Entropy: regulariser_weight": "weight of Ordinal Entropy",
+    "RankSim: regulariser_weight": "weight of RankSim", "ConR: regulariser_weight": "weight of ConR",
+    "ConR: window": "window of ConR, standard deviations of the target",
 }  # fmt: skip

@@ -25,7 +25,7 @@ from rnclib.data.augment import Views
 from rnclib.data.images import Images
 from rnclib.encoders import ImageEncoder
 from rnclib.loss import rnc_loss
-from rnclib.other_losses import bin_edges, binned_supcon_loss, ordinal_entropy, ranksim
+from rnclib.other_losses import bin_edges, binned_supcon_loss, conr, ordinal_entropy, ranksim
 from rnclib.recipe import Stage
 from rnclib.training import Samples, learning_rate, predict, train
 
@@ -562,7 +562,7 @@ def test_supcon_bins_the_labels_of_the_whole_training_set():
     assert still.train_loss[0] == pytest.approx(np.mean(literal), rel=1e-5)
 
 
-REGULARISERS = {"ordinal entropy": ordinal_entropy, "ranksim": ranksim, "rnc": rnc_loss}
+REGULARISERS = {"ordinal entropy": ordinal_entropy, "ranksim": ranksim, "rnc": rnc_loss, "conr": conr}
 
 
 @pytest.mark.parametrize("name", recipe.REGULARISERS)
@@ -571,10 +571,14 @@ def test_a_regulariser_is_added_with_its_weight(name):
     stage = replace(REGRESSION, epochs=1, batch_size=27, learning_rate=0.0)
     plain = train(network(), stage, samples, samples, seed=0)
     model = network()
-    with_term = replace(stage, regulariser=name, regulariser_weight=0.5)
+    window = 0.3 if name == "conr" else None
+    with_term = replace(stage, regulariser=name, regulariser_weight=0.5, window=window)
     history = train(model, with_term, samples, samples, seed=0)
     order = np.random.default_rng([0, 1]).permutation(27)
-    expected = plain.train_loss[0] + 0.5 * REGULARISERS[name](model[:-1](inputs[order]), labels[order]).item()
+    more = () if window is None else (model(inputs[order]), window)
+    term = REGULARISERS[name](model[:-1](inputs[order]), labels[order], *more).item()
+    expected = plain.train_loss[0] + 0.5 * term
+    assert term != 0
     assert history.train_loss[0] == pytest.approx(expected, rel=1e-5)
     assert history.val_loss == plain.val_loss  # selection by the regression loss alone
     assert not model[-1]._forward_pre_hooks

@@ -21,19 +21,21 @@ from rnclib.fitting import Samples
 from rnclib.recipe import Recipe, Stage
 
 __all__ = [
-    "ARMS", "HEADS", "NETWORKS", "TASKS", "Task", "peers", "recipe", "search_task", "search_tasks",
+    "ARMS", "HEADS", "NETWORKS", "OTHERS", "TASKS", "Task", "peers", "recipe", "search_task", "search_tasks",
     "searched_settings", "space",
 ]  # fmt: skip
 
 #: The same network trained in three ways.
 ARMS = ("end to end", "RnC", "joint")
+#: Other methods, on some tasks, with half as many trials.
+OTHERS = ("SupCon", "Ordinal Entropy", "RankSim", "ConR")
 #: Regressors of each arm: the network's own linear layer, None, or one on its features. Validation chooses.
 HEADS: dict[str, tuple[str | None, ...]] = {
-    "end to end": (None, "ridge", "neighbours", "gaussian process"),
-    "RnC": ("ridge", "neighbours", "gaussian process"),
-    "joint": (None, "ridge", "neighbours", "gaussian process"),
+    arm: (*(() if arm in ("RnC", "SupCon") else (None,)), "ridge", "neighbours", "gaussian process")
+    for arm in (*ARMS, *OTHERS)
 }
 N_TRIALS = 30  # of each arm
+FEW_TRIALS = 15  # of each other method, which is compared with the arms after as many
 MOST_TRIALS = 90  # of end-to-end training that may search for as long as Rank-N-Contrast
 SEARCH_SPLIT = 100  # seed of the split whose training and validation set the search sees; it is never scored
 SEARCH_ROWS = 2000  # at most, of that training set
@@ -50,12 +52,15 @@ class Task:
         Seeds 0, 1, … of the comparison.
     networks : tuple of str
         Keys of `NETWORKS`; what is said over tasks is about the first.
+    others : bool
+        Compare the other methods too, with the first network.
     """
 
     dataset: str
     split: str
     n_splits: int
     networks: tuple[str, ...]
+    others: bool = False
 
     @property
     def source(self) -> catalogue.Source:
@@ -74,21 +79,22 @@ NETWORKS: dict[str, dict[str, Any]] = {
 _OF_KIND = {"molecules": "descriptors", "table": "numbers", "images": "pictures"}
 
 
-def _task(dataset: str, n_splits: int, *more: str) -> Task:
+def _task(dataset: str, n_splits: int, *more: str, others: bool = False) -> Task:
     source = catalogue.source(dataset)
-    return Task(dataset, source.splits[0], n_splits, (_OF_KIND[source.kind], *more))
+    return Task(dataset, source.splits[0], n_splits, (_OF_KIND[source.kind], *more), others)
 
 
 #: Real tasks, and two simulated ones, which are outside every pooled estimate. Larger sets have fewer splits.
 TASKS: dict[str, Task] = {
     task.dataset: task
     for task in (
-        _task("esol", 20, "graphs", "both"),
+        _task("esol", 20, "graphs", "both", others=True),
         *(_task(name, 10) for name in ("freesolv", "logbb", "efflux", "lipophilicity")),
         _task("aqsoldb", 5),
-        *(_task(name, 10) for name in ("concrete", "diabetes", "airfoil", "abalone")),
+        _task("concrete", 10, others=True),
+        *(_task(name, 10) for name in ("diabetes", "airfoil", "abalone")),
         *(_task(name, 5) for name in ("power-plant", "protein", "california", "bike")),
-        _task("latitude", 10),
+        _task("latitude", 10, others=True),
         *(_task(name, 5) for name in ("kin8nm", "naval")),
     )
 }
@@ -118,11 +124,16 @@ _OF_ARM: dict[str, dict[str, tuple[float, float] | list[Any]]] = {
     "end to end": _REGRESSION,
     "RnC": {"temperature": (0.3, 10.0)},
     "joint": _REGRESSION | {"regulariser_weight": (0.01, 10.0)},
+    "SupCon": {"temperature": (0.05, 1.0), "n_bins": [5, 10, 20]},
+    "Ordinal Entropy": _REGRESSION | {"regulariser_weight": (0.001, 1.0)},
+    "RankSim": _REGRESSION | {"regulariser_weight": (0.001, 10.0)},
+    "ConR": _REGRESSION | {"regulariser_weight": (0.01, 10.0), "window": (0.02, 1.0)},
 }
+_TERMS = {"joint": "rnc", "Ordinal Entropy": "ordinal entropy", "RankSim": "ranksim", "ConR": "conr"}
 _FIRST = {
     "learning_rate": 3e-3, "weight_decay": 0.1, "batch_size": 256, "average": 0.99, "epochs": 100, "width": 256,
     "dropout": 0.1, "input_noise": 0.1, "scaling": "quantile", "loss": "l1", "temperature": 2.0,
-    "regulariser_weight": 0.3,
+    "regulariser_weight": 0.3, "n_bins": 10, "window": 0.1,
 }  # fmt: skip
 
 
@@ -134,7 +145,7 @@ def space(network: str, arm: str) -> tuple[dict[str, tuple[float, float] | list[
     network : str
         One of `NETWORKS`.
     arm : str
-        One of `ARMS`.
+        One of `ARMS` or `OTHERS`.
 
     Returns
     -------
@@ -144,7 +155,8 @@ def space(network: str, arm: str) -> tuple[dict[str, tuple[float, float] | list[
     """
     searched = _OF_NETWORK[network] | _OF_ARM[arm]
     first = {name: _FIRST[name] for name in searched}
-    return searched, first | ({"epochs": 60} if network == "pictures" else {})
+    first |= {"epochs": 60} if network == "pictures" else {}
+    return searched, first | ({"temperature": 0.1} if arm == "SupCon" else {})
 
 
 def recipe(network: str, arm: str, settings: Mapping[str, Any], head: str | None = None) -> Recipe:
@@ -157,7 +169,7 @@ def recipe(network: str, arm: str, settings: Mapping[str, Any], head: str | None
     settings : mapping
         Of the names in `space`.
     head : str, optional
-        One of the arm's `HEADS`; Rank-N-Contrast has ridge regression by default.
+        One of the arm's `HEADS`; by default that of `rnclib.recipe.Recipe`.
     """
     of_network = dict(NETWORKS[network])
     of_stage = dict(settings)
@@ -168,14 +180,19 @@ def recipe(network: str, arm: str, settings: Mapping[str, Any], head: str | None
     fixed: dict[str, Any] = {"lr_decay_rate": 0.0, "optimizer": "adamw", "schedule": "one-cycle"}
     if network == "pictures":
         fixed["augmentation"] = "shifts"
-    if arm == "joint":
-        fixed |= {"regulariser": "rnc", "ties": "rounding"}
+    if arm in _TERMS:
+        fixed["regulariser"] = _TERMS[arm]
+    if arm in ("RnC", "joint"):
+        fixed["ties"] = "rounding"
     if arm == "RnC":
-        fixed |= {"loss": "rnc", "label_diff": "l1", "feature_sim": "l2", "ties": "rounding"}
-        fixed |= {"n_views": 2} if network == "pictures" else {}
+        fixed |= {"loss": "rnc", "label_diff": "l1", "feature_sim": "l2"}
+    if arm == "SupCon":
+        fixed["loss"] = "supcon"
+    if arm in ("RnC", "SupCon") and network == "pictures":
+        fixed["n_views"] = 2
     stage = Stage(**fixed | of_stage)
     of_network |= {"head": head, "notable": ("tuned",)}
-    if arm == "RnC":
+    if arm in ("RnC", "SupCon"):
         return Recipe(pretrain=stage, freeze=True, **of_network)
     return Recipe(fit=stage, **of_network)
 
@@ -221,8 +238,14 @@ def search_tasks(only: Sequence[str] = (), *, results_dir: str | None = None) ->
     root = Path(results_dir or results.results_dir())
     tasks = [task for task in TASKS.values() if not only or task.dataset in only]
     # Rank-N-Contrast first: how long it takes says how long end-to-end training may go on
-    for arms in (("RnC", "joint"), ("end to end",)):
-        studies = [(task.dataset, network, arm) for task in tasks for network in task.networks for arm in arms]
+    for arms in (("RnC", "joint"), ("end to end",), OTHERS):
+        studies = [
+            (task.dataset, network, arm)
+            for task in tasks
+            if arms != OTHERS or task.others
+            for network in (task.networks if arms != OTHERS else task.networks[:1])
+            for arm in arms
+        ]
         work = (delayed(_one_study)(*study, root) for study in studies)
         done = Parallel(n_jobs=os.cpu_count(), return_as="generator_unordered")(work)
         for said in tqdm(done, total=len(studies), desc=f"searches: {', '.join(arms)}"):
@@ -231,7 +254,7 @@ def search_tasks(only: Sequence[str] = (), *, results_dir: str | None = None) ->
 
 def _one_study(dataset: str, network: str, arm: str, root: Path) -> str:
     torch.set_num_threads(1)
-    trials = search_task(dataset, network, arm, root)
+    trials = search_task(dataset, network, arm, root, FEW_TRIALS if arm in OTHERS else N_TRIALS)
     lowest = min((min(trial["errors"].values()) for trial in trials if trial["errors"]), default=float("nan"))
     return f"{dataset}, {network}, {arm}: {len(trials)} trials, lowest validation MAE {lowest:g}"
 
@@ -249,7 +272,7 @@ def search_task(dataset: str, network: str, arm: str, root: Path, n_trials: int 
     network : str
         One of the task's.
     arm : str
-        One of `ARMS`.
+        One of `ARMS` or `OTHERS`.
     root : Path
         Folder of all records, see `rnclib.results.results_dir`.
     n_trials : int
@@ -275,7 +298,7 @@ def search_task(dataset: str, network: str, arm: str, root: Path, n_trials: int 
     return trials
 
 
-def searched_settings(root: Path, dataset: str, network: str) -> dict[str, dict[str, Any]]:
+def searched_settings(root: Path, dataset: str, network: str, n_trials: int = N_TRIALS) -> dict[str, dict[str, Any]]:
     """What the search chose: settings by arm, and for end-to-end training with equal time as well.
 
     Parameters
@@ -283,6 +306,8 @@ def searched_settings(root: Path, dataset: str, network: str) -> dict[str, dict[
     root : Path
         Folder of all records.
     dataset, network : str
+    n_trials : int
+        The first trials of each arm, but for equal time.
 
     Returns
     -------
@@ -291,8 +316,8 @@ def searched_settings(root: Path, dataset: str, network: str) -> dict[str, dict[
     """
     from rnclib.tuning import best_settings
 
-    found = {arm: trials for arm in ARMS if (trials := _trials(root, dataset, network, arm))}
-    chosen = {arm: best_settings(trials[:N_TRIALS]) for arm, trials in found.items()}
+    found = {arm: trials for arm in (*ARMS, *OTHERS) if (trials := _trials(root, dataset, network, arm))}
+    chosen = {arm: best_settings(trials[:n_trials]) for arm, trials in found.items()}
     if "end to end" in found:
         chosen["end to end, equal time"] = best_settings(found["end to end"])
     return chosen
