@@ -202,6 +202,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         {
             "rnclib.data",
             "rnclib.data.catalogue",
+            "rnclib.experiment",
             "rnclib.fitting",
             "rnclib.provenance",
             "rnclib.recipe",

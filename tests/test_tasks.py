@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from worlds import table
 
 from rnclib import tuning
 from rnclib.data import Dataset, Split, catalogue
+from rnclib.experiment import described, shared
 from rnclib.protocols import tasks
 from rnclib.protocols.tasks import (
     ARMS,
@@ -94,6 +97,29 @@ def test_tasks_are_data_sets_of_the_catalogue_with_their_first_split():
     for kind in set(KIND_OF.values()):
         assert all(one.inputs == (kind,) or one.model == "training mean" for one in peers(kind).values())
         assert len({one.label() for one in peers(kind).values()}) == len(peers(kind))
+
+
+def test_the_runs_of_a_task_are_every_arm_with_every_regressor_and_the_peers_on_every_split():
+    first = {arm: space("numbers", arm)[1] for arm in ARMS}
+    equal = {"numbers": first | {"end to end, equal time": first["end to end"]}}
+    made = tasks.runs("concrete", equal, profile="paper")
+    own = [tasks.method("numbers", arm, head) for arm in ARMS for head in HEADS[arm]]
+    assert [run.method for run in made if run.seed == 0] == [*own, *peers("table")]
+    assert len(made) == 10 * (len(own) + len(peers("table"))) and {run.seed for run in made} == set(range(10))
+    assert len({described_without_seed(run) for run in made}) == len(own) + len(peers("table"))
+    assert {(run.data.dataset, run.data.split) for run in made} == {("concrete", "random")}
+    longer = {"numbers": first | {"end to end, equal time": first["end to end"] | {"width": 512}}}
+    more = {run.method for run in tasks.runs("concrete", longer, profile="paper", n_splits=1)} - {*own}
+    assert {tasks.parts_of(name)[1] for name in more if ":" in name} == {"end to end, equal time"}
+    for network, arm, head in (("numbers", "RnC", "ridge"), ("both", "end to end, equal time", "gaussian process")):
+        assert tasks.parts_of(tasks.method(network, arm, head)) == (network, arm, head)
+    # the regressors of one network share its training
+    bundles = Counter(shared(run) for run in made if run.seed == 0 and ":" in run.method)
+    assert sorted(bundles.values()) == [3, 4, 4]
+
+
+def described_without_seed(run) -> str:
+    return json.dumps(described(replace(run, seed=0)), sort_keys=True)
 
 
 # --- the search -----------------------------------------------------------------------------------------

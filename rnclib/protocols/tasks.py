@@ -17,16 +17,18 @@ from tqdm import tqdm
 
 from rnclib import data, provenance, results
 from rnclib.data import catalogue
+from rnclib.experiment import Run, Selection
 from rnclib.fitting import Samples
 from rnclib.recipe import Recipe, Stage
 
 __all__ = [
-    "ARMS", "HEADS", "NETWORKS", "OTHERS", "TASKS", "Task", "peers", "recipe", "search_task", "search_tasks",
-    "searched_settings", "space",
+    "ARMS", "HEADS", "NETWORKS", "OTHERS", "TASKS", "Task", "method", "parts_of", "peers", "recipe", "runs",
+    "search_task", "search_tasks", "searched_settings", "space",
 ]  # fmt: skip
 
 #: The same network trained in three ways.
 ARMS = ("end to end", "RnC", "joint")
+_EQUAL_TIME = "end to end, equal time"
 #: Other methods, on some tasks, with half as many trials.
 OTHERS = ("SupCon", "Ordinal Entropy", "RankSim", "ConR")
 #: Regressors of each arm: the network's own linear layer, None, or one on its features. Validation chooses.
@@ -213,6 +215,73 @@ def peers(kind: str) -> dict[str, Recipe]:
     return found
 
 
+def runs(
+    dataset: str, settings: Mapping[str, Mapping[str, Mapping[str, Any]]], *, profile: str, n_splits: int | None = None
+) -> list[Run]:
+    """All runs of a task: each arm with each of its regressors, and the peers.
+
+    Those of one split follow each other; regressors of one network share its training.
+
+    Parameters
+    ----------
+    dataset : str
+        One of `TASKS`.
+    settings : mapping
+        By network and arm, see `searched_settings`. End-to-end training with equal time is left out where its settings
+        are those of end-to-end training.
+    profile : {'paper', 'quick', 'smoke'}
+    n_splits : int, optional
+        By default those of the task.
+    """
+    task = TASKS[dataset]
+    methods: dict[str, Recipe] = {}
+    for network, by_arm in settings.items():
+        for arm, chosen in by_arm.items():
+            if arm == _EQUAL_TIME and chosen == by_arm["end to end"]:
+                continue
+            trained = arm.partition(",")[0]
+            for head in HEADS[trained]:
+                methods[method(network, arm, head)] = recipe(network, trained, chosen, head)
+    methods |= peers(task.source.kind)
+    data_of_run = Selection(dataset, task.split)
+    return [
+        Run("tasks", profile, name, seed, data_of_run, one)
+        for seed in range(n_splits or task.n_splits)
+        for name, one in methods.items()
+    ]
+
+
+def method(network: str, arm: str, head: str | None) -> str:
+    """Name in records, of which `parts_of` gives the parts again.
+
+    Parameters
+    ----------
+    network, arm : str
+    head : str, optional
+    """
+    return f"{network}: {arm}; {head or 'own layer'}"
+
+
+def parts_of(name: str) -> tuple[str | None, str, str | None]:
+    """Network, arm and regressor of a method; of a peer its name alone, as the arm.
+
+    Parameters
+    ----------
+    name : str
+        From `method`, or of a peer.
+
+    Examples
+    --------
+    >>> parts_of("numbers: end to end, equal time; ridge"), parts_of("svr")
+    (('numbers', 'end to end, equal time', 'ridge'), (None, 'svr', None))
+    """
+    network, colon, rest = name.partition(": ")
+    if not colon:
+        return None, name, None
+    arm, _, head = rest.partition("; ")
+    return network, arm, head
+
+
 # --- the search -------------------------------------------------------------------------------------------
 
 
@@ -319,7 +388,7 @@ def searched_settings(root: Path, dataset: str, network: str, n_trials: int = N_
     found = {arm: trials for arm in (*ARMS, *OTHERS) if (trials := _trials(root, dataset, network, arm))}
     chosen = {arm: best_settings(trials[:n_trials]) for arm, trials in found.items()}
     if "end to end" in found:
-        chosen["end to end, equal time"] = best_settings(found["end to end"])
+        chosen[_EQUAL_TIME] = best_settings(found["end to end"])
     return chosen
 
 
