@@ -198,6 +198,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         },
         set(),
     ),
+    "rnclib.protocols.concrete": ({"rnclib.experiment", "rnclib.recipe"}, {"pandas"}),
     "rnclib.protocols.tasks": (
         {
             "rnclib.data",
