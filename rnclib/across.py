@@ -47,10 +47,17 @@ def effects(runs: pd.DataFrame, arm: str, other: str, metric: str = "test_mae_ra
         By ``dataset``: ``effect``, ``low``, ``high`` (95% interval of the corrected resampled t), ``error`` (standard
         error), ``n`` (pairs) and ``lost`` (splits on which an arm has no error). A task with fewer than two pairs has
         no interval.
+
+    Raises
+    ------
+    ValueError
+        If an arm has no run on a task, which would leave that task out unseen.
     """
     rows = {}
     for dataset, part in runs.groupby("dataset", sort=False):
         one, two = (part[part["arm"] == name].set_index("seed") for name in (arm, other))
+        if missing := [name for name, its in ((arm, one), (other, two)) if its.empty]:
+            raise ValueError(f"runs: got none of {missing} on {dataset!r}; allowed: both arms on every task")
         both = one.index.intersection(two.index)
         differences = np.log(one.loc[both, metric] / two.loc[both, metric])
         kept = differences.dropna()
@@ -80,7 +87,8 @@ class OverTasks:
     mean : float
         Of the true effects.
     error : float
-        Standard error of the mean, by Hartung and Knapp (2001) and Sidik and Jonkman (2002).
+        Standard error of the mean: the larger of Hartung and Knapp's (2001) and that of the weights alone, since the
+        first can be too small where tasks differ little (Röver et al. 2015).
     spread : float
         Standard deviation of the true effects, by Paule and Mandel (1982).
     """
@@ -102,14 +110,18 @@ class OverTasks:
         Raises
         ------
         ValueError
-            With fewer than three tasks.
+            With fewer than three tasks, or an effect without any spread over splits.
         """
         known = effects[effects["error"].notna()]
         if len(known) < 3:
             raise ValueError(f"effects: got {len(known)} tasks with a standard error; allowed: at least 3")
-        found = combine_effects(known["effect"].to_numpy(), known["error"].to_numpy() ** 2, "pm", use_t=True)
-        error, spread = found.sd_eff_w_re_hksj, math.sqrt(max(found.tau2, 0.0))
-        return cls(len(known), float(found.mean_effect_re), float(error), spread)
+        if not (known["error"] > 0).all():
+            raise ValueError("effects: got a standard error of 0; allowed: positive ones")
+        variance = known["error"].to_numpy() ** 2
+        found = combine_effects(known["effect"].to_numpy(), variance, "pm", use_t=True)
+        tau2 = max(float(found.tau2), 0.0)
+        error = max(float(found.sd_eff_w_re_hksj), 1 / math.sqrt((1 / (variance + tau2)).sum()))
+        return cls(len(known), float(found.mean_effect_re), error, math.sqrt(tau2))
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -165,9 +177,11 @@ def ranks(errors: pd.DataFrame) -> pd.Series:
     Parameters
     ----------
     errors : DataFrame
-        A row for each task, a column for each method. A method without an error on a task comes last there.
+        A row for each task, a column for each method. An infinite one stands for a method that failed, which comes
+        last there; a missing one is refused.
     """
-    return errors.fillna(math.inf).rank(axis=1).mean().sort_values()
+    _all_there(errors)
+    return errors.rank(axis=1).mean().sort_values()
 
 
 def critical_difference(n_methods: int, n_tasks: int) -> float:
@@ -201,6 +215,13 @@ def profile(errors: pd.DataFrame, ratios: np.ndarray) -> pd.DataFrame:
     DataFrame, shape (m, n_methods)
         By ratio.
     """
-    behind = errors.div(errors.min(axis=1), axis=0).fillna(math.inf)
+    _all_there(errors)
+    behind = errors.div(errors.min(axis=1), axis=0)
     rows = [(behind <= ratio * (1 + 1e-12)).mean() for ratio in ratios]
     return pd.DataFrame(rows, index=pd.Index(ratios, name="ratio"))
+
+
+def _all_there(errors: pd.DataFrame) -> None:
+    if errors.isna().any(axis=None):
+        missing = errors.columns[errors.isna().any()].tolist()
+        raise ValueError(f"errors: got none of {missing} on some tasks; allowed: methods that ran on all")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,7 +31,10 @@ FORMAT = 2  # raised when cached weights of the same recipe and data would be re
 
 @dataclass(frozen=True)
 class TrainedStage:
-    """A stage that was trained: its name, what happened, and the commit of the code that did it, where known."""
+    """A stage that was trained: its name, what happened, and the commit of the code that did it, where known.
+
+    Regressors that have no epochs have a stage for their time; ridge regression, which takes none to speak of, has not.
+    """
 
     name: str
     history: History
@@ -94,12 +98,20 @@ class Epoch:
     number: int
     member: int
     _val_error: Callable[[], float | None]
+    _ridge_error: Callable[[], float | None]
+
+    def ridge_error(self) -> float | None:
+        """Mean absolute error on the validation set of a ridge regression on the features as they are now.
+
+        It is fitted for the purpose, and in the unit of the targets. None where the stage was not trained now.
+        """
+        return self._ridge_error()
 
     def val_error(self) -> float | None:
         """Mean absolute error on the validation set, in the unit of the targets.
 
-        After an epoch of the contrastive stage that of a ridge regression on the features as they are when it is asked
-        for, fitted for the purpose. None where the stage was not trained now.
+        After an epoch of the contrastive stage that of a ridge regression, see `ridge_error`. None where the stage was
+        not trained now.
         """
         return self._val_error()
 
@@ -191,8 +203,10 @@ def fit(
 def _peer(recipe: Recipe, train: Samples, val: Samples, seed: int) -> Baseline:
     prepare = preparation(recipe, train.inputs, torch.device("cpu"))
     x, x_val = (prepare(samples.inputs).double().numpy() for samples in (train, val))
+    began = time.monotonic()
     model, _ = best_regressor(recipe.model, x, train.targets, x_val, val.targets, seed)
-    return Baseline(lambda inputs: model.predict(prepare(inputs).double().numpy()))
+    took = TrainedStage(recipe.model, History(wall_time=time.monotonic() - began))
+    return Baseline(lambda inputs: model.predict(prepare(inputs).double().numpy()), [took])
 
 
 def scaler_of(targets: np.ndarray) -> tuple[float, float]:
@@ -433,7 +447,7 @@ class _Network:
 
     def _fit_head(self) -> None:
         """Fit the recipe's head to the features; the validation set chooses among its settings."""
-        model = self.model
+        model, began = self.model, time.monotonic()
         best, _ = self._best_head(cast(str, self.recipe.head), model.encoder)
         if self.recipe.head == "ridge":  # a linear layer, and so a part of the network
             slope = best[-1].coef_ / best[0].scale_
@@ -442,6 +456,8 @@ class _Network:
                 model.linear.bias.fill_(float(best[-1].intercept_ - slope @ best[0].mean_))
         else:
             model.regressor = best
+            took = History(wall_time=time.monotonic() - began)
+            model.stages.append(TrainedStage(cast(str, self.recipe.head), took, self.execution.commit))
 
     def _tell(self, stage: str) -> Callable[[int, float | None, nn.Module], None]:
         """What tells `on_epoch` of the epochs of a stage."""
@@ -450,18 +466,25 @@ class _Network:
             if self.on_epoch is None:
                 return
 
+            def ridge_error() -> float:
+                nested = stage == "end-to-end" or not (self.recipe.freeze or stage == "encoder")
+                if nested or (stage == "encoder" and self.recipe.projection is not None):
+                    return self._error_of(next(kept.children()))
+                return self._error_of(kept if stage == "encoder" else self.model.encoder)
+
             def val_error() -> float | None:
                 if stage == "encoder":
-                    return self._error_of(kept if self.recipe.projection is None else next(kept.children()))
+                    return ridge_error()
                 return None if error is None else error * self.model.scaler[1]
 
-            self.on_epoch(Epoch(stage, number, self.member, val_error))
+            self.on_epoch(Epoch(stage, number, self.member, val_error, ridge_error))
 
         return on_epoch
 
     def _tell_of_cached(self, stage: TrainedStage) -> None:
         if self.on_epoch is not None:
-            self.on_epoch(Epoch(stage.name, len(stage.history.train_loss), self.member, lambda: None))
+            nothing = (lambda: None, lambda: None)
+            self.on_epoch(Epoch(stage.name, len(stage.history.train_loss), self.member, *nothing))
 
     def _error_of(self, encoder: nn.Module) -> float:
         """Error of a ridge regression on the features of an encoder."""

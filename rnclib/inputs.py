@@ -65,15 +65,14 @@ def preparation(recipe: Recipe, inputs: Any, device: torch.device) -> Callable[[
     from sklearn.preprocessing import FunctionTransformer, QuantileTransformer, SplineTransformer, StandardScaler
 
     steps: list[Any] = [SimpleImputer(strategy="median", keep_empty_features=True)]
-    if recipe.scaling == "standard":
-        # a descriptor that is rare in training can be hundreds of standard deviations off elsewhere
-        steps += [StandardScaler(), FunctionTransformer(np.clip, kw_args={"a_min": -10, "a_max": 10})]
-    elif recipe.scaling == "quantile":
+    if recipe.scaling == "quantile":
         n_quantiles = min(1000, len(inputs))
         steps.append(QuantileTransformer(n_quantiles=n_quantiles, output_distribution="normal", random_state=0))
     elif recipe.scaling == "pieces":
-        hats = SplineTransformer(PIECES + 1, degree=1, knots="quantile", extrapolation="constant")
-        steps.append(hats)
+        steps.append(SplineTransformer(PIECES + 1, degree=1, knots="quantile", extrapolation="constant"))
+    if recipe.scaling is not None:
+        # a descriptor that is rare in training can be hundreds of standard deviations off elsewhere
+        steps += [StandardScaler(), FunctionTransformer(np.clip, kw_args={"a_min": -10, "a_max": 10})]
     fitted_to = _numbers(recipe, inputs)
     pipeline = make_pipeline(*steps).fit(fitted_to)
 

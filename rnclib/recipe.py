@@ -96,7 +96,11 @@ class Stage:
     schedule : {'one-cycle'}, optional
         The learning rate rises and falls once, step by step (Smith and Topin 2019); by default the published cosine.
     average : float, optional
-        Validate and keep an exponential moving average of the weights with this decay, from 0 to 1.
+        Validate and keep an exponential moving average of the weights with this decay, from 0 to 1; early in training
+        the decay is smaller, so that the initial weights are forgotten.
+    keep : {'last'}, optional
+        Keep the weights of the last epoch; by default those of the epoch with the lowest loss on the validation set,
+        where the stage has one.
     input_noise : float, optional
         Standard deviation of normal noise that is added to numeric inputs in training.
     """
@@ -124,6 +128,7 @@ class Stage:
     optimizer: str | None = None
     schedule: str | None = None
     average: float | None = None
+    keep: str | None = None
     input_noise: float | None = None
 
     def __post_init__(self) -> None:
@@ -134,6 +139,7 @@ class Stage:
             _number(self, name, least=0)
         _one_of(self, "batch_norm", ("train", "eval"))
         _one_of(self, "optimizer", (None, "adamw"))
+        _one_of(self, "keep", (None, "last"))
         _one_of(self, "augmentation", (None, "shifts"))
         _one_of(self, "schedule", (None, "one-cycle"))
         if self.schedule is not None and self.lr_decay_rate:
@@ -199,9 +205,9 @@ class Recipe:
         Turn molecules into RDKit's descriptors, on a logarithmic scale; images into a histogram of their colours, or
         into their pixels, one after the other.
     scaling : {'standard', 'quantile', 'pieces'}, optional
-        Scale numeric inputs by mean and standard deviation, or to normal quantiles, of the training set; or put 17
-        numbers in the place of each, of which a linear layer makes any function that is linear between 17 quantiles (a
-        piecewise linear encoding, Gorishniy et al. 2022).
+        Scale numeric inputs by mean and standard deviation of the training set. Before that turn them into normal
+        quantiles, or put 17 numbers in the place of each, of which a linear layer makes any function that is linear
+        between 17 quantiles (a piecewise linear encoding, Gorishniy et al. 2022).
     widths : tuple of int, optional
         Layers of a perceptron, the last of which are its features.
     dropout : float, optional

@@ -163,8 +163,7 @@ def _extra_tree_ensembles(x: np.ndarray, y: np.ndarray, seed: int) -> list[Any]:
     from sklearn.ensemble import ExtraTreesRegressor
 
     return [
-        ExtraTreesRegressor(300, max_features=features, min_samples_leaf=least, random_state=seed, n_jobs=1)
-        for features in (1.0, 1 / 3)
+        ExtraTreesRegressor(300, max_features=1 / 3, min_samples_leaf=least, random_state=seed, n_jobs=1)
         for least in (1, 3)
     ]
 

@@ -6,13 +6,13 @@ resumed, or divided among several processes, visits the same samples in the same
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -111,7 +111,8 @@ def train(
         have, an epoch takes its batches from what it returns. Targets are a tensor, shape (n,), in the unit in which
         the model predicts.
     validation : Samples, optional
-        If given, the model ends with the weights of the epoch of least validation loss, else with the last.
+        If given, the model ends with the weights of the epoch of least validation loss, unless the stage keeps the
+        last; else with the last.
     seed : int
         Keys the order of samples and all other random numbers, together with the epoch.
     fabric : Fabric, optional
@@ -175,7 +176,7 @@ class _Loop:
         self.stage, self.seed, self.fabric = stage, seed, fabric
         self.inputs, self.validation = training.inputs, validation
         self.n = len(training.targets)
-        self.stop, self.starts = _batches(stage, self.n, fabric.world_size)
+        self.stop, self.batches = _batches(stage, self.n, fabric.world_size)
         self.features: list[torch.Tensor] = []
         self.hook = None
         if stage.regulariser is not None:
@@ -185,16 +186,16 @@ class _Loop:
         self.model, self.optimizer = fabric.setup(model, _optimizer(stage, model))
         self.schedule = None
         if stage.schedule == "one-cycle":
-            if stage.epochs * len(self.starts) < FEWEST_STEPS:
-                n_steps = stage.epochs * len(self.starts)
+            if stage.epochs * len(self.batches) < FEWEST_STEPS:
+                n_steps = stage.epochs * len(self.batches)
                 raise ValueError(f"schedule: got 'one-cycle' for {n_steps} steps; allowed: at least {FEWEST_STEPS}")
             self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-                self.optimizer, stage.learning_rate, total_steps=stage.epochs * len(self.starts), cycle_momentum=False
+                self.optimizer, stage.learning_rate, total_steps=stage.epochs * len(self.batches), cycle_momentum=False
             )
         self.average = None
         if stage.average is not None:
-            decay = torch.optim.swa_utils.get_ema_multi_avg_fn(stage.average)
-            self.average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=decay, use_buffers=True)
+            fn = _ramped_average(stage.average)
+            self.average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=fn, use_buffers=True)
         self.labels = training.targets.to(fabric.device)
         self.loss_of = _loss_function(stage, self.labels, distributed=fabric.world_size > 1)
         self.val_loss_of = _loss_function(stage, self.labels)
@@ -233,7 +234,9 @@ class _Loop:
         prediction = predict(self.judged, self.validation.inputs)
         target = self.validation.targets.to(prediction.device)
         val_loss = float(self.val_loss_of(prediction, target))
-        if self.best is None or val_loss < min(filter(math.isfinite, history.val_loss), default=math.inf):
+        if self.stage.keep == "last":
+            history.best_epoch = epoch
+        elif self.best is None or val_loss < min(filter(math.isfinite, history.val_loss), default=math.inf):
             history.best_epoch = epoch
             self.best = {name: value.detach().clone() for name, value in self.judged.state_dict().items()}
         history.val_loss.append(val_loss)
@@ -249,8 +252,8 @@ class _Loop:
         order = np.random.default_rng([self.seed, epoch]).permutation(self.n)
         inputs = self.inputs.at_epoch(epoch) if hasattr(self.inputs, "at_epoch") else self.inputs
         total = torch.zeros((), device=fabric.device, dtype=torch.float64)
-        for start in self.starts:
-            batch = order[start : min(start + stage.batch_size, self.stop)]
+        for start, stop in self.batches:
+            batch = order[start:stop]
             mine = batch[fabric.global_rank :: world]
             # scaled so that the mean over processes is the loss of the whole batch
             scale = 1.0 if stage.loss == "rnc" else len(mine) * world / len(batch)
@@ -258,7 +261,7 @@ class _Loop:
             output = self.model(inputs[mine])
             loss = scale * self.loss_of(output, self.labels[mine])
             if stage.regulariser is not None:
-                term = _regulariser(stage, output)(self.features[0], self.labels[mine])
+                term = _regulariser(stage, output, self.features[0], self.labels[mine])
                 loss = loss + (stage.regulariser_weight or 0.0) * term
             self.optimizer.zero_grad(set_to_none=True)
             fabric.backward(loss)
@@ -317,23 +320,29 @@ class _Loop:
         return self.history
 
 
-def _batches(stage: Stage, n: int, processes: int) -> tuple[int, range]:
-    """Number of samples that an epoch uses, and where its batches start."""
+def _batches(stage: Stage, n: int, processes: int) -> tuple[int, list[tuple[int, int]]]:
+    """Number of samples that an epoch uses, and where its batches start and stop.
+
+    With a one-cycle schedule, whose every step counts, batches are as equal as can be; else the last has the rest.
+    """
     stop = n - n % stage.batch_size if stage.drop_last else n
-    starts = range(0, stop, stage.batch_size)
-    if not starts:
+    ends = [*range(0, stop, stage.batch_size), stop]
+    if stage.schedule == "one-cycle" and stop:
+        ends = np.linspace(0, stop, len(ends)).round().astype(int).tolist()
+    batches = list(itertools.pairwise(ends))
+    if not batches:
         raise ValueError(
             f"batch_size: got {stage.batch_size} with drop_last and {n} samples, which leaves no batch; "
             f"allowed: at most {n}"
         )
-    if (smallest := stop - starts[-1]) < processes:
+    if (smallest := min(stop - start for start, stop in batches)) < processes:
         raise ValueError(
             f"targets: got {smallest} samples in the last batch for {processes} processes; allowed: at least one each"
         )
     if processes > 1 and (stage.loss == "supcon" or stage.regulariser):
         what = stage.regulariser or stage.loss
         raise ValueError(f"fabric: got {processes} processes with {what!r}; allowed: one, which sees the whole batch")
-    return stop, starts
+    return stop, batches
 
 
 def _optimizer(stage: Stage, model: nn.Module) -> torch.optim.Optimizer:
@@ -341,6 +350,16 @@ def _optimizer(stage: Stage, model: nn.Module) -> torch.optim.Optimizer:
     if stage.optimizer == "adamw":
         return torch.optim.AdamW(model.parameters(), **settings)
     return torch.optim.SGD(model.parameters(), momentum=stage.momentum, **settings)
+
+
+def _ramped_average(decay: float) -> Callable[[Any, Any, torch.Tensor | int], None]:
+    """An exponential moving average that forgets early weights: decay rises from 1/10 to its value with the steps."""
+
+    def average(averaged: Any, current: Any, n_averaged: torch.Tensor | int) -> None:
+        done = int(n_averaged)
+        torch.optim.swa_utils.get_ema_multi_avg_fn(min(decay, (1 + done) / (10 + done)))(averaged, current, n_averaged)
+
+    return average
 
 
 def _loss_function(
@@ -359,16 +378,27 @@ def _loss_function(
         edges, temperature = bin_edges(labels, stage.n_bins), stage.temperature
         return lambda output, target: binned_supcon_loss(output, target, edges, temperature)
     regression_loss = _REGRESSION[stage.loss]
-    return lambda prediction, target: regression_loss(prediction.reshape(target.shape), target.to(prediction.dtype))
+
+    def of_predictions(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        target = _of_views(target, prediction)
+        return regression_loss(prediction.reshape(target.shape), target.to(prediction.dtype))
+
+    return of_predictions
 
 
-def _regulariser(stage: Stage, predictions: torch.Tensor) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+def _of_views(labels: torch.Tensor, predictions: torch.Tensor) -> torch.Tensor:
+    """The label of each prediction, where a sample has several views."""
+    return labels.repeat_interleave(predictions.numel() // len(labels))
+
+
+def _regulariser(stage: Stage, predictions: torch.Tensor, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    if stage.regulariser == "rnc":
+        return rnc_loss(features, labels, ties=stage.ties or "exact", validate=False)
+    features, labels = features.reshape(-1, features.shape[-1]), _of_views(labels, predictions)
     if stage.regulariser == "conr":
         # which samples are predicted alike is looked up; the term moves features, not predictions
-        return partial(conr, predictions=predictions.detach(), window=stage.window or 0.0)
-    if stage.regulariser == "rnc":
-        return partial(rnc_loss, ties=stage.ties or "exact", validate=False)
-    return _REGULARISERS[stage.regulariser or ""]
+        return conr(features, labels, predictions.detach().reshape(-1), stage.window or 0.0)
+    return _REGULARISERS[stage.regulariser or ""](features, labels)
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from rnclib.regressors import best_regressor
 
 __all__ = ["Plan", "best_settings", "search"]
 
-_PRUNED_AT = (0.25, 0.5, 0.75)  # of the epochs of a trial
+_PRUNED_AT = (0.5, 0.75)  # of the epochs of a trial
 _AT_RANDOM = 8  # trials before the search learns from them, and before it gives any up
 
 
@@ -53,8 +54,7 @@ class Plan:
 
 def search(
     plan: Plan,
-    train: Samples,
-    val: Samples,
+    sets: Sequence[tuple[Samples, Samples]],
     *,
     n_trials: int,
     seconds: float = math.inf,
@@ -63,11 +63,13 @@ def search(
 ) -> list[dict[str, Any]]:
     """Search with Optuna's tree of Parzen estimators; a trial that lags behind the median of others is given up.
 
+    What it is judged by on the way is the validation error of a ridge regression on the features, whatever is trained.
+
     Parameters
     ----------
     plan : Plan
-    train, val : Samples
-        As for `rnclib.fitting.fit`.
+    sets : sequence of tuple of Samples
+        Training and validation set, as for `rnclib.fitting.fit`; of several, errors are averaged.
     n_trials : int
         In all, those of `path` counted.
     seconds : float
@@ -84,9 +86,9 @@ def search(
         MAE by head, the network itself as ``'own'``), ``seconds``, and ``seen``, what it was judged by on the way.
     """
     trials = [] if path is None or not path.is_file() else json.loads(path.read_text(encoding="utf-8"))["trials"]
-    sizes = {"n_train": len(train.targets), "n_val": len(val.targets)}
+    sizes = {"sets": [{"n_train": len(train.targets), "n_val": len(val.targets)} for train, val in sets]}
     while len(trials) < n_trials and sum(trial["seconds"] for trial in trials) < seconds:
-        trials.append(_trial(_study(plan, trials), plan, train, val))
+        trials.append(_trial(_study(plan, trials), plan, sets))
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             kept = {**(told or {}), **sizes, "searched": dict(plan.searched), "seed": plan.seed, "trials": trials}
@@ -150,7 +152,7 @@ def _study(plan: Plan, trials: Sequence[Mapping[str, Any]]) -> optuna.Study:
     return study
 
 
-def _trial(study: optuna.Study, plan: Plan, train: Samples, val: Samples) -> dict[str, Any]:
+def _trial(study: optuna.Study, plan: Plan, sets: Sequence[tuple[Samples, Samples]]) -> dict[str, Any]:
     trial = study.ask(_distributions(plan.searched))
     settings = dict(trial.params)
     recipe = plan.recipe_of(settings)
@@ -158,25 +160,30 @@ def _trial(study: optuna.Study, plan: Plan, train: Samples, val: Samples) -> dic
     assert isinstance(stage, Stage)
     seen: dict[str, float] = {}
 
-    def on_epoch(epoch: Epoch) -> None:
-        for step, part in enumerate(_PRUNED_AT):
-            if epoch.number == round(part * stage.epochs) and (error := epoch.val_error()) is not None:
+    def judge(epoch: Epoch, before: int) -> None:
+        for rung, part in enumerate(_PRUNED_AT):
+            if epoch.number == round(part * stage.epochs) and (error := epoch.ridge_error()) is not None:
+                step = before + rung
                 seen[str(step)] = error
                 trial.report(error, step)
                 if trial.should_prune():
                     raise optuna.TrialPruned
 
-    began, state, errors = time.monotonic(), "complete", {}
+    began, state, found = time.monotonic(), "complete", []
     try:
-        fitted = fit(recipe, train, val, seed=plan.seed, execution=Execution(), on_epoch=on_epoch)
-        errors = _errors(fitted, train, val, plan.heads)
-        if not all(map(math.isfinite, errors.values())):
-            state, errors = "diverged", {}
+        for number, (train, val) in enumerate(sets):
+            on_epoch = partial(judge, before=number * len(_PRUNED_AT))
+            fitted = fit(recipe, train, val, seed=plan.seed, execution=Execution(), on_epoch=on_epoch)
+            found.append(_errors(fitted, train, val, plan.heads))
     except optuna.TrialPruned:
         state = "pruned"
     except Diverged:
         state = "diverged"
+    errors = {name: float(f"{np.mean([one[name] for one in found]):.6g}") for name in found[0]} if found else {}
+    if state == "complete" and not all(map(math.isfinite, errors.values())):
+        state = "diverged"
     seconds = round(time.monotonic() - began, 1)
+    errors = errors if state == "complete" else {}
     return {"settings": settings, "state": state, "errors": errors, "seconds": seconds, "seen": seen}
 
 
@@ -189,5 +196,5 @@ def _errors(fitted: Any, train: Samples, val: Samples, heads: Sequence[str | Non
             error = float(np.abs(fitted.predict(val.inputs) - val.targets).mean())
         else:
             _, error = best_regressor(head, features, train.targets, val_features, val.targets)
-        found[head or "own"] = float(f"{error:.6g}")
+        found[head or "own"] = error
     return found

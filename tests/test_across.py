@@ -63,6 +63,8 @@ def test_what_diverged_is_lost_for_both_and_counted():
     assert found.index.tolist() == ["a", "b"]
     assert found.loc["a", ["n", "lost"]].tolist() == [2, 1]
     assert found.loc["b", "effect"] == pytest.approx(-math.log(2)) and math.isnan(found.loc["b", "error"])
+    with pytest.raises(ValueError, match=r"^runs: got none of \['joint'\] on 'b'; allowed: both arms on every task$"):
+        effects(runs[(runs["dataset"] != "b") | (runs["arm"] != "joint")], "RnC", "joint")
 
 
 # --- over tasks -----------------------------------------------------------------------------------------
@@ -92,7 +94,7 @@ def test_the_model_is_that_of_paule_and_mandel_with_the_interval_of_hartung_and_
     scale = (weights * (effect - mean) ** 2).sum() / 11
     assert found.spread == pytest.approx(math.sqrt(tau2), abs=1e-4)
     assert (found.n, found.mean) == (12, pytest.approx(mean, abs=1e-5))
-    assert found.error == pytest.approx(math.sqrt(scale / weights.sum()), rel=1e-3)
+    assert found.error == pytest.approx(math.sqrt(max(scale, 1) / weights.sum()), rel=1e-3)
     half = stats.t.ppf(0.975, 11) * found.error
     assert found.interval == pytest.approx((found.mean - half, found.mean + half))
     assert found.p == pytest.approx(2 * stats.t.sf(abs(found.mean) / found.error, 11))
@@ -108,6 +110,15 @@ def test_tasks_of_equal_precision_are_a_plain_t_test():
         max(stats.ttest_1samp(effect, -0.2, alternative="greater").pvalue,
             stats.ttest_1samp(effect, 0.2, alternative="less").pvalue), rel=1e-3,
     )  # fmt: skip
+
+
+def test_effects_that_differ_less_than_their_errors_do_not_make_the_interval_narrower():
+    """Standard errors of overlapping splits are on the safe side, so effects can be too alike by chance."""
+    alike = table_of(np.linspace(-0.021, -0.019, 10), np.full(10, 0.05))
+    found = OverTasks.of(alike)
+    assert found.spread == 0 and found.error == pytest.approx(0.05 / math.sqrt(10))
+    with pytest.raises(ValueError, match=r"^effects: got a standard error of 0; allowed: positive ones$"):
+        OverTasks.of(alike.assign(error=[0.0] + [0.05] * 9))
 
 
 def test_a_new_task_is_forecast_with_both_variances():
@@ -127,7 +138,7 @@ def test_intervals_and_forecasts_are_right_as_often_as_they_say():
         covered += model.interval[0] <= -0.03 <= model.interval[1]
         helped += rng.normal(-0.03, 0.06) < 0
         said += model.helps()
-    assert covered / 400 == pytest.approx(0.95, abs=0.03)
+    assert 0.93 < covered / 400 < 0.98
     assert said / 400 == pytest.approx(helped / 400, abs=0.06)
 
 
@@ -150,10 +161,16 @@ def test_the_number_of_tasks_that_would_decide():
 
 # --- ranks and profiles ---------------------------------------------------------------------------------
 
-ERRORS = pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": [2.0, 2.0, 1.0], "c": [4.0, math.nan, 1.1]})
+ERRORS = pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": [2.0, 2.0, 1.0], "c": [4.0, math.inf, 1.1]})
 
 
-def test_ranks_share_ties_and_put_what_is_missing_last():
+def test_a_method_that_did_not_run_on_a_task_has_no_rank():
+    for function in (ranks, lambda errors: profile(errors, np.array([1.0]))):
+        with pytest.raises(ValueError, match=r"^errors: got none of \['c'\] on some tasks; allowed: methods that ran"):
+            function(ERRORS.replace(math.inf, math.nan))
+
+
+def test_ranks_share_ties_and_put_what_failed_last():
     assert ranks(ERRORS).to_dict() == pytest.approx(
         {"a": (1 + 1.5 + 3) / 3, "b": (2 + 1.5 + 1) / 3, "c": (3 + 3 + 2) / 3}
     )

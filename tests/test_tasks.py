@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from worlds import table
 
 from rnclib import tuning
 from rnclib.data import Dataset, Split, catalogue
+from rnclib.data.tables import _CONCRETE_TEST, _published
 from rnclib.experiment import described, shared
 from rnclib.protocols import tasks
 from rnclib.protocols.tasks import (
@@ -63,6 +65,7 @@ def test_arms_differ_in_what_trains_the_network_and_in_nothing_else():
         networks = {tuple(getattr(one, name) for name in ("model", "widths", "dropout", "scaling", "featuriser"))
                     for one in made.values()}  # fmt: skip
         assert len(networks) == 1
+        assert len({(one.keep, one.n_views) for one in (made["end to end"].fit, made["RnC"].pretrain)}) == 1
         assert made["RnC"].freeze and made["RnC"].fit is None and made["RnC"].pretrain.ties == "rounding"
         assert made["joint"].fit.regulariser == "rnc" and made["end to end"].fit.regulariser is None
         shared = ("epochs", "batch_size", "learning_rate", "weight_decay", "optimizer", "schedule", "average")
@@ -88,7 +91,7 @@ def test_each_other_method_is_what_it_is_called():
 def test_tasks_are_data_sets_of_the_catalogue_with_their_first_split():
     for name, task in TASKS.items():
         assert name == task.dataset and task.split == task.source.splits[0]
-        assert task.n_splits <= tasks.SEARCH_SPLIT  # which is never scored
+        assert task.n_splits <= min(tasks.SEARCH_SPLITS)  # which are never scored
         assert all(KIND_OF[network] == task.source.kind for network in task.networks)
     real = [name for name, task in TASKS.items() if task.source.measured]
     assert len(real) == 15 and {task.source.kind for task in TASKS.values()} == set(KIND_OF.values())
@@ -111,6 +114,12 @@ def test_the_runs_of_a_task_are_every_arm_with_every_regressor_and_the_peers_on_
     longer = {"numbers": first | {"end to end, equal time": first["end to end"] | {"width": 512}}}
     more = {run.method for run in tasks.runs("concrete", longer, profile="paper", n_splits=1)} - {*own}
     assert {tasks.parts_of(name)[1] for name in more if ":" in name} == {"end to end, equal time"}
+    few = {"numbers": first | {"RnC, 15 trials": first["RnC"] | {"epochs": 50}}}
+    trained = {run.method: run.recipe for run in tasks.runs("concrete", few, profile="paper", n_splits=1)}
+    assert trained["numbers: RnC, 15 trials; ridge"].pretrain.epochs == 50
+    networks = {name: {arm: space(name, arm)[1] for arm in ARMS} for name in TASKS["esol"].networks}
+    splits = Counter(tasks.parts_of(run.method)[0] for run in tasks.runs("esol", networks, profile="paper"))
+    assert splits["descriptors"] == 2 * splits["graphs"] == 2 * splits["both"] == 20 * 11
     for network, arm, head in (("numbers", "RnC", "ridge"), ("both", "end to end, equal time", "gaussian process")):
         assert tasks.parts_of(tasks.method(network, arm, head)) == (network, arm, head)
     # the regressors of one network share its training
@@ -135,11 +144,13 @@ def seen(monkeypatch):
         order = np.random.default_rng(seed).permutation(3000)
         return Split(np.sort(order[:2400]), np.sort(order[2400:2700]), np.sort(order[2700:]))
 
-    monkeypatch.setattr(catalogue, "load", lambda name: Dataset(inputs, rows.targets, "x", {"random": split}))
+    monkeypatch.setattr(
+        catalogue, "load", lambda name: Dataset(inputs, rows.targets, "x", {"random": split, "published": split})
+    )
     calls = []
 
-    def search(plan, train, val, *, n_trials, path, told, seconds=np.inf):
-        calls.append({"plan": plan, "train": train, "val": val, "n_trials": n_trials, "seconds": seconds})
+    def search(plan, sets, *, n_trials, path, told, seconds=np.inf):
+        calls.append({"plan": plan, "sets": sets, "n_trials": n_trials, "seconds": seconds})
         trials = json.loads(path.read_text())["trials"] if path.is_file() else []
         while len(trials) < n_trials and len(trials) < seconds:
             errors = {"own": 1 + abs(len(trials) - 40) / 100}
@@ -152,20 +163,42 @@ def seen(monkeypatch):
     return calls, split
 
 
-def test_the_search_sees_a_part_of_one_training_set_and_no_test_set(seen, tmp_path):
+def test_the_search_of_a_large_task_sees_a_part_of_one_training_set_and_no_test_set(seen, tmp_path):
     calls, split = seen
-    search_task("concrete", "numbers", "joint", tmp_path)
+    search_task("abalone", "numbers", "joint", tmp_path)
     (call,) = calls
-    train, val = ({int(number) for number in call[name].inputs[:, 0]} for name in ("train", "val"))
-    wanted = split(tasks.SEARCH_SPLIT)
-    assert len(train) == 2000 and train < set(wanted.train.tolist()) and val == set(wanted.val.tolist())
-    assert not (train | val) & set(wanted.test.tolist())
-    np.testing.assert_array_equal(
-        call["train"].targets, catalogue.load("concrete").targets[call["train"].inputs[:, 0].astype(int)]
-    )
+    ((train, val),) = call["sets"]
+    in_train, in_val = ({int(number) for number in part.inputs[:, 0]} for part in (train, val))
+    wanted = split(100)
+    assert len(in_train) == 2000 and in_train < set(wanted.train.tolist()) and in_val == set(wanted.val.tolist())
+    assert not (in_train | in_val) & set(wanted.test.tolist())
+    np.testing.assert_array_equal(train.targets, catalogue.load("abalone").targets[train.inputs[:, 0].astype(int)])
     assert call["plan"].heads == (None, "ridge", "neighbours")
-    search_task("concrete", "numbers", "joint", tmp_path)
-    assert {int(number) for number in calls[1]["train"].inputs[:, 0]} == train
+    search_task("abalone", "numbers", "joint", tmp_path)
+    assert {int(number) for number in calls[1]["sets"][0][0].inputs[:, 0]} == in_train
+
+
+@pytest.mark.usefixtures("seen")
+def test_a_small_task_is_searched_on_three_splits_and_concrete_without_the_published_test_rows(monkeypatch):
+    monkeypatch.setattr(tasks, "SMALL", 3000)
+    for dataset, kind, seeds in (("diabetes", "random", (100, 101, 102)), ("concrete", "published", (0, 1, 2))):
+        splits = catalogue.load(dataset).splits[kind]
+        found = tasks._seen_by_search(dataset)
+        for seed, (train, val) in zip(seeds, found, strict=True):
+            wanted, used = splits(seed), np.concatenate([train.inputs[:, 0], val.inputs[:, 0]]).astype(int)
+            assert set(val.inputs[:, 0].astype(int)) == set(wanted.val) and not set(used) & set(wanted.test)
+
+
+def test_no_test_row_of_the_published_table_is_seen_by_the_search(monkeypatch):
+    load = catalogue.load
+    rows = table(1030)
+    monkeypatch.setattr(
+        catalogue, "load",
+        lambda name: Dataset(np.arange(1030.0)[:, None], rows.targets, "x", {"published": partial(_published, 1030)}),
+    )  # fmt: skip
+    used = {int(i) for pair in tasks._seen_by_search("concrete") for part in pair for i in part.inputs[:, 0]}
+    monkeypatch.setattr(catalogue, "load", load)
+    assert len(used) == 824 and not used & set(_CONCRETE_TEST)
 
 
 def test_end_to_end_training_may_search_as_long_as_the_contrastive_one(seen, tmp_path):
@@ -182,6 +215,7 @@ def test_end_to_end_training_may_search_as_long_as_the_contrastive_one(seen, tmp
     found = searched_settings(tmp_path, "concrete", "numbers")
     assert found["end to end"] == {"number": 29} and found["end to end, equal time"] == {"number": 40}
     assert found["RnC"] == {"number": 29} and "joint" not in found
+    assert found["RnC, 15 trials"] == {"number": 14} == found["end to end, 15 trials"]
     assert searched_settings(tmp_path, "airfoil", "numbers") == {}
 
 
@@ -215,7 +249,7 @@ def test_the_page_has_the_ranges_that_are_searched():
                         {"l1": "L1", "l2": "L2", "huber": "Huber", None: "none"}.get(one, str(one)) for one in among
                     ]
                     assert all(word in values for word in words), name
-    for number in (tasks.N_TRIALS, tasks.FEW_TRIALS, tasks.MOST_TRIALS, tasks.SEARCH_ROWS, tasks.SEARCH_SPLIT):
+    for number in (tasks.N_TRIALS, tasks.FEW_TRIALS, tasks.MOST_TRIALS, tasks.SEARCH_ROWS, *tasks.SEARCH_SPLITS):
         assert f" {number}" in PAGE
 
 

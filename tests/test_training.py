@@ -519,7 +519,7 @@ def test_the_kept_weights_are_a_moving_average():
     history = train(judged, stage, training_set, validation, seed=3)
     train(plain, replace(stage, average=None), training_set, seed=3)
 
-    averaged, losses = None, []
+    averaged, losses, done = None, [], 0
     for epoch in (1, 2):
         order = np.random.default_rng([3, epoch]).permutation(27)
         for batch in (order[:10], order[10:20], order[20:]):
@@ -527,12 +527,73 @@ def test_the_kept_weights_are_a_moving_average():
             off = x @ w + b - y
             rate = learning_rate(stage, epoch)
             w, b = w - rate * 2 * (off[:, None] * x).mean(0), b - rate * 2 * off.mean()
-            averaged = (w, b) if averaged is None else (0.8 * averaged[0] + 0.2 * w, 0.8 * averaged[1] + 0.2 * b)
+            decay = min(0.8, (1 + done) / (10 + done)) if done else 0.0  # it rises, so that early weights are forgotten
+            averaged = (
+                (w, b)
+                if averaged is None
+                else tuple(decay * before + (1 - decay) * now for before, now in zip(averaged, (w, b), strict=True))
+            )
+            done += 1
         losses.append(float(((validation.inputs @ averaged[0] + averaged[1] - validation.targets) ** 2).mean()))
     expected = torch.cat([averaged[0], averaged[1][None]]).double()
     torch.testing.assert_close(weights(without), expected, rtol=0, atol=1e-5)
     torch.testing.assert_close(weights(plain), torch.cat([w, b[None]]).double(), rtol=0, atol=1e-5)
     assert history.val_loss == pytest.approx(losses, rel=1e-4) and history.best_epoch == 1 + int(np.argmin(losses))
+
+
+def test_the_moving_average_reaches_its_decay():
+    ramp = training._ramped_average(0.9)
+    for done, decay in ((1, 2 / 11), (8, 0.5), (80, 0.9), (1000, 0.9)):
+        averaged = [torch.zeros(2)]
+        ramp(averaged, [torch.ones(2)], torch.tensor(done))
+        assert averaged[0].tolist() == pytest.approx([1 - decay] * 2)
+
+
+def test_a_stage_can_keep_its_last_weights():
+    training_set, validation = problem(), problem(15, seed=9)
+    stage = replace(REGRESSION, learning_rate=0.5, epochs=8)
+    last, best, alone = network(), network(), network()
+    told = train(best, stage, training_set, validation, seed=0)
+    kept = train(last, replace(stage, keep="last"), training_set, validation, seed=0)
+    train(alone, stage, training_set, seed=0)
+    assert kept.val_loss == told.val_loss and told.best_epoch < kept.best_epoch == 8
+    assert torch.equal(weights(last), weights(alone)) and not torch.equal(weights(last), weights(best))
+
+
+def test_batches_of_a_one_cycle_schedule_are_as_equal_as_can_be(monkeypatch):
+    stage = replace(REGRESSION, schedule="one-cycle", lr_decay_rate=0.0, batch_size=8)
+    for n, sizes in ((17, [6, 5, 6]), (16, [8, 8]), (9, [4, 5]), (5, [5])):
+        stop, batches = training._batches(stage, n, 1)
+        assert stop == n and [end - start for start, end in batches] == sizes
+        assert [start for start, _ in batches] == [0, *(end for _, end in batches[:-1])]
+    # others keep the rest in the last batch, as records have it
+    assert training._batches(replace(REGRESSION, batch_size=8), 17, 1) == (17, [(0, 8), (8, 16), (16, 17)])
+    assert training._batches(replace(stage, drop_last=True), 17, 1) == (16, [(0, 8), (8, 16)])
+
+
+@pytest.mark.parametrize("regulariser", [None, "rnc", "ranksim", "conr"])
+def test_several_views_of_a_sample_are_each_predicted(regulariser):
+    """As if the second views were samples of their own, but that Rank-N-Contrast knows which belong together."""
+    generator = torch.Generator().manual_seed(0)
+    views, labels = torch.randn(12, 2, 5, generator=generator), torch.linspace(-1, 1, 12)
+    term = {"regulariser": regulariser, "regulariser_weight": 0.3} if regulariser else {}
+    term |= {"window": 0.3} if regulariser == "conr" else {}
+    stage = replace(REGRESSION, batch_size=24, epochs=1, learning_rate=0.0, loss="l2", **term)
+    model = network()
+    found = train(model, stage, Samples(views, labels), seed=0).train_loss[0]
+    flat = model(views.reshape(24, 5)).detach()
+    features = model[:-1](views.reshape(24, 5)).detach()
+    twice = labels.repeat_interleave(2)
+    expected = ((flat.reshape(-1) - twice) ** 2).mean()
+    if regulariser == "rnc":
+        expected = expected + 0.3 * rnc_loss(features.reshape(12, 2, -1), labels, ties="exact")
+    elif regulariser:
+        more = (flat.reshape(-1), 0.3) if regulariser == "conr" else ()
+        order = np.random.default_rng([0, 1]).permutation(12)
+        index = np.repeat(2 * order, 2) + np.tile([0, 1], 12)  # RankSim takes the first of equal labels
+        more = (more[0][index], more[1]) if more else ()
+        expected = expected + 0.3 * REGULARISERS[regulariser](features[index], twice[index], *more)
+    assert found == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_statistics_of_batch_norm_are_averaged_too():
@@ -544,7 +605,7 @@ def test_statistics_of_batch_norm_are_averaged_too():
         plain, replace(REGRESSION, batch_size=27, epochs=2), problem(), seed=0,
         on_epoch=lambda *_: means.append(plain[1].running_mean.clone()),
     )  # fmt: skip
-    torch.testing.assert_close(model[1].running_mean, 0.5 * means[0] + 0.5 * means[1])
+    torch.testing.assert_close(model[1].running_mean, 2 / 11 * means[0] + 9 / 11 * means[1])
 
 
 # --- the other methods ----------------------------------------------------------------------------------

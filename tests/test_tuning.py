@@ -30,12 +30,12 @@ def pretend(monkeypatch, error_of, fails=lambda settings: False):
     def fit(recipe, train, val, *, seed, execution, on_epoch):
         error = error_of(recipe.fit.learning_rate)
         for number in range(1, recipe.fit.epochs + 1):
-            on_epoch(SimpleNamespace(number=number, val_error=lambda: error))
+            on_epoch(SimpleNamespace(number=number, ridge_error=lambda: error))
         if fails(recipe.fit):
             raise Diverged("it does", [])
         fitted.append(recipe)
         return SimpleNamespace(
-            predict=lambda inputs: (VAL.targets if inputs is val.inputs else TRAIN.targets) + error,
+            predict=lambda inputs: (val.targets if inputs is val.inputs else train.targets) + error,
             features=lambda inputs: np.ones((len(inputs), 2)),
         )
 
@@ -47,8 +47,8 @@ def far_from_a_hundredth(rate):
     return abs(np.log10(rate) + 2)
 
 
-def searched(n_trials, *, heads=(None,), first=None, **options):
-    return search(Plan(SEARCHED, recipe_of, heads, first), TRAIN, VAL, n_trials=n_trials, **options)
+def searched(n_trials, *, heads=(None,), first=None, sets=((TRAIN, VAL),), **options):
+    return search(Plan(SEARCHED, recipe_of, heads, first), sets, n_trials=n_trials, **options)
 
 
 def without_times(trials):
@@ -75,7 +75,7 @@ def test_a_trial_that_lags_behind_is_given_up_and_teaches_where_not_to_look(monk
     others = [trial["seen"]["0"] for trial in trials[:number] if trial["state"] == "complete"]
     assert number >= 8 and pruned[0]["seen"]["0"] > np.median(others)
     ended = [trial for trial in trials if trial["state"] == "complete"]
-    assert all(sorted(trial["seen"]) == ["0", "1", "2"] for trial in ended)
+    assert all(sorted(trial["seen"]) == ["0", "1"] for trial in ended)
 
 
 def test_a_search_that_was_stopped_goes_on_as_it_would_have(monkeypatch, tmp_path):
@@ -86,7 +86,7 @@ def test_a_search_that_was_stopped_goes_on_as_it_would_have(monkeypatch, tmp_pat
     assert len(json.loads(path.read_text())["trials"]) == 5
     assert without_times(searched(14, path=path, told={"arm": "one"})) == without_times(whole)
     kept = json.loads(path.read_text())
-    assert (kept["arm"], kept["n_train"], kept["n_val"]) == ("one", 60, 20) and len(kept["trials"]) == 14
+    assert (kept["arm"], kept["sets"]) == ("one", [{"n_train": 60, "n_val": 20}]) and len(kept["trials"]) == 14
     assert {name: tuple(among) for name, among in kept["searched"].items()} == {
         "learning_rate": (1e-4, 1.0), "epochs": (8, 16),
     }  # fmt: skip
@@ -136,6 +136,28 @@ def test_a_trial_is_worth_its_best_head():
     assert best_settings(trials) == {"number": 0}
     trials.append({"state": "pruned", "errors": {}, "settings": {"number": 2}})
     assert best_settings(trials) == {"number": 0}
+
+
+def test_errors_of_several_sets_are_averaged_and_each_can_end_a_trial(monkeypatch):
+    def fit(recipe, train, val, *, seed, execution, on_epoch):
+        error = float(len(val.targets)) + far_from_a_hundredth(recipe.fit.learning_rate)
+        for number in range(1, recipe.fit.epochs + 1):
+            on_epoch(SimpleNamespace(number=number, ridge_error=lambda: error))
+        return SimpleNamespace(predict=lambda inputs: val.targets + error, features=lambda inputs: np.ones((9, 1)))
+
+    monkeypatch.setattr(tuning, "fit", fit)
+    sets = [(TRAIN, table(n, seed=n)) for n in (10, 20)]
+    trials = searched(30, sets=sets)
+    for trial in trials:
+        off = far_from_a_hundredth(trial["settings"]["learning_rate"])
+        assert trial["seen"] == pytest.approx(
+            {"0": 10 + off, "1": 10 + off, "2": 20 + off, "3": 20 + off}
+            if trial["state"] == "complete"
+            else {str(step): (10, 10, 20, 20)[step] + off for step in range(len(trial["seen"]))}
+        )
+        if trial["state"] == "complete":
+            assert trial["errors"]["own"] == pytest.approx(15 + off, rel=1e-4)
+    assert {trial["state"] for trial in trials} == {"complete", "pruned"}
 
 
 def test_heads_are_judged_on_a_network_that_is_really_trained():

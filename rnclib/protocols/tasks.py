@@ -22,7 +22,7 @@ from rnclib.fitting import Samples
 from rnclib.recipe import Recipe, Stage
 
 __all__ = [
-    "ARMS", "HEADS", "NETWORKS", "OTHERS", "TASKS", "Task", "method", "parts_of", "peers", "recipe", "runs",
+    "ARMS", "HEADS", "NETWORKS", "OTHERS", "TASKS", "Task", "method", "parts_of", "peers", "recipe", "runs", "same_as",
     "search_task", "search_tasks", "searched_settings", "space",
 ]  # fmt: skip
 
@@ -39,8 +39,10 @@ HEADS: dict[str, tuple[str | None, ...]] = {
 N_TRIALS = 30  # of each arm
 FEW_TRIALS = 15  # of each other method, which is compared with the arms after as many
 MOST_TRIALS = 90  # of end-to-end training that may search for as long as Rank-N-Contrast
-SEARCH_SPLIT = 100  # seed of the split whose training and validation set the search sees; it is never scored
-SEARCH_ROWS = 2000  # at most, of that training set
+FEW_SPLITS = 10  # of networks beside the first
+SEARCH_SPLITS = (100, 101, 102)  # seeds of splits that are never scored; a large task is searched on the first alone
+SMALL = 1600  # samples of a task that is searched on all three
+SEARCH_ROWS = 2000  # at most, of each training set
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class Task:
         Keys of `NETWORKS`; what is said over tasks is about the first.
     others : bool
         Compare the other methods too, with the first network.
+    searched : str, optional
+        Kind of the splits that are searched on, with seeds 0, 1 and 2, where it is not `split`.
     """
 
     dataset: str
@@ -63,6 +67,7 @@ class Task:
     n_splits: int
     networks: tuple[str, ...]
     others: bool = False
+    searched: str | None = None
 
     @property
     def source(self) -> catalogue.Source:
@@ -81,9 +86,9 @@ NETWORKS: dict[str, dict[str, Any]] = {
 _OF_KIND = {"molecules": "descriptors", "table": "numbers", "images": "pictures"}
 
 
-def _task(dataset: str, n_splits: int, *more: str, others: bool = False) -> Task:
+def _task(dataset: str, n_splits: int, *more: str, **others: Any) -> Task:
     source = catalogue.source(dataset)
-    return Task(dataset, source.splits[0], n_splits, (_OF_KIND[source.kind], *more), others)
+    return Task(dataset, source.splits[0], n_splits, (_OF_KIND[source.kind], *more), **others)
 
 
 #: Real tasks, and two simulated ones, which are outside every pooled estimate. Larger sets have fewer splits.
@@ -93,7 +98,8 @@ TASKS: dict[str, Task] = {
         _task("esol", 20, "graphs", "both", others=True),
         *(_task(name, 10) for name in ("freesolv", "logbb", "efflux", "lipophilicity")),
         _task("aqsoldb", 5),
-        _task("concrete", 10, others=True),
+        # searched on the folds of a published table, so that its test rows stay unseen
+        _task("concrete", 10, others=True, searched="published"),
         *(_task(name, 10) for name in ("diabetes", "airfoil", "abalone")),
         *(_task(name, 5) for name in ("power-plant", "protein", "california", "bike")),
         _task("latitude", 10, others=True),
@@ -116,10 +122,10 @@ _PERCEPTRON = _NETWORK | {
 }
 _OF_NETWORK: dict[str, dict[str, tuple[float, float] | list[Any]]] = {
     "descriptors": _PERCEPTRON | {"scaling": ["standard", "quantile"]},
-    "graphs": _NETWORK | {"epochs": [100, 200, 400]},
+    "graphs": _NETWORK | {"epochs": [100, 200]},
     "both": _PERCEPTRON | {"scaling": ["standard", "quantile"]},
     "numbers": _PERCEPTRON | {"scaling": ["standard", "quantile", "pieces"]},
-    "pictures": _NETWORK | {"epochs": [30, 60]},
+    "pictures": _NETWORK | {"epochs": [20, 40]},
 }
 _REGRESSION: dict[str, tuple[float, float] | list[Any]] = {"loss": ["l1", "huber", "l2"]}
 _OF_ARM: dict[str, dict[str, tuple[float, float] | list[Any]]] = {
@@ -157,7 +163,7 @@ def space(network: str, arm: str) -> tuple[dict[str, tuple[float, float] | list[
     """
     searched = _OF_NETWORK[network] | _OF_ARM[arm]
     first = {name: _FIRST[name] for name in searched}
-    first |= {"epochs": 60} if network == "pictures" else {}
+    first |= {"epochs": 40} if network == "pictures" else {}
     return searched, first | ({"temperature": 0.1} if arm == "SupCon" else {})
 
 
@@ -179,9 +185,9 @@ def recipe(network: str, arm: str, settings: Mapping[str, Any], head: str | None
         width = of_stage.pop("width")
         of_network |= {"widths": (width, width, 128)}
         of_network |= {name: of_stage.pop(name) for name in ("dropout", "scaling")}
-    fixed: dict[str, Any] = {"lr_decay_rate": 0.0, "optimizer": "adamw", "schedule": "one-cycle"}
+    fixed: dict[str, Any] = {"lr_decay_rate": 0.0, "optimizer": "adamw", "schedule": "one-cycle", "keep": "last"}
     if network == "pictures":
-        fixed["augmentation"] = "shifts"
+        fixed |= {"augmentation": "shifts", "n_views": 2}
     if arm in _TERMS:
         fixed["regulariser"] = _TERMS[arm]
     if arm in ("RnC", "joint"):
@@ -190,8 +196,6 @@ def recipe(network: str, arm: str, settings: Mapping[str, Any], head: str | None
         fixed |= {"loss": "rnc", "label_diff": "l1", "feature_sim": "l2"}
     if arm == "SupCon":
         fixed["loss"] = "supcon"
-    if arm in ("RnC", "SupCon") and network == "pictures":
-        fixed["n_views"] = 2
     stage = Stage(**fixed | of_stage)
     of_network |= {"head": head, "notable": ("tuned",)}
     if arm in ("RnC", "SupCon"):
@@ -207,7 +211,9 @@ def peers(kind: str) -> dict[str, Recipe]:
     kind : {'molecules', 'table', 'images'}
     """
     featuriser = {"molecules": "descriptors", "images": "colours"}.get(kind)
-    names = ("ridge", "neighbours", "gaussian process", "svr", "boosting", "trees")
+    names = ["ridge", "neighbours", "gaussian process", "svr", "boosting", "trees"]
+    if kind != "images":
+        names.append("catboost")
     found = {name: Recipe(name, featuriser=featuriser, scaling="standard") for name in names}
     found["training mean"] = Recipe("training mean")
     if kind == "images":
@@ -227,28 +233,47 @@ def runs(
     dataset : str
         One of `TASKS`.
     settings : mapping
-        By network and arm, see `searched_settings`. End-to-end training with equal time is left out where its settings
-        are those of end-to-end training.
+        By network and arm, see `searched_settings`. What has the settings of the arm that it is the `same_as` is left
+        out: that arm's runs stand for it.
     profile : {'paper', 'quick', 'smoke'}
     n_splits : int, optional
         By default those of the task.
     """
     task = TASKS[dataset]
     methods: dict[str, Recipe] = {}
+    fewer: set[str] = set()
     for network, by_arm in settings.items():
         for arm, chosen in by_arm.items():
-            if arm == _EQUAL_TIME and chosen == by_arm["end to end"]:
+            if (same := same_as(arm)) is not None and chosen == by_arm.get(same):
                 continue
             trained = arm.partition(",")[0]
             for head in HEADS[trained]:
-                methods[method(network, arm, head)] = recipe(network, trained, chosen, head)
+                methods[name := method(network, arm, head)] = recipe(network, trained, chosen, head)
+                fewer |= {name} if network != task.networks[0] else set()
     methods |= peers(task.source.kind)
     data_of_run = Selection(dataset, task.split)
     return [
         Run("tasks", profile, name, seed, data_of_run, one)
         for seed in range(n_splits or task.n_splits)
         for name, one in methods.items()
+        if seed < FEW_SPLITS or name not in fewer
     ]
+
+
+def same_as(arm: str) -> str | None:
+    """The arm whose runs stand for those of another effort, where that has found the same settings.
+
+    Parameters
+    ----------
+    arm : str
+
+    Examples
+    --------
+    >>> same_as("RnC, 15 trials"), same_as("RnC")
+    ('RnC', None)
+    """
+    trained, comma, _ = arm.partition(",")
+    return trained if comma else None
 
 
 def method(network: str, arm: str, head: str | None) -> str:
@@ -323,7 +348,8 @@ def search_tasks(only: Sequence[str] = (), *, results_dir: str | None = None) ->
 
 def _one_study(dataset: str, network: str, arm: str, root: Path) -> str:
     torch.set_num_threads(1)
-    trials = search_task(dataset, network, arm, root, FEW_TRIALS if arm in OTHERS else N_TRIALS)
+    few = arm in OTHERS or network != TASKS[dataset].networks[0]
+    trials = search_task(dataset, network, arm, root, FEW_TRIALS if few else N_TRIALS)
     lowest = min((min(trial["errors"].values()) for trial in trials if trial["errors"]), default=float("nan"))
     return f"{dataset}, {network}, {arm}: {len(trials)} trials, lowest validation MAE {lowest:g}"
 
@@ -356,27 +382,28 @@ def search_task(dataset: str, network: str, arm: str, root: Path, n_trials: int 
     searched, first = space(network, arm)
     heads = tuple(head for head in HEADS[arm] if head != "gaussian process")  # which takes too long
     plan = Plan(searched, partial(recipe, network, arm), heads, first)
-    told = {"dataset": dataset, "network": network, "arm": arm, "split": SEARCH_SPLIT}
+    told = {"dataset": dataset, "network": network, "arm": arm}
     go_on = partial(
-        search, plan, *_seen_by_search(dataset), path=_study(root, dataset, network, arm),
+        search, plan, _seen_by_search(dataset), path=_study(root, dataset, network, arm),
         told=told | provenance.circumstances("cpu"),
     )  # fmt: skip
     trials = go_on(n_trials=n_trials)
-    if arm == "end to end" and (contrastive := _trials(root, dataset, network, "RnC")):
+    first_network = network == TASKS[dataset].networks[0]
+    if arm == "end to end" and first_network and (contrastive := _trials(root, dataset, network, "RnC")):
         trials = go_on(n_trials=MOST_TRIALS, seconds=sum(trial["seconds"] for trial in contrastive))
     return trials
 
 
-def searched_settings(root: Path, dataset: str, network: str, n_trials: int = N_TRIALS) -> dict[str, dict[str, Any]]:
-    """What the search chose: settings by arm, and for end-to-end training with equal time as well.
+def searched_settings(root: Path, dataset: str, network: str) -> dict[str, dict[str, Any]]:
+    """What the search chose: settings by arm, for end-to-end training with equal time as well.
+
+    Where other losses are compared, each arm stands there with what its first 15 trials found too.
 
     Parameters
     ----------
     root : Path
         Folder of all records.
     dataset, network : str
-    n_trials : int
-        The first trials of each arm, but for equal time.
 
     Returns
     -------
@@ -386,9 +413,12 @@ def searched_settings(root: Path, dataset: str, network: str, n_trials: int = N_
     from rnclib.tuning import best_settings
 
     found = {arm: trials for arm in (*ARMS, *OTHERS) if (trials := _trials(root, dataset, network, arm))}
-    chosen = {arm: best_settings(trials[:n_trials]) for arm, trials in found.items()}
-    if "end to end" in found:
+    chosen = {arm: best_settings(trials[:N_TRIALS]) for arm, trials in found.items()}
+    if "end to end" in found and network == TASKS[dataset].networks[0]:
         chosen[_EQUAL_TIME] = best_settings(found["end to end"])
+    if TASKS[dataset].others and network == TASKS[dataset].networks[0]:
+        few = {f"{arm}, {FEW_TRIALS} trials": found[arm][:FEW_TRIALS] for arm in ARMS if arm in found}
+        chosen |= {arm: best_settings(trials) for arm, trials in few.items()}
     return chosen
 
 
@@ -401,13 +431,17 @@ def _trials(root: Path, dataset: str, network: str, arm: str) -> Sequence[dict[s
     return json.loads(path.read_text(encoding="utf-8"))["trials"] if path.is_file() else []
 
 
-def _seen_by_search(dataset: str) -> tuple[Samples, Samples]:
-    """Training set, or a part of it, and validation set of the split that is never scored."""
+def _seen_by_search(dataset: str) -> list[tuple[Samples, Samples]]:
+    """Training set, or a part of it, and validation set of the splits that are never scored."""
     task = TASKS[dataset]
     of = catalogue.load(dataset)
-    split = of.splits[task.split](SEARCH_SPLIT)
-    train = split.train
-    if len(train) > SEARCH_ROWS:
-        train = np.sort(np.random.default_rng(0).choice(train, SEARCH_ROWS, replace=False))
-    sets = (Samples(data.take(of.inputs, index), of.targets[index]) for index in (train, split.val))
-    return next(sets), next(sets)
+    seeds = range(len(SEARCH_SPLITS)) if task.searched is not None else SEARCH_SPLITS
+    found = []
+    for seed in seeds[: len(seeds) if len(of) <= SMALL else 1]:
+        split = of.splits[task.searched or task.split](seed)
+        train = split.train
+        if len(train) > SEARCH_ROWS:
+            train = np.sort(np.random.default_rng(0).choice(train, SEARCH_ROWS, replace=False))
+        sets = [Samples(data.take(of.inputs, index), of.targets[index]) for index in (train, split.val)]
+        found.append((sets[0], sets[1]))
+    return found
