@@ -558,6 +558,19 @@ def test_quantiles_of_the_training_set_are_normal(monkeypatch):
 # --- what is told of an epoch ---------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("recipe", [END_TO_END, CLOSED, FROZEN, FINE_TUNED, replace(CLOSED, projection=4)],
+                         ids=lambda recipe: f"{recipe.label()} {recipe.projection}")  # fmt: skip
+def test_ridge_regression_judges_the_features_of_an_epoch_whatever_is_trained(recipe):
+    told = []
+    fitted = fit(recipe, TRAIN, VAL, seed=0, on_epoch=lambda epoch: told.append((epoch.stage, epoch.ridge_error())))
+    last = recipe if recipe.fit is None or recipe.freeze else replace(recipe, fit=replace(recipe.fit, keep="last"))
+    fitted = fit(last, TRAIN, VAL, seed=0)
+    x, x_val = (fitted.features(samples.inputs) for samples in (TRAIN, VAL))
+    _, expected = best_regressor("ridge", x, TRAIN.targets, x_val, VAL.targets)
+    assert told[-1][1] == pytest.approx(expected, rel=1e-3)
+    assert len({round(error, 6) for stage, error in told if stage != "regressor"}) > 1
+
+
 def test_an_epoch_is_told_with_the_validation_error_in_the_unit_of_the_targets(monkeypatch):
     seen, told = watch_training(monkeypatch), []
 

@@ -232,8 +232,9 @@ def test_the_page_names_every_task_and_its_number_of_splits():
 
 
 def test_the_page_has_the_ranges_that_are_searched():
-    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", PAGE[PAGE.index("| Setting |") :], flags=re.M)
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \| [^|]+ \|$", PAGE[PAGE.index("| Setting |") :], flags=re.M)
     said = {name: values for name, values, _ in rows}
+    begun = {name: first.replace("decay ", "").lower() for name, _, first in rows}
     for network in NETWORKS:
         for arm in (*ARMS, *OTHERS):
             for name, among in space(network, arm)[0].items():
@@ -242,6 +243,8 @@ def test_the_page_has_the_ranges_that_are_searched():
                 if arm in OTHERS:
                     name = f"{arm}: {name}"
                 values = said[WORDS[name]]
+                first = space(network, arm)[1][name.removeprefix(f"{arm}: ")]
+                assert str(first).removesuffix(".0") in begun[WORDS[name]], name
                 if isinstance(among, tuple):
                     assert values == f"{among[0]:g} to {among[1]:g}", name
                 else:
