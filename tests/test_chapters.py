@@ -345,7 +345,8 @@ def test_robustness_is_tested_with_the_methods_of_the_other_chapters(dataset):
 
 def test_photographs_have_no_spurious_correlation():
     kinds = {
-        dataset: {run.data.spurious for run in GRIDS["robustness", dataset, "paper"]} for dataset in catalogue.SOURCES
+        dataset: {run.data.spurious for run in GRIDS["robustness", dataset, "paper"]}
+        for dataset in experiments()["robustness"].datasets
     }
     assert kinds == {
         "esol": {None, "tied", "untied"}, "standin": {None, "tied", "untied"}, "agedb": {None},
@@ -552,7 +553,8 @@ def test_the_settings_are_by_default_those_of_the_published_search():
 
 
 def test_a_scope_knows_the_kind_of_its_data_set():
-    assert [Scope(name, "paper").kind for name in catalogue.SOURCES] == ["molecules", "molecules", "images", "images"]
+    kinds = {name: Scope(name, "paper").kind for name in ("esol", "standin", "agedb", "synthetic", "concrete")}
+    assert list(kinds.values()) == ["molecules", "molecules", "images", "images", "table"]
 
 
 def test_the_search_is_on_one_split_and_refuses_more():
