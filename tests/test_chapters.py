@@ -16,7 +16,6 @@ from rnclib.chapters import ablations, agedb, data_efficiency, esol, experiments
 from rnclib.chapters.base import Scope
 from rnclib.chapters.claims import PRIMARY
 from rnclib.claims import SPURIOUS
-from rnclib.data import catalogue
 from rnclib.experiment import Run, Selection, described, key
 from rnclib.protocols.search import METHODS, SEARCHES, TUNED, method_of
 
