@@ -59,7 +59,7 @@ def preparation(recipe: Recipe, inputs: Any, device: torch.device) -> Callable[[
     device : device
     """
     if not isinstance(inputs, np.ndarray) and recipe.featuriser is None:
-        return lambda inputs: (_graphs(inputs) if isinstance(inputs, Molecules) else inputs).to(device)
+        return lambda inputs: _graphs(inputs).to(device)
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import FunctionTransformer, QuantileTransformer, SplineTransformer, StandardScaler
@@ -88,7 +88,8 @@ def preparation(recipe: Recipe, inputs: Any, device: torch.device) -> Callable[[
     return numbers
 
 
-def _graphs(inputs: Graphs | Molecules) -> Graphs:
+def _graphs(inputs: Any) -> Any:
+    """Molecules as graphs; other inputs as they are."""
     return inputs.graphs() if isinstance(inputs, Molecules) else inputs
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from worlds import check_public_file
 
 from rnclib.data import PARTS, catalogue, tables
 from rnclib.data.catalogue import SOURCES
@@ -170,20 +170,7 @@ def test_one_column_is_the_target_and_the_others_are_inputs(name, put):
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_files_are_those_of_a_fixed_commit_with_the_checksum_of_the_catalogue(name, monkeypatch):
-    asked = []
-
-    def ask(file, urls, sha256):
-        asked.append((file, urls, sha256))
-        raise FileNotFoundError("asked")
-
-    monkeypatch.setattr(tables, "public_file", ask)
-    with pytest.raises(FileNotFoundError, match="asked"):
-        catalogue.load(name)
-    ((file, urls, sha256),) = asked
-    assert sha256 == SOURCES[name].sha256 and len(sha256) == 64 and file.count("/") == 1
-    for url in urls:
-        assert re.fullmatch(r"https://raw\.githubusercontent\.com/[\w-]+/[\w-]+/[0-9a-f]{40}/[\w./-]+", url)
-        assert url.endswith(file.partition("/")[2])
+    check_public_file(monkeypatch, tables, name)
 
 
 def test_every_table_has_a_test_of_its_layout():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -96,3 +97,21 @@ def breaks_at_the_end(model, stage, *rest, **options):
         with torch.no_grad():
             next(model.parameters()).fill_(torch.nan)
     return history
+
+
+def check_public_file(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> None:
+    """A loader of a module asks for a file of a fixed commit with the checksum of the catalogue."""
+    asked: list[Any] = []
+
+    def ask(file, urls, sha256):
+        asked.append((file, urls, sha256))
+        raise FileNotFoundError("asked")
+
+    monkeypatch.setattr(module, "public_file", ask)
+    with pytest.raises(FileNotFoundError, match="asked"):
+        catalogue.load(name)
+    ((file, urls, sha256),) = asked
+    assert sha256 == catalogue.SOURCES[name].sha256 and len(sha256) == 64 and file.count("/") == 1
+    for url in urls:
+        assert re.fullmatch(r"https://raw\.githubusercontent\.com/[\w-]+/[\w-]+/[0-9a-f]{40}/[\w./-]+", url)
+        assert url.endswith(file.partition("/")[2])

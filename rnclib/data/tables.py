@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -59,16 +60,10 @@ def near_duplicates(inputs: np.ndarray, distance: float = 0.01) -> np.ndarray:
     return connected_components(joined, directed=False)[1]
 
 
-def _whole(groups: np.ndarray | Callable[[], np.ndarray]) -> Callable[[int], Split]:
-    """Random splits 80:10:10 that keep each group in one set; groups may be found when the first split is asked for."""
-    found: list[int] = []
-
-    def split(seed: int) -> Split:
-        if not found:
-            found.extend((groups() if callable(groups) else groups).tolist())
-        return group_split(found, seed)
-
-    return split
+def _whole(groups: Callable[[], np.ndarray]) -> Callable[[int], Split]:
+    """Random splits 80:10:10 that keep each group in one set; groups are found when the first split is asked for."""
+    found = functools.cache(groups)
+    return lambda seed: group_split(found().tolist(), seed)
 
 
 def _table(
@@ -85,7 +80,7 @@ def _table(
         rows = np.sort(np.random.default_rng(0).choice(len(table), MOST, replace=False))
         table, together = table.iloc[rows], None if together is None else together[rows]
     inputs = pd.get_dummies(table.drop(columns=[target, *without]), dtype=float).to_numpy(float)
-    split = _whole(partial(near_duplicates, inputs) if together is None else together)
+    split = _whole(lambda: near_duplicates(inputs) if together is None else together)
     return Dataset(inputs, table[target].to_numpy(float), sha256, {SOURCES[name].splits[0]: split})
 
 
