@@ -28,6 +28,7 @@ from torch import Tensor
 
 from rnclib import results
 from rnclib.loss import rnc_loss
+from rnclib.memory import resident
 from rnclib.other_losses import ordinal_entropy, ranksim
 from rnclib.regimes import LABELS, REGIMES, TEMPERATURE, make_batch, make_regime, reach, trained_batches
 
@@ -272,22 +273,10 @@ def _memory(name: str, M: int, d: int, labels: str) -> dict[str, Any]:
     torch.set_num_threads(1)
     CANDIDATES[name](*make_batch(16, d, labels)).backward()  # libraries are loaded
     v, y = make_batch(M, d, labels)
-    before, _ = _resident()
+    before, _ = resident()
     CANDIDATES[name](v, y).backward()
-    _, peak = _resident()
+    _, peak = resident()
     return {"loss": name, "M": M, "d": d, "labels": labels, "bytes": max(0, peak - before)}
-
-
-def _resident() -> tuple[int, int]:
-    """Resident memory of this process now and at its peak, in bytes."""
-    status = Path("/proc/self/status")
-    if status.is_file():  # not getrusage, whose peak a process inherits from the one that started it
-        found = dict(re.findall(r"^(VmRSS|VmHWM):\s*(\d+) kB$", status.read_text(), re.MULTILINE))
-        return int(found["VmRSS"]) * 1024, int(found["VmHWM"]) * 1024
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return peak, peak
 
 
 def machine() -> dict[str, Any]:

@@ -16,6 +16,7 @@ __all__ = ["circumstances", "here"]
 
 _VERSIONS_OF = (
     "torch", "torch-geometric", "torchvision", "numpy", "scipy", "scikit-learn", "rdkit", "pillow", "lightning-fabric",
+    "optuna", "catboost", "chemprop",
 )  # fmt: skip
 
 
