@@ -281,13 +281,16 @@ def _rows(
 ) -> list[dict[str, Any]]:
     """What the records say of each claim by itself."""
     stored = {
-        experiment: {record["key"]: record for record in results.load(root, profile=profile, experiment=experiment)}
-        for experiment in {claim.experiment for claim in claims}
+        (experiment, dataset): {
+            record["key"]: record
+            for record in results.load(root, profile=profile, experiment=experiment, dataset=dataset)
+        }
+        for experiment, dataset in {(claim.experiment, claim.dataset) for claim in claims}
     }
     rows = []
     for claim in claims:
-        wanted = plan(claim, profile)
-        found = [stored[claim.experiment][key] for key in wanted if key in stored[claim.experiment]]
+        wanted, there = plan(claim, profile), stored[claim.experiment, claim.dataset]
+        found = [there[key] for key in wanted if key in there]
         records = results.labelled(found, [wanted[record["key"]] for record in found])
         row = {field.name: getattr(claim, field.name) for field in fields(claim)} | _NOTHING
         row["runs"] = f"{len(records)} of {len(wanted)}"

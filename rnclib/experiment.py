@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from rnclib import data, evaluation, provenance, results
+from rnclib import data, evaluation, memory, provenance, results
 from rnclib.data import Dataset, Split, catalogue, shifts, synthetic
 from rnclib.evaluation import rounded
 from rnclib.fitting import (
@@ -144,6 +144,8 @@ class Run:
     new_people : {True}, optional
         After training, predict the test set of the synthetic faces of the next `data_seed` too: faces of the same kind,
         none of whose people are in the training set.
+    view : bool
+        Whether a view of the features may be kept, see `carry_out`. It is no part of the run's key or record.
     """
 
     experiment: str
@@ -155,6 +157,7 @@ class Run:
     weight_seed: int | None = None
     corruptions: bool | None = None
     new_people: bool | None = None
+    view: bool = field(default=True, compare=False)
 
     def __post_init__(self) -> None:
         if self.profile not in results.PROFILES:
@@ -212,7 +215,7 @@ def described(run: Run) -> dict[str, Any]:
     run : Run
     """
     own = {name: value for name, value in vars(run).items() if name not in ("data", "recipe")}
-    return given(own | vars(run.data) | {"data_dir": None}) | run.recipe.described()
+    return given(own | vars(run.data) | {"data_dir": None, "view": None}) | run.recipe.described()
 
 
 def key(run: Run) -> str:
@@ -303,9 +306,10 @@ def carry_out(
     -------
     record : dict
         See `rnclib.results`.
-    view : str or None
-        For the networks of seed 0 that are trained and tested on the data as they are, or with a spurious correlation:
-        see `rnclib.evaluation.view`.
+    beside : str or None
+        CSV of a file beside the record, for seed 0. Where records keep a part of the test set: ``index``, ``target``
+        and ``prediction`` of all of it. Else, of networks that are trained and tested on the data as they are, or with
+        a spurious correlation: see `rnclib.evaluation.view`.
     """
     began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     check_device(device)
@@ -314,30 +318,27 @@ def carry_out(
     execution = Execution(device, _writable_cache(), _training_data(run), refresh, keep_encoder, commit)
     seed = run.seed if run.weight_seed is None else run.weight_seed
     outcome = _Outcome()
-    try:
-        fitted = fit(
-            run.recipe,
-            chosen.samples("train"),
-            chosen.samples("val"),
-            seed=seed,
-            execution=execution,
-            on_epoch=None if on_progress is None else _progress(run, on_progress),
-        )
-        outcome.stages = fitted.stages
-        _evaluate(run, fitted, chosen, outcome)
-    except Diverged as error:  # a result like any other: this method does not train here
-        outcome = _Outcome(stages=error.stages, diverged=str(error))
+    with memory.peak() as peak:
+        try:
+            fitted = fit(
+                run.recipe,
+                chosen.samples("train"),
+                chosen.samples("val"),
+                seed=seed,
+                execution=execution,
+                on_epoch=None if on_progress is None else _progress(run, on_progress),
+            )
+            outcome.stages = fitted.stages
+            _evaluate(run, fitted, chosen, outcome)
+        except Diverged as error:  # a result like any other: this method does not train here
+            outcome = _Outcome(stages=error.stages, diverged=str(error))
     record = _record(run, chosen, outcome)
     record["run"] = provenance.circumstances(device) | {
         "started": started,
         "wall_time": round(time.monotonic() - began, 1),
+        **({} if peak.bytes is None else {"peak_mb": round(peak.bytes / 1e6)}),
     }
-    view = None
-    plain = all(getattr(run.data, name) is None for name in results.CONDITIONS) and not run.corruptions
-    plain &= run.data.source.keeps is None
-    if outcome.features is not None and run.seed == 0 and (plain or run.data.spurious == "tied"):
-        view = evaluation.view(outcome.features, chosen.split, chosen.dataset.targets, chosen.nuisance)
-    return record, view
+    return record, _beside(run, chosen, outcome) if run.seed == 0 else None
 
 
 @dataclass
@@ -526,6 +527,20 @@ def _record(run: Run, chosen: _Chosen, outcome: _Outcome) -> dict[str, Any]:
         parts = (0.05, 0.25, 0.5, 0.75, 0.95)
         measured["error_quantiles"] = {f"{part:g}": rounded(float(np.quantile(off, part)), 5) for part in parts}
     return record | {name: value for name, value in measured.items() if value is not None}
+
+
+def _beside(run: Run, chosen: _Chosen, outcome: _Outcome) -> str | None:
+    """What is kept beside the record of seed 0, see `carry_out`."""
+    dataset, test = chosen.dataset, chosen.split.test
+    if len(_kept(test, len(dataset), run.data.source.keeps)) < len(test):
+        if outcome.prediction is None:
+            return None
+        rows = zip(test, dataset.targets[test], outcome.prediction[test], strict=True)
+        return "index,target,prediction\n" + "".join(f"{i},{y:.6g},{predicted:.6g}\n" for i, y, predicted in rows)
+    plain = all(getattr(run.data, name) is None for name in results.CONDITIONS) and not run.corruptions
+    if outcome.features is None or not run.view or not (plain or run.data.spurious == "tied"):
+        return None
+    return evaluation.view(outcome.features, chosen.split, dataset.targets, chosen.nuisance)
 
 
 def _kept(test: np.ndarray, n: int, about: int | None) -> np.ndarray:

@@ -24,6 +24,8 @@ from rnclib.fitting import launch, processes
 
 __all__ = ["Grid", "run_grid", "run_on_one_machine"]
 
+_LISTED = 20  # methods that are named one by one
+
 
 @dataclass
 class Grid:
@@ -44,6 +46,8 @@ class Grid:
     def __str__(self) -> str:
         def listed(runs: list[Run]) -> str:
             counts = Counter(run.label for run in runs)
+            if len(counts) > _LISTED:
+                return f" (of {len(counts)} methods)"
             return f" ({', '.join(f'{n} × {label}' for label, n in counts.items())})" if counts else ""
 
         return (
@@ -89,7 +93,7 @@ def run_grid(
     if len(kinds) != 1:
         raise ValueError(f"runs: got {sorted(kinds)}; allowed: one experiment and profile, at least one run")
     ((experiment, profile),) = kinds
-    stored = {record["key"]: record for record in results.load(root, profile=profile, experiment=experiment)}
+    stored = _stored(runs, root)
     world, _ = processes()
     if world > 1:  # what is missing is for one process to say
         stored = launch(device).broadcast(stored)
@@ -103,6 +107,8 @@ def run_grid(
         jobs = min(_jobs(missing, n_jobs, device), len(bundles))
         for record in _carried_out(list(bundles.values()), _How(root, device, refresh), jobs, progress):
             stored[record["key"]] = record
+    for dataset in {run.data.dataset for run in runs if run.data.source.keeps and processes()[1] == 0}:
+        results.pack(root, profile=profile, experiment=experiment, dataset=dataset)
     redone = set(map(key, missing))
     labels = [run.label for run in runs]
     return Grid(
@@ -131,8 +137,7 @@ def run_on_one_machine(
         A sentence where this is not that machine: then nothing is done.
     """
     root = Path(results.results_dir() if results_dir is None else results_dir)
-    experiment, profile = runs[0].experiment, runs[0].profile
-    stored = {record["key"]: record for record in results.load(root, profile=profile, experiment=experiment)}
+    stored = _stored(runs, root)
     made = {run: results.machine(stored[k]) for run in runs if (k := key(run)) in stored}
     home = Counter(made.values()).most_common(1)[0][0] if made else provenance.here(device)
     if home != provenance.here(device):
@@ -143,6 +148,16 @@ def run_on_one_machine(
     if foreign:
         run_grid(foreign, results_dir=root, refresh=True, device=device)
     return run_grid(runs, results_dir=root, device=device)
+
+
+def _stored(runs: Sequence[Run], root: Path) -> dict[str, dict[str, Any]]:
+    """Records of the same experiment, profile and data sets, by key."""
+    of = {(run.profile, run.experiment, run.data.dataset) for run in runs}
+    return {
+        record["key"]: record
+        for profile, experiment, dataset in sorted(of)
+        for record in results.load(root, profile=profile, experiment=experiment, dataset=dataset)
+    }
 
 
 @dataclass(frozen=True)
@@ -237,7 +252,7 @@ def _one_after_the_other(bundle: list[Run], how: _How, on_progress: Callable[[fl
         where, recipe = (run.data, run.seed, run.weight_seed), run.recipe
         network = (where, replace(recipe, head=None))
         encoder = (where, recipe if recipe.pretrain is None else replace(recipe, fit=None, freeze=True, head=None))
-        record, view = carry_out(
+        record, beside = carry_out(
             run,
             device=how.device,
             refresh=how.refresh and network not in networks,
@@ -248,7 +263,7 @@ def _one_after_the_other(bundle: list[Run], how: _How, on_progress: Callable[[fl
         encoders.add(encoder)
         if processes()[1] == 0:
             path = results.write(record, how.root)
-            if view is not None:
-                results.write_text(path.with_suffix(".csv"), view)
+            if beside is not None:
+                results.write_text(path.with_suffix(".csv"), beside)
         records.append(record)
     return records

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = [
-    "BASELINES", "ENCODER_LOSSES", "FEATURISERS", "HEADS", "MODELS", "PEERS", "REGRESSION_LOSSES", "REGULARISERS",
-    "Recipe", "Stage", "given",
+    "BASELINES", "ENCODER_LOSSES", "FEATURISERS", "HEADS", "MODELS", "PACKAGES", "PEERS", "REGRESSION_LOSSES",
+    "REGULARISERS", "Recipe", "Stage", "given",
 ]  # fmt: skip
 
 #: Losses that compare predictions with targets, as labels name them.
@@ -31,6 +31,8 @@ PEERS = {
     "ridge": "ridge", "neighbours": "nearest neighbours", "gaussian process": "Gaussian process", "svr": "SVR",
     "boosting": "gradient boosting", "trees": "extra trees, chosen settings", "catboost": "CatBoost",
 }  # fmt: skip
+#: Models of other packages, with defaults of their own, and the inputs that each takes.
+PACKAGES = {"chemprop": "molecules"}
 #: What turns other inputs into numbers, and the inputs that each takes.
 FEATURISERS = {"descriptors": "molecules", "colours": "images", "pixels": "images"}
 #: Regressors on the features of a trained network, in place of its own linear layer, as labels name them.
@@ -182,8 +184,8 @@ class Recipe:
     Attributes
     ----------
     model : str
-        A network of `MODELS`, see `rnclib.encoders`, one of the `BASELINES`, or one of the `PEERS`, see
-        `rnclib.regressors`.
+        A network of `MODELS`, see `rnclib.encoders`, one of the `BASELINES` or the `PEERS`, see `rnclib.regressors`, or
+        one of the `PACKAGES`, see `rnclib.other_packages`.
     pretrain : Stage, optional
         Contrastive training of the encoder; None for end-to-end training.
     fit : Stage, optional
@@ -235,7 +237,7 @@ class Recipe:
     notable: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
-        _one_of(self, "model", (*MODELS, *BASELINES, *PEERS))
+        _one_of(self, "model", (*MODELS, *BASELINES, *PEERS, *PACKAGES))
         if isinstance(self.widths, list):  # as JSON has it
             object.__setattr__(self, "widths", tuple(self.widths))
         _one_of(self, "freeze", (False, True))
@@ -310,11 +312,11 @@ class Recipe:
             return (FEATURISERS[self.featuriser],)
         if self.model in BASELINES:
             return ("molecules",)
-        return (MODELS.get(self.model, "table"),)
+        return ((MODELS | PACKAGES).get(self.model, "table"),)
 
     def described(self) -> dict[str, Any]:
         """The recipe as records hold it; see `given`."""
-        values = given(asdict(self))
+        values = given({name: vars(value) if isinstance(value, Stage) else value for name, value in vars(self).items()})
         del values["notable"]
         if values.get("head") == "ridge":  # how records have said it from the beginning
             del values["head"]

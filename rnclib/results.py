@@ -7,6 +7,7 @@ read, or is no record, is named in a warning and left alone.
 from __future__ import annotations
 
 import functools
+import io
 import itertools
 import json
 import math
@@ -15,6 +16,7 @@ import re
 import subprocess
 import threading
 import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ __all__ = [
     "CORRELATION_MEASURES",
     "PROFILES",
     "SCHEMA",
+    "all_predictions",
     "commit",
     "correlation_effects",
     "corrupted",
@@ -39,6 +42,7 @@ __all__ = [
     "machine",
     "machines",
     "on_new_people",
+    "pack",
     "predictions",
     "results_dir",
     "seen_and_unseen",
@@ -138,6 +142,64 @@ def write_text(path: Path, text: str) -> None:
         unfinished.unlink(missing_ok=True)
 
 
+def _packed(root: str | os.PathLike, profile: str, experiment: str, dataset: str) -> Path:
+    return folder(root, profile, experiment) / f"{dataset}.zip"
+
+
+def pack(root: str | os.PathLike, *, profile: str, experiment: str, dataset: str) -> None:
+    """Move the predictions beside the records of a data set into one compressed file, which is written in one step.
+
+    Parameters
+    ----------
+    root : path
+        Folder of all records, see `results_dir`.
+    profile, experiment, dataset : str
+    """
+    target = _packed(root, profile, experiment, dataset)
+    loose = {
+        record["key"]: path
+        for record_path in sorted(target.parent.glob(f"{dataset}-*.json"))
+        if (path := record_path.with_suffix(".csv")).is_file()
+        and (record := _read(record_path)) is not None and record["dataset"] == dataset
+    }  # fmt: skip
+    if not loose:
+        return
+    texts = {}
+    if target.is_file():
+        with zipfile.ZipFile(target) as packed:
+            texts = {name: packed.read(name) for name in packed.namelist()}
+    texts |= {f"{key}.csv": path.read_bytes() for key, path in loose.items()}
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in sorted(texts):
+            packed.writestr(zipfile.ZipInfo(name), texts[name], zipfile.ZIP_DEFLATED)  # of no date: the same bytes
+    os.replace(unfinished, target)
+    for path in loose.values():
+        path.unlink()
+
+
+def all_predictions(record: Mapping[str, Any], root: str | os.PathLike | None = None) -> pd.DataFrame | None:
+    """Predictions of the whole test set, of a record of seed 0 that keeps a part of it.
+
+    Parameters
+    ----------
+    record : mapping
+    root : path, optional
+        Folder of all records, see `results_dir`.
+
+    Returns
+    -------
+    DataFrame or None
+        Columns ``index``, ``target`` and ``prediction``; None where they are not there.
+    """
+    path = _packed(results_dir() if root is None else root, *(record[n] for n in ("profile", "experiment", "dataset")))
+    if not path.is_file():
+        return None
+    with zipfile.ZipFile(path) as packed:
+        name = f"{record['key']}.csv"
+        return pd.read_csv(io.BytesIO(packed.read(name))) if name in packed.namelist() else None
+
+
 def _read(path: Path) -> dict[str, Any] | None:
     """The record in a file, or None if it holds none."""
     try:
@@ -178,7 +240,8 @@ def load(root: str | os.PathLike, *, profile: str, experiment: str, **match: Any
         With the names of files that hold no record of this kind; they are left out.
     """
     records, foreign = [], []
-    for path in sorted(folder(root, profile, experiment).glob("*.json")):
+    begin = f"{match['dataset']}-" if "dataset" in match else ""  # as the names of its files do
+    for path in sorted(folder(root, profile, experiment).glob(f"{begin}*.json")):
         record = _read(path)
         if record is None or (record["profile"], record["experiment"]) != (profile, experiment):
             foreign.append(path.name)

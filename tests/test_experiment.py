@@ -339,6 +339,8 @@ def test_a_record_says_what_was_done():
     assert set(record["run"]) >= {"commit", "clean", "device", "threads", "versions", "started", "wall_time"}
     assert {line.split(",")[1] for line in view.splitlines()[1:]} == {"train", "val", "test"}
     assert len(view.splitlines()) == 121
+    unseen = replace(run, view=False)
+    assert key(unseen) == record["key"] and carry_out(unseen)[1] is None
 
 
 def test_a_table_needs_no_more_than_an_entry_of_the_catalogue(monkeypatch):
@@ -374,10 +376,12 @@ def test_a_record_of_a_large_test_set_keeps_a_part_of_it_and_says_how_errors_lie
     )
     monkeypatch.setitem(catalogue.SOURCES, "numbers", entry)
     runs = [Run("numbers", "quick", "ridge", seed, Selection("numbers", "random"), Recipe("ridge")) for seed in (0, 1)]
-    (one, view), (other, _) = map(carry_out, runs)
+    (one, beside), (other, nothing) = map(carry_out, runs)
     tests = [set(split(seed).test.tolist()) for seed in (0, 1)]
     kept = [set(record["test"]["index"]) for record in (one, other)]
-    assert view is None and all(150 < len(some) < 250 and some < all_ for some, all_ in zip(kept, tests, strict=True))
+    assert nothing is None and all(
+        150 < len(some) < 250 and some < all_ for some, all_ in zip(kept, tests, strict=True)
+    )
     # a sample that is in both test sets is kept in both or in neither, so their overlap can be told
     assert kept[0] & tests[1] == kept[1] & tests[0]
     overlap = results.frame([one, other])["overlap"].iloc[0]
@@ -389,6 +393,10 @@ def test_a_record_of_a_large_test_set_keeps_a_part_of_it_and_says_how_errors_lie
     assert one["metrics"]["test"]["raw"]["mae"] == pytest.approx(off.mean(), rel=1e-4)
     assert one["data"]["n_test"] == 2000 and one["error_quantiles"]["0.5"] == pytest.approx(np.median(off), rel=1e-3)
     assert list(one["error_quantiles"]) == ["0.05", "0.25", "0.5", "0.75", "0.95"]
+    # beside the record of seed 0 are all predictions
+    whole = pd.read_csv(io.StringIO(beside))
+    assert whole["index"].tolist() == split(0).test.tolist()
+    np.testing.assert_allclose((whole["prediction"] - whole["target"]).abs(), off, atol=1e-3)
 
 
 def test_the_same_run_twice_gives_the_same_record(monkeypatch, tmp_path):

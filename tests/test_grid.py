@@ -12,7 +12,7 @@ import torch
 from worlds import breaks_at_the_end, face_runs, molecule_runs, molecules, put, watch_training, without_circumstances
 
 from rnclib import experiment, fitting, grid, results, statistics
-from rnclib.data import synthetic
+from rnclib.data import catalogue, synthetic
 from rnclib.experiment import key, shared
 from rnclib.grid import run_grid, run_on_one_machine
 
@@ -58,6 +58,28 @@ def test_a_view_lies_beside_the_record_it_belongs_to(tmp_path):
     views = {path.with_suffix(".json") for path in tmp_path.rglob("*.csv")}
     records = {json.loads(path.read_text())["method"]: path for path in tmp_path.rglob("*.json")}
     assert views == {records["L1"]}
+
+
+def test_predictions_beside_records_of_a_large_test_set_are_packed_even_after_a_kill(monkeypatch, tmp_path):
+    monkeypatch.setitem(catalogue.SOURCES, "standin", replace(catalogue.SOURCES["standin"], keeps=5))
+    put(monkeypatch, "standin", lambda: molecules())
+    runs = molecule_runs("training mean", "L1")
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "pack", lambda *_, **__: None)  # it does not come to that
+        carry(runs[:1], tmp_path)
+    assert list(tmp_path.rglob("*.csv")) and not list(tmp_path.rglob("*.zip"))
+    records = carry(runs, tmp_path).records
+    assert not list(tmp_path.rglob("*.csv")) and len(list(tmp_path.rglob("*.zip"))) == 1
+    for record in records:
+        whole = results.all_predictions(record, tmp_path)
+        error = (whole["prediction"] - whole["target"]).abs().mean()
+        assert len(whole) == record["data"]["n_test"] > len(record["test"]["index"])
+        assert error == pytest.approx(record["metrics"]["test"]["raw"]["mae"], abs=1e-4)
+
+
+def test_many_methods_are_counted_and_not_listed():
+    runs = [molecule_runs("L1")[0].but(notable=(f"trial {number}",)) for number in range(21)]
+    assert str(grid.Grid(loaded=runs)) == "21 runs loaded from the store (of 21 methods); 0 trained now"
 
 
 def test_runs_that_are_compared_closely_are_made_on_one_machine(monkeypatch, tmp_path):

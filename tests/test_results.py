@@ -453,6 +453,31 @@ def test_a_view_is_found_beside_its_record(tmp_path):
     assert results.view([one], "L2", tmp_path) is None
 
 
+def test_all_predictions_of_a_data_set_lie_in_one_file_that_grows(tmp_path):
+    one, two, other = record("ridge", 0), record("svr", 0), record("ridge", 0, dataset="standin", key="f" * 16)
+    for number, of in enumerate((one, two, other)):
+        path = results.write(of, tmp_path)
+        path.with_suffix(".csv").write_text(f"index,target,prediction\n{number},1.5,2\n")
+    of_esol = {"profile": "smoke", "experiment": "esol", "dataset": "esol"}
+    results.write_text(path.with_suffix(".csv"), "index,target,prediction\n2,1.5,2\n")
+    results.pack(tmp_path, **of_esol)
+    where = results.folder(tmp_path, "smoke", "esol")
+    assert [path.name for path in where.glob("*.csv")] == [path.with_suffix(".csv").name]  # of the other data set
+    assert results.all_predictions(two, tmp_path).to_dict("list") == {"index": [1], "target": [1.5], "prediction": [2]}
+    assert results.all_predictions(other, tmp_path) is None
+    packed = (where / "esol.zip").read_bytes()
+    results.pack(tmp_path, **of_esol)  # nothing is loose
+    path = results.write(one, tmp_path).with_suffix(".csv")
+    path.write_text("index,target,prediction\n0,1.5,2\n")
+    results.pack(tmp_path, **of_esol)  # the same again
+    assert (where / "esol.zip").read_bytes() == packed
+    path.write_text("index,target,prediction\n0,1.5,9\n")
+    results.pack(tmp_path, **of_esol)
+    assert results.all_predictions(one, tmp_path)["prediction"].item() == 9
+    assert len(results.load(tmp_path, profile="smoke", experiment="esol")) == 3
+    assert results.all_predictions(two, tmp_path)["index"].item() == 1
+
+
 def test_a_labelled_record_is_called_by_its_label_and_another_by_its_method(tmp_path):
     one, other = (record(method, 0, corrupted={"fog": [1.0]}) for method in ("RnC(L1)", "L1"))
     for written in (one, other):
