@@ -17,6 +17,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from rnclib.inputs import check_inputs, frozen, in_training, preparation
+from rnclib.other_packages import PACKAGES
 from rnclib.recipe import PEERS, Recipe, Stage, given
 from rnclib.regressors import BASELINES, Baseline, best_regressor
 from rnclib.training import History, Samples, predict, read_state, train, write_state
@@ -185,6 +186,11 @@ def fit(
         return BASELINES[recipe.model](train.inputs, train.targets, seed)
     if recipe.model in PEERS:
         return _peer(recipe, train, val, seed)
+    if recipe.model in PACKAGES:
+        began = time.monotonic()
+        model = PACKAGES[recipe.model](train.inputs, train.targets, val.inputs, val.targets, seed)
+        model.stages.append(TrainedStage(recipe.model, History(wall_time=time.monotonic() - began)))
+        return model
     if recipe.ensemble is None:
         return _Network(recipe, train, val, seed, execution, on_epoch).fitted()
     one = replace(recipe, ensemble=None)

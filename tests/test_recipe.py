@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from rnclib.recipe import BASELINES, FEATURISERS, HEADS, MODELS, PEERS, REGULARISERS, Recipe, Stage, given
+from rnclib.recipe import BASELINES, FEATURISERS, HEADS, MODELS, PACKAGES, PEERS, REGULARISERS, Recipe, Stage, given
 
 L1 = Stage("l1", epochs=6, batch_size=8, learning_rate=0.05, lr_decay_rate=0.1, weight_decay=1e-4)
 RNC = Stage(
@@ -119,7 +119,7 @@ def test_a_bad_part_of_a_recipe_is_named(recipe, name, value):
 
 
 def test_the_allowed_values_are_in_the_message():
-    for name, allowed in (("model", (*MODELS, *BASELINES, *PEERS)), ("head", (None, *HEADS))):
+    for name, allowed in (("model", (*MODELS, *BASELINES, *PEERS, *PACKAGES)), ("head", (None, *HEADS))):
         with pytest.raises(ValueError) as caught:
             replace(PERCEPTRON, **{name: "other"})
         assert str(caught.value) == f"{name}: got 'other'; allowed: {', '.join(map(repr, allowed))}"
@@ -262,6 +262,15 @@ def test_a_peer_is_called_by_its_name_and_takes_numbers_or_what_becomes_numbers(
         Recipe("svr", fit=L1)
     with pytest.raises(ValueError, match=r"^head: got 'ridge'; allowed: None with model='svr'"):
         Recipe("svr", head="ridge")
+
+
+def test_a_model_of_another_package_takes_the_inputs_of_that_package_and_no_settings():
+    for name, kind in PACKAGES.items():
+        model = Recipe(name)
+        assert model.label() == name and model.inputs == (kind,) and not model.reads_graph_or_pixels
+        for setting, value in {"fit": L1, "head": "ridge", "scaling": "standard", "featuriser": "descriptors"}.items():
+            with refused(f"{setting}: got "):
+                replace(model, **{setting: value})
 
 
 def test_graphs_and_numbers_need_descriptors_and_widths():
