@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,10 +13,12 @@ from scipy import stats
 from statsmodels.stats.meta_analysis import combine_effects
 
 from rnclib.paired import LEVEL, Paired, correlation_of
+from rnclib.statistics import holm
 
-__all__ = ["OverTasks", "chosen", "critical_difference", "effects", "profile", "ranks"]
+__all__ = ["OverTasks", "chosen", "critical_difference", "decide", "effects", "errors", "lost", "profile", "ranks"]
 
 _MOST = 10_000  # tasks; what they do not decide, no number does
+_LOST = 1  # splits of a task on which an arm may diverge; with more it has failed there
 
 
 def chosen(runs: pd.DataFrame) -> pd.DataFrame:
@@ -69,11 +73,10 @@ def effects(runs: pd.DataFrame, arm: str, other: str, metric: str = "test_mae_ra
             correlation_of(sizes["n_train"].mean(), sizes["n_test"].mean(), sizes["overlap"].iloc[0]),
         )
         effect, low, high = paired.interval()
-        rows[dataset] = {
-            "effect": effect, "low": low, "high": high, "error": paired.error() if paired.n > 1 else math.nan,
-            "n": paired.n, "lost": len(differences) - len(kept),
-        }  # fmt: skip
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("dataset")
+        error = paired.error() if paired.n > 1 else math.nan
+        rows[dataset] = [effect, low, high, error, paired.n, len(differences) - len(kept)]
+    columns = ["effect", "low", "high", "error", "n", "lost"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("dataset")
 
 
 @dataclass(frozen=True)
@@ -138,37 +141,123 @@ class OverTasks:
         """P value of the two one-sided tests that the mean lies within ± `margin`."""
         return float(stats.t.sf((margin - abs(self.mean)) / self.error, self.n - 1))
 
-    def helps(self, by: float = 0.0) -> float:
-        """Probability that the effect on a new task is below −`by`.
+    def new_task(self, margin: float) -> tuple[float, float, float]:
+        """Probabilities that the effect on a new task is at most −`margin`, between the two, and at least `margin`.
 
-        It comes from the t distribution with n − 2 degrees of freedom (Higgins et al. 2009), with the variance of the
+        They come from the t distribution with n − 2 degrees of freedom (Higgins et al. 2009), with the variance of the
         mean and that of the true effects added.
 
         Parameters
         ----------
-        by : float
+        margin : float
             On the scale of the effects, such as ``math.log(1 / 0.95)`` for an error that is lower by 5%.
         """
-        return float(stats.t.cdf((-by - self.mean) / math.hypot(self.spread, self.error), self.n - 2))
+        width = math.hypot(self.spread, self.error)
+        lower = float(stats.t.cdf((-margin - self.mean) / width, self.n - 2))
+        higher = float(stats.t.sf((margin - self.mean) / width, self.n - 2))
+        return lower, 1 - lower - higher, higher
 
-    def needed(self, margin: float) -> int | None:
-        """Tasks at which the interval leaves out 0 or lies within the margin, if mean and spread stay as they are.
+    def needed(self, margin: float, level: float = LEVEL) -> float:
+        """Tasks with which it would be decided, if mean and spread stay as they are.
 
         Parameters
         ----------
         margin : float
             Of practical equality.
+        level : float
+            Of the test that decides; a corrected one asks for more.
 
         Returns
         -------
-        int or None
-            None where no number up to ten thousand does.
+        float
+            The least number with which the two-sided test of no difference, or the two one-sided ones of practical
+            equality, have a p value below `level`; infinite where no number up to ten thousand has.
         """
-        room = max(abs(self.mean), margin - abs(self.mean))
+        one_sided = min(level, LEVEL / 2)  # the 95% interval must lie within the margin too
         for n in range(self.n, _MOST + 1):
-            if float(stats.t.ppf(1 - LEVEL / 2, n - 1)) * self.error * math.sqrt(self.n / n) < room:
-                return n
-        return None
+            error = self.error * math.sqrt(self.n / n)
+            different, equal = stats.t.ppf([1 - level / 2, 1 - one_sided], n - 1) * error
+            if different < abs(self.mean) or equal < margin - abs(self.mean):
+                return float(n)
+        return math.inf
+
+
+def decide(models: Mapping[str, OverTasks], margin: float, family: int) -> pd.DataFrame:
+    """Verdicts on several comparisons over tasks: does the first of two methods have the lower error?
+
+    Parameters
+    ----------
+    models : mapping of str to OverTasks
+        By comparison.
+    margin : float
+        Of practical equality, as in `OverTasks.p_equal`.
+    family : int
+        Comparisons whose p values are corrected together, those included that are still to come.
+
+    Returns
+    -------
+    DataFrame
+        By comparison: ``mean``, ``low``, ``high``, ``spread``, ``n``; ``lower``, ``alike`` and ``higher`` of
+        `OverTasks.new_task`; corrected ``p`` and ``p_equal``; ``verdict`` as on the verdict page; ``needed``, tasks
+        that would decide what is undecided, whatever the others say.
+    """
+    table = pd.DataFrame(
+        {
+            "mean": model.mean, "low": model.interval[0], "high": model.interval[1], "spread": model.spread,
+            "n": model.n, **dict(zip(("lower", "alike", "higher"), model.new_task(margin), strict=True)),
+            "p": model.p, "p_equal": model.p_equal(margin),
+        }
+        for model in models.values()
+    ).set_axis(pd.Index(models, name="comparison"))  # fmt: skip
+    table["p"], table["p_equal"] = holm(table["p"], family), holm(table["p_equal"], family)
+    table["verdict"] = [_verdict(row, margin) for row in table.itertuples()]
+    needed = [model.needed(margin, LEVEL / family) for model in models.values()]
+    table["needed"] = np.where(table["verdict"] == "undecided", needed, np.nan)
+    return table
+
+
+def _verdict(row: Any, margin: float) -> str:
+    if row.p_equal < LEVEL and -margin < row.low and row.high < margin:
+        return "practically equal"
+    if row.p < LEVEL:
+        return "holds" if row.mean < 0 else "does not hold"
+    return "undecided"
+
+
+def lost(runs: pd.DataFrame, metric: str = "test_mae_raw") -> pd.DataFrame:
+    """Splits on which an arm diverged: a row for each task, a column for each arm.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        From `chosen`.
+    metric : str
+        An error.
+    """
+    by = [runs[name] for name in ("dataset", "arm")]
+    return runs[metric].isna().groupby(by, sort=False).sum().unstack("arm")
+
+
+def errors(runs: pd.DataFrame, metric: str = "test_mae_raw") -> pd.DataFrame:
+    """Mean error over splits: a row for each task, a column for each arm.
+
+    A split on which an arm diverged is left out for all arms of that task. Where an arm diverged on more than one, it
+    has failed: its error is infinite, and the others keep their splits.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        From `chosen`.
+    metric : str
+        An error.
+    """
+    failed = lost(runs, metric) > _LOST
+    its = failed.stack()[pd.MultiIndex.from_frame(runs[["dataset", "arm"]])].to_numpy()
+    out = runs.loc[runs[metric].isna() & ~its, ["dataset", "seed"]]
+    kept = runs[~pd.MultiIndex.from_frame(runs[["dataset", "seed"]]).isin(pd.MultiIndex.from_frame(out))]
+    table = kept.groupby(["dataset", "arm"], sort=False)[metric].mean().unstack("arm")
+    table = table.reindex(index=runs["dataset"].unique(), columns=runs["arm"].unique())
+    return table.mask(failed.reindex_like(table).fillna(False).astype(bool), math.inf)
 
 
 def ranks(errors: pd.DataFrame) -> pd.Series:

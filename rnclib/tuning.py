@@ -9,15 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import optuna
 
 from rnclib import results
 from rnclib.fitting import Diverged, Epoch, Execution, Samples, fit
 from rnclib.recipe import Recipe, Stage
 from rnclib.regressors import best_regressor
+
+if TYPE_CHECKING:
+    import optuna
 
 __all__ = ["Plan", "best_settings", "search"]
 
@@ -88,7 +90,7 @@ def search(
     trials = [] if path is None or not path.is_file() else json.loads(path.read_text(encoding="utf-8"))["trials"]
     sizes = {"sets": [{"n_train": len(train.targets), "n_val": len(val.targets)} for train, val in sets]}
     while len(trials) < n_trials and sum(trial["seconds"] for trial in trials) < seconds:
-        trials.append(_trial(_study(plan, trials), plan, sets))
+        trials.append(_trial(_study(plan, trials), plan, sets, trials))
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             kept = {**(told or {}), **sizes, "searched": dict(plan.searched), "seed": plan.seed, "trials": trials}
@@ -120,20 +122,24 @@ def _worth(trial: Mapping[str, Any]) -> float:
 
 
 def _distributions(searched: Mapping[str, Any]) -> dict[str, optuna.distributions.BaseDistribution]:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
     return {
-        name: optuna.distributions.FloatDistribution(among[0], among[1], log=True)
+        name: FloatDistribution(among[0], among[1], log=True)
         if isinstance(among, tuple)
-        else optuna.distributions.CategoricalDistribution(among)
+        else CategoricalDistribution(among)
         for name, among in searched.items()
     }
 
 
 def _study(plan: Plan, trials: Sequence[Mapping[str, Any]]) -> optuna.Study:
     """A study that knows the trials made; made anew for each, so that one that was stopped goes on as it would have."""
+    import optuna
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         sampler=optuna.samplers.TPESampler(n_startup_trials=_AT_RANDOM, seed=plan.seed + 1000 * len(trials)),
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=_AT_RANDOM),
+        pruner=optuna.pruners.NopPruner(),  # `_lags` gives trials up
     )
     states = {"complete": optuna.trial.TrialState.COMPLETE, "pruned": optuna.trial.TrialState.PRUNED}
     for trial in trials:
@@ -152,7 +158,23 @@ def _study(plan: Plan, trials: Sequence[Mapping[str, Any]]) -> optuna.Study:
     return study
 
 
-def _trial(study: optuna.Study, plan: Plan, sets: Sequence[tuple[Samples, Samples]]) -> dict[str, Any]:
+def _lags(error: float, step: str, trials: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether an error is above the median of the completed trials at the same step.
+
+    Optuna's own pruner compares the lowest error up to that step, which on several sets would be that of the easiest.
+    """
+    others = [trial["seen"][step] for trial in trials if trial["state"] == "complete" and step in trial["seen"]]
+    return len(others) >= _AT_RANDOM and error > float(np.median(others))
+
+
+def _trial(
+    study: optuna.Study,
+    plan: Plan,
+    sets: Sequence[tuple[Samples, Samples]],
+    trials: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    from optuna import TrialPruned
+
     trial = study.ask(_distributions(plan.searched))
     settings = dict(trial.params)
     recipe = plan.recipe_of(settings)
@@ -163,11 +185,10 @@ def _trial(study: optuna.Study, plan: Plan, sets: Sequence[tuple[Samples, Sample
     def judge(epoch: Epoch, before: int) -> None:
         for rung, part in enumerate(_PRUNED_AT):
             if epoch.number == round(part * stage.epochs) and (error := epoch.ridge_error()) is not None:
-                step = before + rung
-                seen[str(step)] = error
-                trial.report(error, step)
-                if trial.should_prune():
-                    raise optuna.TrialPruned
+                step = str(before + rung)
+                seen[step] = error
+                if _lags(error, step, trials):
+                    raise TrialPruned
 
     began, state, found = time.monotonic(), "complete", []
     try:
@@ -175,7 +196,7 @@ def _trial(study: optuna.Study, plan: Plan, sets: Sequence[tuple[Samples, Sample
             on_epoch = partial(judge, before=number * len(_PRUNED_AT))
             fitted = fit(recipe, train, val, seed=plan.seed, execution=Execution(), on_epoch=on_epoch)
             found.append(_errors(fitted, train, val, plan.heads))
-    except optuna.TrialPruned:
+    except TrialPruned:
         state = "pruned"
     except Diverged:
         state = "diverged"
@@ -190,6 +211,8 @@ def _trial(study: optuna.Study, plan: Plan, sets: Sequence[tuple[Samples, Sample
 def _errors(fitted: Any, train: Samples, val: Samples, heads: Sequence[str | None]) -> dict[str, float]:
     """Validation error of each head; a regressor on features is fitted to the training set."""
     features, val_features = fitted.features(train.inputs), fitted.features(val.inputs)
+    if not (np.isfinite(features).all() and np.isfinite(val_features).all()):
+        raise Diverged("features are not finite", fitted.stages)
     found = {}
     for head in heads:
         if head is None:

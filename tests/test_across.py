@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import optimize, stats
 
-from rnclib.across import OverTasks, chosen, critical_difference, effects, profile, ranks
+from rnclib.across import OverTasks, chosen, critical_difference, decide, effects, errors, lost, profile, ranks
 
 
 def runs_of(errors: dict[tuple[str, str], list[float]], overlap: float = 0.1) -> pd.DataFrame:
@@ -123,9 +123,11 @@ def test_effects_that_differ_less_than_their_errors_do_not_make_the_interval_nar
 
 def test_a_new_task_is_forecast_with_both_variances():
     model = OverTasks(n=12, mean=-0.04, error=0.03, spread=0.04)
-    assert model.helps() == pytest.approx(stats.t.cdf(0.04 / 0.05, 10))
-    assert model.helps(0.04) == pytest.approx(0.5)
-    assert OverTasks(12, 0.0, 0.01, 0.2).helps() == pytest.approx(0.5)
+    lower, alike, higher = model.new_task(0.06)
+    assert (lower, higher) == pytest.approx((stats.t.cdf(-0.02 / 0.05, 10), stats.t.sf(0.1 / 0.05, 10)))
+    assert lower + alike + higher == pytest.approx(1)
+    assert model.new_task(0.0) == pytest.approx((stats.t.cdf(0.04 / 0.05, 10), 0, stats.t.sf(0.04 / 0.05, 10)))
+    assert OverTasks(12, 0.0, 0.01, 0.2).new_task(0.0) == pytest.approx((0.5, 0, 0.5))
 
 
 def test_intervals_and_forecasts_are_right_as_often_as_they_say():
@@ -137,7 +139,7 @@ def test_intervals_and_forecasts_are_right_as_often_as_they_say():
         model = OverTasks.of(table_of(effect, error))
         covered += model.interval[0] <= -0.03 <= model.interval[1]
         helped += rng.normal(-0.03, 0.06) < 0
-        said += model.helps()
+        said += model.new_task(0.0)[0]
     assert 0.93 < covered / 400 < 0.98
     assert said / 400 == pytest.approx(helped / 400, abs=0.06)
 
@@ -151,17 +153,61 @@ def test_tasks_without_a_standard_error_are_left_out_and_two_are_too_few():
 
 def test_the_number_of_tasks_that_would_decide():
     model = OverTasks(n=10, mean=-0.03, error=0.02, spread=0.05)
-    n = model.needed(margin=0.05)
+    n = int(model.needed(margin=0.05))
     interval = [stats.t.ppf(0.975, k - 1) * 0.02 * math.sqrt(10 / k) for k in (n - 1, n)]
     assert interval[1] < 0.03 <= interval[0]
     # one that is nearly equal is decided by the margin
     assert OverTasks(10, 0.001, 0.02, 0.05).needed(0.05) < 20
-    assert OverTasks(10, 0.025, 50.0, 0.05).needed(0.05) is None
+    assert OverTasks(10, 0.025, 50.0, 0.05).needed(0.05) == math.inf
+    # a corrected level asks for more; equality is tested from one side
+    equal = OverTasks(10, 0.0, 0.05, 0.05)
+    for level in (0.05, 0.05 / 3, 0.2):
+        n = int(equal.needed(0.05, level))
+        half = [stats.t.ppf(1 - min(level, 0.025), k - 1) * 0.05 * math.sqrt(10 / k) for k in (n - 1, n)]
+        assert half[1] < 0.05 <= half[0]
+
+
+MARGIN = math.log(1 / 0.95)
+
+
+def test_verdicts_over_tasks_are_corrected_together():
+    models = {
+        "better": OverTasks(15, -0.10, 0.03, 0.05), "worse": OverTasks(15, 0.10, 0.03, 0.05),
+        "equal": OverTasks(15, 0.01, 0.01, 0.0), "open": OverTasks(15, -0.04, 0.02, 0.05),
+    }  # fmt: skip
+    found = decide(models, MARGIN, 4)
+    assert found["verdict"].to_dict() == {
+        "better": "holds", "worse": "does not hold", "equal": "practically equal", "open": "undecided",
+    }  # fmt: skip
+    plain = np.array([model.p for model in models.values()])
+    order = np.argsort(plain)
+    stepped = np.maximum.accumulate(plain[order] * (4 - np.arange(4)))
+    assert found["p"].to_numpy()[order] == pytest.approx(np.minimum(stepped, 1))
+    assert found["needed"].isna().tolist() == [True, True, True, False]
+    assert found.loc["open", "needed"] == models["open"].needed(MARGIN, 0.05 / 4) > models["open"].needed(MARGIN)
+    # those to come count, too
+    later = decide({"open": models["open"]}, MARGIN, 4).loc["open"]
+    assert later["p"] == pytest.approx(4 * models["open"].p) and later["verdict"] == "undecided"
+    # an interval that leaves the margin is not practical equality, whatever its p value
+    wide = OverTasks(4, 0.0, 0.017, 0.0)
+    assert wide.p_equal(MARGIN) < 0.05 and decide({"wide": wide}, MARGIN, 1)["verdict"].item() == "undecided"
 
 
 # --- ranks and profiles ---------------------------------------------------------------------------------
 
 ERRORS = pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": [2.0, 2.0, 1.0], "c": [4.0, math.inf, 1.1]})
+
+
+def test_a_split_on_which_an_arm_diverged_is_left_out_for_all_and_an_arm_that_fails_is_last():
+    nan = math.nan
+    runs = runs_of({("b", "RnC"): [1.0, nan, 3.0], ("b", "joint"): [1.0, 9.0, 3.0],
+                    ("a", "RnC"): [1.0, nan, nan], ("a", "joint"): [4.0, 5.0, 6.0], ("c", "joint"): [1.0]})  # fmt: skip
+    found = errors(runs)
+    assert found.index.tolist() == ["b", "a", "c"] and found.columns.tolist() == ["RnC", "joint"]
+    assert found.loc["b"].tolist() == [2.0, 2.0]
+    assert found.loc["a"].tolist() == [math.inf, 5.0]  # which has its splits to itself
+    assert math.isnan(found.loc["c", "RnC"]) and found.loc["c", "joint"] == 1.0  # it did not run there
+    assert lost(runs).loc["a"].tolist() == [2, 0] or lost(runs).loc["a", "RnC"] == 2
 
 
 def test_a_method_that_did_not_run_on_a_task_has_no_rank():

@@ -10,7 +10,7 @@ import pytest
 from worlds import table
 
 from rnclib import tuning
-from rnclib.fitting import Diverged
+from rnclib.fitting import Diverged, Samples
 from rnclib.recipe import Recipe, Stage
 from rnclib.tuning import Plan, best_settings, search
 
@@ -76,6 +76,41 @@ def test_a_trial_that_lags_behind_is_given_up_and_teaches_where_not_to_look(monk
     assert number >= 8 and pruned[0]["seen"]["0"] > np.median(others)
     ended = [trial for trial in trials if trial["state"] == "complete"]
     assert all(sorted(trial["seen"]) == ["0", "1"] for trial in ended)
+
+
+def test_on_several_sets_a_trial_is_compared_at_the_same_step_and_an_easy_set_hides_nothing(monkeypatch):
+    """The second set is harder, and only there a trial can lag."""
+    calls = []
+
+    def fit(recipe, train, val, *, seed, execution, on_epoch):
+        calls.append(val)
+        hard = val is HARD[1]
+        error = 10 + far_from_a_hundredth(recipe.fit.learning_rate) if hard else 1.0
+        for number in range(1, recipe.fit.epochs + 1):
+            on_epoch(SimpleNamespace(number=number, ridge_error=lambda: error))
+        features = np.ones((60, 2))
+        return SimpleNamespace(
+            predict=lambda inputs: val.targets + error, features=lambda inputs: features[: len(inputs)]
+        )
+
+    HARD = TRAIN, Samples(VAL.inputs.copy(), VAL.targets.copy())
+    monkeypatch.setattr(tuning, "fit", fit)
+    trials = searched(30, sets=((TRAIN, VAL), HARD))
+    pruned = [trial for trial in trials if trial["state"] == "pruned"]
+    assert pruned and all(max(trial["seen"]) == "2" for trial in pruned)  # at the first step on the second set
+
+
+def test_features_that_are_not_finite_are_a_trial_that_diverged(monkeypatch):
+    pretend(monkeypatch, far_from_a_hundredth)
+    inner = tuning.fit
+
+    def fit(*of, **options):
+        fitted = inner(*of, **options)
+        fitted.features, fitted.stages = lambda inputs: np.full((len(inputs), 2), np.nan), []
+        return fitted
+
+    monkeypatch.setattr(tuning, "fit", fit)
+    assert [trial["state"] for trial in searched(2, heads=(None, "ridge"))] == ["diverged", "diverged"]
 
 
 def test_a_search_that_was_stopped_goes_on_as_it_would_have(monkeypatch, tmp_path):
