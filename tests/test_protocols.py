@@ -18,6 +18,7 @@ from rnclib.data import catalogue
 from rnclib.protocols import CHOSEN_RATE, FACES_PRESETS, sized
 from rnclib.protocols.__main__ import main
 from rnclib.protocols.search import METHODS, SEARCHES, TUNED, with_settings
+from rnclib.protocols.tasks import TASKS
 from rnclib.recipe import BASELINES, REGRESSION_LOSSES
 
 PROFILES = ("paper", "quick", "smoke")
@@ -265,6 +266,21 @@ def test_the_command_line_says_what_photographs_and_a_gpu_it_lacks(capsys, monke
         with pytest.raises(SystemExit):
             main(["agedb", "--profile", "smoke", "--results-dir", str(tmp_path), *options])
         assert message in capsys.readouterr().err
+
+
+def test_all_data_sets_of_an_experiment_are_trained_each_on_the_machine_of_its_records(monkeypatch, capsys):
+    command, calls = sys.modules[main.__module__], []
+    monkeypatch.setattr(command, "run_grid", lambda runs, **_: calls.append(("grid", runs)) or "done")
+    monkeypatch.setattr(command, "run_on_one_machine", lambda runs, **_: calls.append(("one machine", runs)) or "done")
+    for options, how in (
+        (["--profile", "paper"], "one machine"), (["--profile", "paper", "--refresh"], "grid"),
+        (["--profile", "quick"], "grid"),
+    ):  # fmt: skip
+        calls.clear()
+        main(["tasks", "--dataset", "all", *options])
+        assert {name for name, _ in calls} == {how}
+        assert [{run.data.dataset for run in runs} for _, runs in calls] == [{name} for name in TASKS]
+        assert capsys.readouterr().out.count("done") == len(TASKS)
 
 
 @pytest.mark.parametrize("dataset", ["agedb", "synthetic"])

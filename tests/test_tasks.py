@@ -120,6 +120,9 @@ def test_the_runs_of_a_task_are_every_arm_with_every_regressor_and_the_peers_on_
     networks = {name: {arm: space(name, arm)[1] for arm in ARMS} for name in TASKS["esol"].networks}
     splits = Counter(tasks.parts_of(run.method)[0] for run in tasks.runs("esol", networks, profile="paper"))
     assert splits["descriptors"] == 2 * splits["graphs"] == 2 * splits["both"] == 20 * 11
+    assert {name: task.packages for name, task in TASKS.items() if task.packages} == {"esol": ("chemprop",)}
+    beside = [run for run in tasks.runs("esol", {}, profile="paper") if run.method == "chemprop"]
+    assert [run.seed for run in beside] == [*range(20)] and beside[0].recipe.model == "chemprop"
     for network, arm, head in (("numbers", "RnC", "ridge"), ("both", "end to end, equal time", "gaussian process")):
         assert tasks.parts_of(tasks.method(network, arm, head)) == (network, arm, head)
     # the regressors of one network share its training
@@ -204,12 +207,19 @@ def test_no_test_row_of_the_published_table_is_seen_by_the_search(monkeypatch):
 def test_end_to_end_training_may_search_as_long_as_the_contrastive_one(seen, tmp_path):
     calls, _ = seen
     assert len(search_task("concrete", "numbers", "end to end", tmp_path)) == tasks.N_TRIALS
+    search_task("concrete", "numbers", "RnC", tmp_path, 12)
+    search_task("concrete", "numbers", "end to end", tmp_path)
+    # a search that has not come to its end gives neither settings nor a time to others
+    assert len(calls) == 3 and set(searched_settings(tmp_path, "concrete", "numbers")) == {
+        "end to end", "end to end, 15 trials",
+    }  # fmt: skip
     search_task("concrete", "numbers", "RnC", tmp_path)
     path = tasks._study(tmp_path, "concrete", "numbers", "RnC")
     told = json.loads(path.read_text())
     for trial in told["trials"]:
         trial["seconds"] = 1.5
     path.write_text(json.dumps(told))
+    assert "end to end, equal time" not in searched_settings(tmp_path, "concrete", "numbers")  # it has not gone on yet
     assert len(search_task("concrete", "numbers", "end to end", tmp_path)) == 45
     assert calls[-1]["n_trials"] == tasks.MOST_TRIALS and calls[-1]["seconds"] == 45
     found = searched_settings(tmp_path, "concrete", "numbers")

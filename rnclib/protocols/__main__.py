@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rnclib.chapters import experiments
 from rnclib.chapters.claims import steps
 from rnclib.experiment import key
 from rnclib.fitting import check_device, processes
-from rnclib.grid import run_grid, run_on_one_machine
+from rnclib.grid import Grid, run_grid, run_on_one_machine
 from rnclib.protocols.tasks import TASKS, search_tasks
+
+if TYPE_CHECKING:
+    from rnclib.chapters.base import Experiment
+    from rnclib.experiment import Run
 
 
 def _positive(text: str) -> int:
@@ -51,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, experiment in experiments().items():
         about = (experiment.grid.__doc__ or "").splitlines()[0]
         chapter = chapters.add_parser(name, argument_default=argparse.SUPPRESS, help=about, description=about)
-        chapter.add_argument("--dataset", required=True, help=f"one of {', '.join(experiment.datasets)}")
+        chapter.add_argument("--dataset", required=True, help=f"one of {', '.join(experiment.datasets)}, or all")
         chapter.add_argument("--profile", required=True, help="paper, quick or smoke")
         if experiment.seeded:
             chapter.add_argument("--n-seeds", type=_positive, help="splits or seeds (default: the profile's)")
@@ -74,7 +79,6 @@ def _parser() -> argparse.ArgumentParser:
     verdicts.add_argument("--results-dir", default=None)
     search = chapters.add_parser("search", help=(search_tasks.__doc__ or "").splitlines()[0])
     search.add_argument("--only", nargs="*", default=[], metavar="TASK", help=f"of {', '.join(TASKS)}")
-    search.add_argument("--results-dir", default=None)
     return parser
 
 
@@ -96,17 +100,33 @@ def main(argv: Sequence[str] | None = None) -> None:
             parser.error(str(error))
         return
     name, device, results_dir, refresh = (options.pop(one) for one in ("chapter", "device", "results_dir", "refresh"))
+    experiment = experiments()[name]
+    every = options.pop("dataset")
     try:
-        runs = experiments()[name].runs(**options)
-        if not runs:
-            raise ValueError(f"options: got {options}, which leave no runs; allowed: those of {name} on this data set")
         check_device(device)
-        key(runs[0])  # finds the data, or says how to get them
+        grids = {
+            one: _checked(experiment, one, options) for one in (experiment.datasets if every == "all" else [every])
+        }
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
-    grid = run_grid(runs, results_dir=results_dir, refresh=refresh, device=device)
-    if processes()[1] == 0:
-        print(grid)
+    for runs in grids.values():
+        if experiment.one_machine and options["profile"] == "paper" and not refresh:
+            grid: Grid | str = run_on_one_machine(runs, results_dir=results_dir, device=device)
+        else:
+            grid = run_grid(runs, results_dir=results_dir, refresh=refresh, device=device)
+        if processes()[1] == 0:
+            print(grid, flush=True)
+
+
+def _checked(experiment: Experiment, dataset: str, options: dict[str, Any]) -> list[Run]:
+    """The runs of a data set that can be had."""
+    runs = experiment.runs(dataset=dataset, **options)
+    if not runs:
+        raise ValueError(
+            f"options: got {options}, which leave no runs; allowed: those of {experiment.name} on {dataset}"
+        )
+    key(runs[0])  # finds the data, or says how to get them
+    return runs
 
 
 if __name__ == "__main__":

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from joblib import Parallel, delayed
 from tqdm import tqdm
@@ -22,13 +25,14 @@ from rnclib.fitting import Samples
 from rnclib.recipe import Recipe, Stage
 
 __all__ = [
-    "ARMS", "HEADS", "NETWORKS", "OTHERS", "TASKS", "Task", "method", "parts_of", "peers", "recipe", "runs", "same_as",
-    "search_task", "search_tasks", "searched_settings", "space",
+    "ARMS", "EQUAL_TIME", "HEADS", "NETWORKS", "OTHERS", "TASKS", "Task", "method", "parts_of", "peers", "recipe",
+    "runs", "same_as", "search_table", "search_task", "search_tasks", "searched_settings", "settings_of", "space",
 ]  # fmt: skip
 
 #: The same network trained in three ways.
 ARMS = ("end to end", "RnC", "joint")
-_EQUAL_TIME = "end to end, equal time"
+#: End to end again, with settings of a longer search.
+EQUAL_TIME = "end to end, equal time"
 #: Other methods, on some tasks, with half as many trials.
 OTHERS = ("SupCon", "Ordinal Entropy", "RankSim", "ConR")
 #: Regressors of each arm: the network's own linear layer, None, or one on its features. Validation chooses.
@@ -58,6 +62,8 @@ class Task:
         Keys of `NETWORKS`; what is said over tasks is about the first.
     others : bool
         Compare the other methods too, with the first network.
+    packages : tuple of str
+        Models of other packages that stand beside, see `rnclib.recipe.PACKAGES`.
     searched : str, optional
         Kind of the splits that are searched on, with seeds 0, 1 and 2, where it is not `split`.
     """
@@ -67,6 +73,7 @@ class Task:
     n_splits: int
     networks: tuple[str, ...]
     others: bool = False
+    packages: tuple[str, ...] = ()
     searched: str | None = None
 
     @property
@@ -95,7 +102,7 @@ def _task(dataset: str, n_splits: int, *more: str, **others: Any) -> Task:
 TASKS: dict[str, Task] = {
     task.dataset: task
     for task in (
-        _task("esol", 20, "graphs", "both", others=True),
+        _task("esol", 20, "graphs", "both", others=True, packages=("chemprop",)),
         *(_task(name, 10) for name in ("freesolv", "logbb", "efflux", "lipophilicity")),
         _task("aqsoldb", 5),
         # searched on the folds of a published table, so that its test rows stay unseen
@@ -233,8 +240,8 @@ def runs(
     dataset : str
         One of `TASKS`.
     settings : mapping
-        By network and arm, see `searched_settings`. What has the settings of the arm that it is the `same_as` is left
-        out: that arm's runs stand for it.
+        By network and arm, see `settings_of`. What has the settings of the arm that it is the `same_as` is left out:
+        that arm's runs stand for it.
     profile : {'paper', 'quick', 'smoke'}
     n_splits : int, optional
         By default those of the task.
@@ -246,18 +253,52 @@ def runs(
         for arm, chosen in by_arm.items():
             if (same := same_as(arm)) is not None and chosen == by_arm.get(same):
                 continue
-            trained = arm.partition(",")[0]
+            trained, _, effort = arm.partition(", ")
+            others = network != task.networks[0]
+            said = ("tuned", *([network] if others else []), *filter(None, [effort]))
             for head in HEADS[trained]:
-                methods[name := method(network, arm, head)] = recipe(network, trained, chosen, head)
-                fewer |= {name} if network != task.networks[0] else set()
-    methods |= peers(task.source.kind)
+                made = recipe(network, trained, chosen, head)
+                methods[name := method(network, arm, head)] = replace(made, notable=said)
+                fewer |= {name} if others else set()
+    methods |= peers(task.source.kind) | {name: Recipe(name) for name in task.packages}
+    if profile != "paper":  # these need packages that are not installed with the others
+        for name in ("catboost", *task.packages):
+            methods.pop(name, None)
     data_of_run = Selection(dataset, task.split)
     return [
-        Run("tasks", profile, name, seed, data_of_run, one)
+        Run("tasks", profile, name, seed, data_of_run, one, view=False)
         for seed in range(n_splits or task.n_splits)
         for name, one in methods.items()
         if seed < FEW_SPLITS or name not in fewer
     ]
+
+
+def settings_of(dataset: str, profile: str, root: Path) -> dict[str, dict[str, dict[str, Any]]]:
+    """Settings of a task's arms, by network and arm.
+
+    Parameters
+    ----------
+    dataset : str
+        One of `TASKS`.
+    profile : {'paper', 'quick', 'smoke'}
+        ``'paper'`` has what the search chose; the others have the first trial, with fewer epochs, on the first network.
+    root : Path
+        Folder of all records, those of the search among them.
+
+    Returns
+    -------
+    dict
+        Without the arms whose search has not come to its end.
+    """
+    networks = TASKS[dataset].networks
+    if profile == "paper":
+        found = {network: searched_settings(root, dataset, network) for network in networks}
+        return {network: by_arm for network, by_arm in found.items() if by_arm}
+    epochs = {"epochs": _SHORT_EPOCHS[profile]}
+    return {networks[0]: {arm: space(networks[0], arm)[1] | epochs for arm in ARMS}}
+
+
+_SHORT_EPOCHS = {"quick": 20, "smoke": 3}
 
 
 def same_as(arm: str) -> str | None:
@@ -310,15 +351,15 @@ def parts_of(name: str) -> tuple[str | None, str, str | None]:
 # --- the search -------------------------------------------------------------------------------------------
 
 
-def search_tasks(only: Sequence[str] = (), *, results_dir: str | None = None) -> None:
+def search_tasks(only: Sequence[str] = ()) -> None:
     """Search the settings of each arm on each task, or go on where a search was stopped.
+
+    Trials lie in the store, see `rnclib.results.results_dir`.
 
     Parameters
     ----------
     only : sequence of str
         Data sets of `TASKS`; by default all.
-    results_dir : path, optional
-        See `rnclib.grid.run_grid`.
 
     Raises
     ------
@@ -329,7 +370,7 @@ def search_tasks(only: Sequence[str] = (), *, results_dir: str | None = None) ->
     """
     if unknown := sorted(set(only) - set(TASKS)):
         raise ValueError(f"only: got {unknown}; allowed: {', '.join(map(repr, TASKS))}")
-    root = Path(results_dir or results.results_dir())
+    root = results.results_dir()
     tasks = [task for task in TASKS.values() if not only or task.dataset in only]
     # Rank-N-Contrast first: how long it takes says how long end-to-end training may go on
     for arms in (("RnC", "joint"), ("end to end",), OTHERS):
@@ -388,9 +429,9 @@ def search_task(dataset: str, network: str, arm: str, root: Path, n_trials: int 
         told=told | provenance.circumstances("cpu"),
     )  # fmt: skip
     trials = go_on(n_trials=n_trials)
-    first_network = network == TASKS[dataset].networks[0]
-    if arm == "end to end" and first_network and (contrastive := _trials(root, dataset, network, "RnC")):
-        trials = go_on(n_trials=MOST_TRIALS, seconds=sum(trial["seconds"] for trial in contrastive))
+    contrastive = _trials(root, dataset, network, "RnC")
+    if arm == "end to end" and network == TASKS[dataset].networks[0] and len(contrastive) >= N_TRIALS:
+        trials = go_on(n_trials=MOST_TRIALS, seconds=_seconds(contrastive))
     return trials
 
 
@@ -408,18 +449,62 @@ def searched_settings(root: Path, dataset: str, network: str) -> dict[str, dict[
     Returns
     -------
     dict
-        Without the arms that have not been searched.
+        Without the arms whose search has not come to its end.
     """
     from rnclib.tuning import best_settings
 
-    found = {arm: trials for arm in (*ARMS, *OTHERS) if (trials := _trials(root, dataset, network, arm))}
-    chosen = {arm: best_settings(trials[:N_TRIALS]) for arm, trials in found.items()}
-    if "end to end" in found and network == TASKS[dataset].networks[0]:
-        chosen[_EQUAL_TIME] = best_settings(found["end to end"])
-    if TASKS[dataset].others and network == TASKS[dataset].networks[0]:
+    first = network == TASKS[dataset].networks[0]
+    n_trials = {arm: N_TRIALS if first and arm in ARMS else FEW_TRIALS for arm in (*ARMS, *OTHERS)}
+    every = {arm: _trials(root, dataset, network, arm) for arm in n_trials}
+    found = {arm: trials for arm, trials in every.items() if len(trials) >= n_trials[arm]}
+    chosen = {arm: best_settings(trials[: n_trials[arm]]) for arm, trials in found.items()}
+    if first and {"RnC", "end to end"} <= found.keys():
+        longer = found["end to end"]
+        if len(longer) >= MOST_TRIALS or _seconds(longer) >= _seconds(found["RnC"]):
+            chosen[EQUAL_TIME] = best_settings(longer)
+    if first and TASKS[dataset].others:
         few = {f"{arm}, {FEW_TRIALS} trials": found[arm][:FEW_TRIALS] for arm in ARMS if arm in found}
         chosen |= {arm: best_settings(trials) for arm, trials in few.items()}
     return chosen
+
+
+def _seconds(trials: Sequence[Mapping[str, Any]]) -> float:
+    return sum(trial["seconds"] for trial in trials)
+
+
+def search_table(root: Path) -> pd.DataFrame:
+    """What was searched and found: a row for each task, network and arm that has been searched.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of all records.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``dataset``, ``network``, ``arm``, ``trials``, ``pruned``, ``diverged``, ``hours``, ``first`` and
+        ``best`` (validation MAE of the first trial and of the best among `N_TRIALS`), and the settings of the latter.
+    """
+    from rnclib.tuning import best_settings
+
+    rows = []
+    for dataset, task in TASKS.items():
+        for network in task.networks:
+            for arm in (*ARMS, *OTHERS):
+                if not (trials := _trials(root, dataset, network, arm)):
+                    continue
+                states = Counter(trial["state"] for trial in trials)
+                errors = [min(trial["errors"].values(), default=math.nan) for trial in trials[:N_TRIALS]]
+                rows.append(
+                    {
+                        "dataset": dataset, "network": network, "arm": arm, "trials": len(trials),
+                        "pruned": states["pruned"], "diverged": states["diverged"],
+                        "hours": sum(trial["seconds"] for trial in trials) / 3600, "first": errors[0],
+                        "best": np.nanmin(errors), **best_settings(trials[:N_TRIALS]),
+                    }
+                )  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def _study(root: Path, dataset: str, network: str, arm: str) -> Path:
