@@ -40,7 +40,9 @@ def forest(judged: pd.DataFrame, groups: dict[str, str]) -> Figure:
     for ax, (title, part) in zip(axes.flat, parts.items(), strict=True):
         _panel(ax, part)
         ax.set_title(title)
-    axes.flat[-1].set_xlabel("← against the claim    in margins of practical equality    for the claim →", fontsize=10)
+    axes.flat[-1].set_xlabel(
+        "← against the claim\u2003in margins of practical equality\u2003for the claim →", fontsize=10
+    )
     return figure
 
 

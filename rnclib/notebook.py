@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from rnclib.grid import run_grid
 from rnclib.recipe import Recipe
 from rnclib.report import Table, data_notice
 
-__all__ = ["Study", "Verdicts", "machines", "open_experiment", "resolve", "stored"]
+__all__ = ["Study", "Verdicts", "machines", "open_experiment", "open_several", "resolve", "stored"]
 
 
 _PARTS = {"": Run, "data": Selection, "recipe": Recipe}  # what a run consists of
@@ -204,6 +204,47 @@ def open_experiment(
     return studies
 
 
+def open_several(
+    name: str, datasets: Sequence[str], *, profile: str, only_stored: bool = False, results_dir: str | None = None,
+    n_seeds: int | None = None, refresh: bool = False, device: str = "cpu",
+) -> list[Study]:  # fmt: skip
+    """Load or train an experiment's runs on those of several data sets that can be had, and say which cannot.
+
+    Parameters
+    ----------
+    name : str
+        Of the experiment, see `rnclib.chapters.experiments`.
+    datasets : sequence of str
+    profile, results_dir, refresh, device
+        See `rnclib.grid.run_grid`.
+    only_stored : bool
+        Train nothing: leave out a data set of which the store has not all runs.
+    n_seeds : int, optional
+        See `rnclib.chapters.base.Scope`.
+    """
+    plots.use_style()
+    studies, missing = [], []
+    for dataset in datasets:
+        if only_stored:
+            study = stored(name, dataset, profile, results_dir)
+        else:
+            try:
+                runs = experiments()[name].runs(dataset=dataset, profile=profile, n_seeds=n_seeds)
+                grid = run_grid(runs, results_dir=results_dir, refresh=refresh, device=device)
+                study = Study(catalogue.source(dataset), profile, runs, grid.records)
+            except FileNotFoundError as error:
+                print(f"{dataset} is left out. {error}")
+                study = None
+        if study is None:
+            missing.append(dataset)
+        else:
+            studies.append(study)
+    n_runs = sum(len(study.runs) for study in studies)
+    left = f"; left out: {', '.join(missing)}" if missing else ""
+    print(f"{name}, {profile}: {n_runs} runs on {len(studies)} of {len(datasets)} data sets{left}")
+    return studies
+
+
 def stored(
     name: str, dataset: str, profile: str, results_dir: str | None = None, *, complete: bool = True
 ) -> Study | None:
@@ -223,7 +264,7 @@ def stored(
         None where there are none.
     """
     root = results_dir or results.results_dir()
-    there = {record["key"]: record for record in results.load(root, profile=profile, experiment=name)}
+    there = {r["key"]: r for r in results.load(root, profile=profile, experiment=name, dataset=dataset)}
     planned_runs = experiments()[name].runs(dataset=dataset, profile=profile)
     runs = [run for run in planned_runs if key(run) in there]
     if not runs or (complete and len(runs) < len(planned_runs)):

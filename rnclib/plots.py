@@ -18,8 +18,14 @@ from rnclib import statistics
 
 __all__ = [
     "BLUE",
+    "BROWN",
+    "GREEN",
     "GREY",
+    "OLIVE",
     "ORANGE",
+    "PINK",
+    "PURPLE",
+    "RED",
     "STYLES",
     "TEAL",
     "costs",
@@ -62,7 +68,6 @@ STYLES: dict[str, tuple[str, str]] = {
         ("L1 end to end, closed form, lr 0.001", "L1 end to end, closed form, lr 0.01",
          "L1 end to end, closed form, tuned"), (PINK, "D"),
     ),
-    "L1 end to end, lr 0.01, 2.5 × the epochs": (BROWN, "P"),
     "L1 end to end, closed form, lr 0.01, 2.5 × the epochs": (PINK, "P"),
     **dict.fromkeys(("L1 + RnC end to end, lr 0.001", "L1 + RnC end to end, lr 0.01"), (PURPLE, "^")),
     "RnC frozen, L2": (BLUE, "v"),

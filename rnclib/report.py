@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure as MatplotlibFigure
 
-__all__ = ["LEFT_OUT", "Download", "Figure", "Findings", "Notice", "Table", "data_notice", "glue", "listed", "p_value"]
+__all__ = [
+    "LEFT_OUT", "Download", "Figure", "Findings", "Notice", "Table", "data_notice", "glue", "listed", "p_value",
+    "sets_notice",
+]  # fmt: skip
 
 
 class Table:
@@ -339,6 +342,33 @@ measurements. Training was shortened (profile `quick`): good for a first look, n
     if profile == "paper":
         return Notice(text, kind="note", title="Data")
     return Notice(text, kind="important", title="Data and short training")
+
+
+def sets_notice(datasets: Sequence[str], profile: str, *, detail: str = "") -> Notice:
+    """As `data_notice`, for a page on several data sets.
+
+    Parameters
+    ----------
+    datasets : sequence of str
+        Names of the catalogue.
+    profile : {"paper", "quick", "smoke"}
+    detail : str, optional
+        A sentence to add.
+
+    Examples
+    --------
+    >>> sets_notice(["esol", "abalone", "naval"], "paper")
+    Data: Measured: ESOL and Abalone. Not measured: Ship turbine (simulated). Training followed the full protocol \
+(profile `paper`).
+    """
+    from rnclib.data import catalogue
+
+    sources = [catalogue.source(name) for name in datasets]
+    parts = (("Measured", [of.title for of in sources if of.measured]),
+             ("Not measured", [of.title for of in sources if not of.measured]))  # fmt: skip
+    text = [f"{what}: {listed(titles)}." for what, titles in parts if titles]
+    text += [_LENGTHS[profile].format(training="the full protocol"), *filter(None, [detail])]
+    return Notice(" ".join(text), title="Data", kind="note" if profile == "paper" else "important")
 
 
 def glue(**values: Any) -> None:

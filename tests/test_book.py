@@ -50,12 +50,13 @@ def test_every_page_of_the_contents_exists_and_every_page_is_in_the_contents(set
 
 
 def test_the_contents_list_the_chapters_in_their_order():
-    from rnclib.chapters import NAMES
+    from rnclib.chapters import NAMES, UNPUBLISHED
 
     (part,) = [one for one in yaml.safe_load((ROOT / "_toc.yml").read_text())["parts"] if one["caption"] == "Chapters"]
     files = [chapter["file"] for chapter in part["chapters"]]
     assert files.index("deciding") + 1 == files.index("chapters/claims")  # the rule, then what it decides
-    assert [file for file in files if file not in ("deciding", "comparing")] == [f"chapters/{name}" for name in NAMES]
+    published = [f"chapters/{name}" for name in NAMES if name not in UNPUBLISHED]
+    assert [file for file in files if file not in ("deciding", "comparing")] == published
 
 
 def test_the_reference_describes_every_module():

@@ -18,7 +18,8 @@ from rnclib.chapters.base import Experiment
 from rnclib.data import catalogue
 from rnclib.experiment import described, key
 from rnclib.forest import forest
-from rnclib.notebook import Study, Verdicts, machines, open_experiment, resolve, stored
+from rnclib.grid import Grid
+from rnclib.notebook import Study, Verdicts, machines, open_experiment, open_several, resolve, stored
 
 # --- the runs of a study --------------------------------------------------------------------------------
 
@@ -147,6 +148,29 @@ def test_stored_runs_are_given_without_training_any(tmp_path, monkeypatch):
     assert stored("esol", "standin", "smoke", str(tmp_path)) is None  # not all of them
     study = stored("esol", "standin", "smoke", str(tmp_path), complete=False)
     assert study.runs == runs[:1] and study.methods == ["training mean"]
+
+
+def test_of_several_data_sets_those_are_opened_that_can_be_had(tmp_path, monkeypatch, capsys):
+    runs = {"standin": molecule_runs("training mean"), "esol": [one.but(dataset="esol") for one in molecule_runs("L1")]}
+    grids = {"esol": Experiment("esol", lambda scope: runs[scope.dataset], tuple(runs))}
+    monkeypatch.setattr(notebook, "experiments", lambda: grids)
+
+    def run_grid(asked, **how):
+        if asked[0].data.dataset == "esol":
+            raise FileNotFoundError("Put it there.")
+        assert how == {"results_dir": str(tmp_path), "refresh": False, "device": "cpu"}
+        return Grid(study_of(*asked).records)
+
+    monkeypatch.setattr(notebook, "run_grid", run_grid)
+    how = {"profile": "smoke", "results_dir": str(tmp_path)}
+    (study,) = open_several("esol", ["esol", "standin"], **how)
+    assert study.runs == runs["standin"] and study.source.name == "standin"
+    assert capsys.readouterr().out == (
+        "esol is left out. Put it there.\nesol, smoke: 1 runs on 1 of 2 data sets; left out: esol\n"
+    )
+    monkeypatch.setattr(notebook, "run_grid", lambda *_, **__: pytest.fail("it trained"))
+    assert open_several("esol", ["esol", "standin"], only_stored=True, **how) == []
+    assert "0 runs on 0 of 2 data sets; left out: esol, standin" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")

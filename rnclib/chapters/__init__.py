@@ -6,6 +6,7 @@ To add a chapter, write its module here and its notebook, and name it in `NAMES`
 
 from __future__ import annotations
 
+import functools
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -14,12 +15,14 @@ if TYPE_CHECKING:
     from rnclib.claims import Claim
     from rnclib.experiment import Run
 
-__all__ = ["NAMES", "all_claims", "chapter", "experiments", "planned", "runs_of"]
+__all__ = ["NAMES", "UNPUBLISHED", "all_claims", "chapter", "experiments", "planned", "runs_of"]
 
 #: Chapters in the order of the book.
 NAMES = (
-    "loss", "esol", "agedb", "data_efficiency", "robustness", "ablations", "methods", "claims", "benchmark",
+    "loss", "esol", "agedb", "data_efficiency", "robustness", "ablations", "methods", "claims", "tasks", "benchmark",
 )  # fmt: skip
+#: Those without a page in the book, since their published runs are still being made.
+UNPUBLISHED = ("tasks",)
 
 
 def chapter(name: str) -> Chapter:
@@ -67,9 +70,19 @@ def planned(claim: Claim, profile: str) -> dict[str, str]:
     claim : Claim
     profile : str
     """
+    return {_key(run): run.label for run in runs_of(claim, profile)}
+
+
+@functools.cache  # many claims rest on the same runs
+def _key(run: Run) -> str:
     from rnclib.experiment import key
 
-    return {key(run): run.label for run in runs_of(claim, profile)}
+    return key(run)
+
+
+@functools.cache
+def _grid(experiment: str, dataset: str, profile: str, n_seeds: int | None) -> tuple[Run, ...]:
+    return tuple(experiments()[experiment].runs(dataset=dataset, profile=profile, n_seeds=n_seeds))
 
 
 def runs_of(claim: Claim, profile: str) -> list[Run]:
@@ -88,7 +101,7 @@ def runs_of(claim: Claim, profile: str) -> list[Run]:
     corrupted = claim.effect in ("corruption", "growth")
     found = [
         run
-        for run in experiments()[claim.experiment].runs(dataset=claim.dataset, profile=profile, n_seeds=n_seeds)
+        for run in _grid(claim.experiment, claim.dataset, profile, n_seeds)
         if run.label in (claim.method, claim.baseline)
         and (run.data.split, run.data.holes) == (claim.split, claim.holes)
         and run.data.spurious in correlations

@@ -1,10 +1,12 @@
-"""Print the names of the chapters, one a line; with ``quick`` after each the parameters of a newcomer's first run."""
+"""Print the names of the published chapters, one a line; with ``quick``, all with the parameters of a first run."""
 
 import sys
 
-from rnclib.chapters import NAMES, chapter
+from rnclib.chapters import NAMES, UNPUBLISHED, chapter
 
 if __name__ == "__main__":
+    quick = sys.argv[1:] == ["quick"]
     for name in NAMES:
-        options = chapter(name).quick.items() if sys.argv[1:] == ["quick"] else ()
-        print(name, *(word for option in options for word in ("-p", *option)))
+        if quick or name not in UNPUBLISHED:
+            options = chapter(name).quick.items() if quick else ()
+            print(name, *(word for option in options for word in ("-p", *option)))

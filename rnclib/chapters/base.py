@@ -110,6 +110,8 @@ class Experiment:
     options : mapping
         Fields of `Scope`, beside data set, profile and number of seeds, that the grid has a use for, with the values
         that each may have; None where runs check them.
+    one_machine : bool
+        Whether published runs are all made on one machine, see `rnclib.grid.run_on_one_machine`.
     """
 
     name: str
@@ -118,6 +120,7 @@ class Experiment:
     n_seeds: Mapping[str, Mapping[str, int]] | None = None
     seeded: bool = True
     options: Mapping[str, Collection[Any] | None] = field(default_factory=dict)
+    one_machine: bool = False
 
     def runs(self, *, dataset: str, profile: str, **options: Any) -> list[Run]:
         """The runs of a data set and profile.

@@ -40,7 +40,7 @@ def _arms(scope: Scope) -> tuple[list[Run], list[Run]]:
     end_to_end, published, frozen = (recipes[name] for name in ("L1 (lr 0.01)", "L1", "RnC(L1)"))
     assert end_to_end.fit is not None and scope.n_seeds is not None
     more = replace(end_to_end.fit, epochs=round(_LONGER * end_to_end.fit.epochs))
-    longer = replace(end_to_end, fit=more, notable=(*end_to_end.notable, _WORD_FOR_LONGER))
+    longer = replace(end_to_end, fit=more, head="ridge", notable=(*end_to_end.notable, _WORD_FOR_LONGER))
     settings = SEARCHES["images"]["RnC"].trials()[TUNED["synthetic"]["RnC"]]
     pair = {
         "L1 closed form": replace(end_to_end, head="ridge"),
@@ -48,8 +48,7 @@ def _arms(scope: Scope) -> tuple[list[Run], list[Run]]:
     }
     others = {
         "L1": end_to_end,
-        "L1 longer": longer,
-        "L1 longer closed form": replace(longer, head="ridge"),
+        "L1 longer closed form": longer,
         "L1 published": published,
         "RnC": frozen,
         "RnC closed form": replace(frozen, fit=None, head="ridge"),

@@ -1,0 +1,716 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,mystnb
+#     notebook_metadata_filter: kernelspec,-jupytext.text_representation.jupytext_version,-jupytext.text_representation.format_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Across tasks
+#
+# Does Rank-N-Contrast {cite:p}`zha2023rnc` help on a task of your own? Here it is compared on many sets of real
+# data with the same network trained end to end, tuned with the same effort, and with what people would use instead.
+# The protocol was fixed before any test error of these runs was computed: {doc}`../comparing`.
+
+# %% tags=["parameters"]
+tasks: str = "all"  # all (paper: those with runs), or names separated by commas
+profile: str = "paper"  # paper (published), quick (minutes), smoke
+n_seeds: int = None  # splits; None: the profile's
+device: str = "cpu"  # cpu, cuda or auto
+results_dir: str = None  # folder of the run records; None: book/results
+refresh: bool = False  # train every run anew
+
+# %% tags=["remove-cell"]
+from rnclib.parameters import check_parameters
+
+check_parameters(
+    globals(),
+    tasks=str,
+    profile=["paper", "quick", "smoke"],
+    n_seeds=[None, (1, 100)],
+    device=["cpu", "cuda", "auto"],
+    results_dir=[None, str],
+    refresh=bool,
+)
+
+# %% tags=["remove-cell"]
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from rnclib import across, results, standings
+from rnclib.chapters import tasks as chapter
+from rnclib.notebook import machines, open_several
+from rnclib.protocols.tasks import OTHERS, search_table
+from rnclib.report import (
+    LEFT_OUT,
+    Download,
+    Figure,
+    Findings,
+    Notice,
+    Table,
+    p_value,
+    sets_notice,
+)
+
+wanted = chapter.named(tasks)
+how = {"profile": profile, "results_dir": results_dir, "refresh": refresh}
+how |= {"device": device}
+how |= {"only_stored": (profile, tasks, n_seeds) == ("paper", "all", None)}
+studies = open_several("tasks", wanted, n_seeds=n_seeds, **how)
+published = open_several(
+    "concrete", [name for name in wanted if name == "concrete"], **how
+)
+
+titles = {study.name: study.source.title for study in studies}
+units = {study.name: study.unit for study in studies}
+called = chapter.CALLED
+real = [name for name in titles if name in chapter.REAL]
+table = chapter.frame([record for study in studies for record in study.records])
+chosen = chapter.compared(table)
+answers = chapter.answers(chosen)
+rnc, twin = next(iter(chapter.PRIMARY))
+order = ("end to end", "end to end, equal time", "RnC", "joint")
+arms = [arm for arm in order if arm in set(chosen["arm"])]
+peers = [
+    name
+    for name in called
+    if name in set(chosen["arm"]) and name not in (*arms, "training mean")
+]
+
+
+def ratio(row, digits=3):
+    """Mean and interval of an effect as a ratio of errors."""
+    mean, low, high = (math.exp(row[name]) for name in ("mean", "low", "high"))
+    return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def of_size(value):
+    """An error with three digits that count."""
+    if pd.isna(value):
+        return "–"
+    if value == math.inf:
+        return "failed"
+    return f"{value:.{max(0, 2 - math.floor(math.log10(value)))}f}" if value else "0"
+
+
+# %% tags=["hide-input"]
+sets_notice(list(titles), profile) if studies else Notice(
+    "No task has all its runs yet."
+)
+
+# %% tags=["hide-input"]
+decided = {
+    "holds": "**holds**: the first has the lower error",
+    "does not hold": "**does not hold**: the first has the higher error",
+    "practically equal": "**practically equal**",
+    "undecided": "undecided",
+    "not measured": "not decided yet, since some tasks lack runs",
+}
+
+
+def answer(row):
+    needs = row["needed"]
+    if row["verdict"] == "undecided" and not row["failed"]:
+        more = (
+            "no number of tasks is sure to decide"
+            if needs == math.inf
+            else f"about {needs:.0f} tasks would decide"
+        )
+        more = f" ({more})"
+    else:
+        more = ""
+    return (
+        f"**{row.name[0].upper()}{row.name[1:]}**: {decided[row['verdict']]}{more}. Test MAE is {ratio(row)} × the "
+        f"other's, as a mean over {row['n']:.0f} tasks. On a new task the error is lower by 5% or more with a "
+        f"probability of {row['lower']:.2f}, and higher by as much with {row['higher']:.2f}."
+    )
+
+
+Findings(
+    *(answer(row) for _, row in answers.iterrows()),
+    title="Does the first of two arms have the lower error, over real tasks?",
+) if len(answers) else Notice(
+    "Three real tasks or more, with two splits each, give an estimate over tasks."
+)
+
+# %% tags=["hide-input"]
+effects = {
+    f"{arm} against {other}": chapter.against(chosen, arm, other)
+    for arm, other in chapter.PRIMARY
+    if {arm, other} <= set(chosen["arm"])
+}
+groups = {
+    words.capitalize(): [
+        name
+        for name in real
+        if chosen.loc[chosen["dataset"] == name, "kind"].iloc[0] == kind
+    ]
+    for kind, words in chapter.KINDS.items()
+} | {"Simulated, outside the estimate": [name for name in titles if name not in real]}
+Figure(
+    standings.effects_by_task(effects, groups, titles, answers, chapter.MARGIN),
+    "Ratio of the test MAE of two arms on each task: mean over splits with its 95% interval, which is not corrected "
+    "for the number of comparisons. Left of 1 the first arm has the lower error; the band, 0.95 to 1/0.95, is practical "
+    f"equality. Below: the mean of the true effects over real tasks. Profile {profile}.",
+    name="tasks-effects",
+    alt="Forest plot: a line for each task with the ratio of errors and its interval for each comparison.",
+) if effects else LEFT_OUT
+
+# %% [markdown]
+# Test errors of each arm, with the regressor that the validation set chose, and of the best of the other methods on the
+# same splits. Settings were searched for the arms. The others choose among a few by validation, so a comparison with
+# them favours the arms.
+
+
+# %% tags=["hide-input"]
+def heading(arm):
+    return arm if arm == "RnC" else called[arm][0].upper() + called[arm][1:]
+
+
+def row_of(errors, name):
+    its, others = errors.loc[name, arms], errors.loc[name, peers].dropna()
+    shown = {arm: of_size(value) for arm, value in its.items()}
+    shown |= {arm: f"**{shown[arm]}**" for arm in its[its == its.min()].index}
+    best = (
+        f"{of_size(others.min())} ({called[others.idxmin()]})" if len(others) else None
+    )
+    return {
+        "Task": titles[name],
+        "Unit": units[name],
+        **{heading(arm): text for arm, text in shown.items()},
+        "Best other": best,
+        "Mean": of_size(errors.loc[name, "training mean"]),
+        "Splits": chosen.loc[chosen["dataset"] == name, "seed"].nunique(),
+    }
+
+
+def errors_table(metric, words, name):
+    errors = across.errors(chosen, metric)
+    rows = pd.DataFrame([row_of(errors, one) for one in titles])
+    return Table(
+        rows,
+        f"Mean test {words} over splits; in bold the lowest of the arms. “Best other” is, of the other methods, the "
+        f"one with the lowest test {words}, chosen in hindsight. “Mean” predicts the mean of the training targets. "
+        f"Profile {profile}.",
+        name=name,
+        align={
+            column: "right" for column in rows.columns if column not in ("Task", "Unit")
+        },
+    )
+
+
+errors_table("test_mae_raw", "MAE", "tasks-errors") if arms else LEFT_OUT
+
+# %% tags=["hide-input"]
+errors_table("test_rmse_raw", "RMSE", "tasks-rmse") if arms else LEFT_OUT
+
+# %% tags=["hide-input"]
+gone = across.lost(chosen[chosen["arm"].isin(arms)]) if arms else pd.DataFrame()
+gone = [
+    f"{titles[name]}: {called[arm]} diverged on {n:.0f} of {chosen.loc[chosen['dataset'] == name, 'seed'].nunique()} "
+    f"splits{', and has failed there' if n > 1 else ''}."
+    for name, row in gone.iterrows()
+    for arm, n in row.items()
+    if n > 0
+]
+Findings(
+    *gone or ["No run of the chosen regressors diverged."], title="Runs that were lost:"
+) if arms else None
+
+# %% [markdown]
+# ## Over tasks
+#
+# Each task has its own true effect. The table has the mean of these effects with its interval, their spread, and what
+# is to be expected on a new task. P values of the primary comparisons are corrected together; intervals are not.
+
+# %% tags=["hide-input"]
+beside = chapter.answers(chosen, [("joint", "end to end, equal time")])
+both = pd.concat([answers.assign(role="primary"), beside.assign(role="exploratory")])
+needs = {math.inf: "no number"}
+estimates = (
+    both.assign(
+        shown=[ratio(row) for _, row in both.iterrows()],
+        plain_mean=[
+            ratio(
+                {
+                    "mean": row["plain"],
+                    "low": row["plain_low"],
+                    "high": row["plain_high"],
+                }
+            )
+            for _, row in both.iterrows()
+        ],
+        needs=["–" if pd.isna(n) else needs.get(n, f"{n:.0f}") for n in both["needed"]],
+        failures=[
+            ", ".join(titles[name] for name in names) or "–" for names in both["failed"]
+        ],
+    )
+    if len(both)
+    else both
+)
+Table(
+    estimates.rename_axis("comparison").reset_index(),
+    "Ratio of test MAE over real tasks: mean of the true effects with its 95% interval, plain mean of the measured "
+    "effects, standard deviation of the true effects (logarithms), probabilities on a new task of an error that is "
+    "lower by 5% or more, that differs by less, that is higher by 5% or more, corrected p values of no difference and "
+    "of practical equality, number of tasks, tasks that would decide, and tasks on which one of the two failed. "
+    f"Profile {profile}.",
+    name="tasks-estimates",
+    columns={
+        "comparison": "Comparison",
+        "role": "Role",
+        "verdict": "Verdict",
+        "shown": "Ratio",
+        "plain_mean": "Plain mean",
+        "spread": "Spread",
+        "lower": "Lower",
+        "alike": "Alike",
+        "higher": "Higher",
+        "p": "p",
+        "p_equal": "p equal",
+        "n": "Tasks",
+        "needs": "Would decide",
+        "failures": "Failed on",
+    },
+    format={
+        "p": p_value,
+        "p_equal": p_value,
+        "lower": ".2f",
+        "alike": ".2f",
+        "higher": ".2f",
+    },
+) if len(estimates) else LEFT_OUT
+
+# %% [markdown]
+# Tasks are not independent: all sets of molecules are described by the same descriptors, and some share molecules. So
+# the estimate is made for some of the tasks too.
+
+# %% tags=["hide-input"]
+parts = [
+    chapter.over_groups(chosen, arm, other).assign(comparison=f"{arm} against {other}")
+    for arm, other in chapter.PRIMARY
+    if {arm, other} <= set(chosen["arm"])
+]
+parts = [part for part in parts if len(part)]
+Table(
+    pd.concat(parts)
+    .rename_axis("tasks")
+    .reset_index()
+    .assign(shown=lambda f: [ratio(row) for _, row in f.iterrows()]),
+    "The estimate over some of the real tasks: ratio of test MAE with its 95% interval, spread of the true effects, "
+    f"and probability that the error on a new task is lower by 5% or more. Exploratory. Profile {profile}.",
+    name="tasks-groups",
+    columns={
+        "comparison": "Comparison",
+        "tasks": "Real tasks",
+        "n": "Tasks",
+        "shown": "Ratio",
+        "spread": "Spread",
+        "lower": "Lower",
+    },
+    format={"lower": ".2f"},
+) if parts else LEFT_OUT
+
+# %% [markdown]
+# ## Which method comes first
+#
+# Ranks and profiles are those of the arms and of all other methods that ran on every real task.
+
+# %% tags=["hide-input"]
+errors = across.errors(chosen) if len(chosen) else pd.DataFrame()
+ranked = errors.loc[real].dropna(axis=1) if real else pd.DataFrame()
+ranked = ranked[[name for name in called if name in ranked]]
+ranks = across.ranks(ranked) if len(ranked) > 1 else None
+Figure(
+    standings.standing(
+        ranks, across.critical_difference(len(ranks), len(ranked)), called
+    ),
+    "Mean rank by test MAE over real tasks. Methods in the grey band are not told from the first by Nemenyi's test "
+    f"({len(ranked)} tasks, level 0.05). Profile {profile}.",
+    name="tasks-ranks",
+    alt="Dot plot of the mean rank of each method, with a band of the critical difference from the best.",
+) if ranks is not None else LEFT_OUT
+
+# %% tags=["hide-input"]
+Figure(
+    standings.profiles(
+        across.profile(ranked[list(ranks.index)], np.linspace(1, 1.5, 51)), called
+    ),
+    "Fraction of real tasks on which a method's test MAE is at most so many times the lowest of the task. "
+    f"Profile {profile}.",
+    name="tasks-profile",
+    alt="Performance profiles: one rising line for each method.",
+) if ranks is not None else LEFT_OUT
+
+# %% tags=["hide-input"]
+others = pd.DataFrame(
+    [
+        {"Task": titles[name]}
+        | {heading(peer): of_size(errors.loc[name, peer]) for peer in peers}
+        for name in titles
+    ]
+)
+Table(
+    others,
+    f"Mean test MAE of the other methods, in the unit of the task. Profile {profile}.",
+    name="tasks-peers",
+    align=dict.fromkeys(others.columns[1:], "right"),
+) if peers else LEFT_OUT
+
+# %% [markdown]
+# ## What it costs
+#
+# Time and memory of one fit with given settings, the regressor on the features included, on one core, over real tasks.
+# The search comes on top for the arms.
+
+# %% tags=["hide-input"]
+costs = chapter.costs(table)
+costs = costs.loc[
+    [name for name in called if name in costs.index and name != "training mean"]
+]
+Table(
+    costs.rename(index=called).reset_index(),
+    "Seconds of one fit: median over real tasks, the shortest and the longest, the median of the time against "
+    f"end-to-end training, the memory that a fit takes in MB, and the number of tasks. Profile {profile}.",
+    name="tasks-costs",
+    columns={
+        "arm": "Method",
+        "median": "Median",
+        "least": "Least",
+        "most": "Most",
+        "ratio": "Against end to end",
+        "memory": "MB",
+        "n": "Tasks",
+    },
+    format={
+        "median": ".1f",
+        "least": ".1f",
+        "most": ".1f",
+        "ratio": ".2f",
+        "memory": ".0f",
+    },
+) if len(costs) else LEFT_OUT
+
+# %% tags=["hide-input"]
+behind = ranked.div(ranked.min(axis=1), axis=0).median() if ranks is not None else None
+Figure(
+    standings.costs(
+        costs[["median"]].join(behind.rename("behind"), how="inner"), called
+    ),
+    "Test MAE in multiples of the lowest of the task, against the time of one fit; both are medians over real tasks. "
+    f"Profile {profile}.",
+    name="tasks-cost-figure",
+    alt="Scatter plot: a dot for each method, time across, error upwards.",
+) if ranks is not None else LEFT_OUT
+
+# %% [markdown]
+# ## Where it helps
+#
+# The effect of RnC against end to end, and one property of the task at a time. With so few tasks only a strong
+# relation can show, and none is corrected for the others: this is exploratory. Settings of the hollow tasks were
+# searched on fewer samples than they are used on.
+
+# %% tags=["hide-input"]
+main = chapter.against(chosen[chosen["measured"]], rnc, twin)
+of_tasks = chapter.properties([record for study in studies for record in study.records])
+rho = chapter.related(main, of_tasks)
+hollow = [name for name in main.index if of_tasks.loc[name, "n_train"] > 2000]
+Figure(
+    standings.related(main["effect"], of_tasks, chapter.PROPERTIES, hollow),
+    "Ratio of the test MAE of RnC to that of end to end, against a property of the task. "
+    + " ".join(
+        f"Spearman's ρ with {words}: {rho.loc[name, 'rho']:+.2f}.".replace("-", "−")
+        for name, words in chapter.PROPERTIES.items()
+        if name in rho.index
+    )
+    + f" Real tasks, profile {profile}.",
+    name="tasks-related",
+    alt="Four scatter plots: ratio of errors against a property of the task, a dot for each task.",
+) if len(main) > 2 else LEFT_OUT
+
+# %% [markdown]
+# What does the choice of a regressor change? First what it costs that it is chosen on a validation set, then the effect
+# where both arms predict with the same one.
+
+# %% tags=["hide-input"]
+picked = chapter.regressors(table).rename(index=called, columns=called)
+Table(
+    picked.rename_axis("Arm").reset_index(),
+    "Of each arm: test MAE with the chosen regressor in multiples of that with the one that has the lowest test MAE on "
+    "the same split (geometric mean over real tasks), and on which part of the splits each regressor was chosen. "
+    f"Profile {profile}.",
+    name="tasks-chosen",
+    columns={"Arm": "Arm", "cost": "Chosen ÷ best"}
+    | {head: head[0].upper() + head[1:] for head in picked.columns[1:]},
+    format=dict.fromkeys(picked.columns[1:], ".0%"),
+) if len(picked) else LEFT_OUT
+
+# %% tags=["hide-input"]
+same = chapter.same_regressor(table)
+Table(
+    same.assign(
+        shown=[ratio(row) for _, row in same.iterrows()],
+        pair=same["arm"] + " against " + same["other"],
+        regressor=same["head"].map(lambda head: called.get(head, head)),
+    ),
+    "Ratio of test MAE over real tasks with one regressor in both arms, with its 95% interval, and probability that "
+    f"the error on a new task is lower by 5% or more. Exploratory. Profile {profile}.",
+    name="tasks-regressors",
+    columns={
+        "pair": "Comparison",
+        "regressor": "Regressor",
+        "n": "Tasks",
+        "shown": "Ratio",
+        "spread": "Spread",
+        "lower": "Lower",
+    },
+    format={"lower": ".2f"},
+) if len(same) else LEFT_OUT
+
+# %% [markdown]
+# ## Other losses
+#
+# Losses that order or group features in other ways, and the arms beside them, each with what the first fifteen trials of
+# its search found.
+
+# %% tags=["hide-input"]
+few = {name: chapter.of_few(table, name) for name in titles}
+few = {name: part for name, part in few.items() if part["arm"].isin(OTHERS).any()}
+Table(
+    pd.DataFrame(
+        {titles[name]: across.errors(part).loc[name] for name, part in few.items()}
+    )
+    .map(of_size)
+    .rename(index=lambda arm: arm.partition(",")[0])
+    .rename_axis("Method")
+    .reset_index(),
+    f"Mean test MAE after fifteen trials of each method, in the unit of the task. Profile {profile}.",
+    name="tasks-losses",
+    align={titles[name]: "right" for name in few},
+) if few else LEFT_OUT
+
+# %% [markdown]
+# ## Three networks on molecules
+#
+# The network over tasks sees descriptors of a molecule. On ESOL a graph network, and both side by side, are compared
+# too.
+
+# %% tags=["hide-input"]
+nets = chapter.by_network(table, "esol") if "esol" in titles else pd.DataFrame()
+Table(
+    nets,
+    "ESOL, random splits: mean validation MAE, test MAE and test RMSE in log mol/L, on the splits that all networks "
+    f"have. Profile {profile}.",
+    name="tasks-networks",
+    columns={
+        "network": "Network",
+        "arm": "Arm",
+        "val": "Validation MAE",
+        "mae": "Test MAE",
+        "rmse": "Test RMSE",
+        "n": "Splits",
+    },
+) if len(nets) and nets["network"].nunique() > 1 else LEFT_OUT
+
+# %% [markdown]
+# ## A published table
+#
+# Concrete has a published table with Rank-N-Contrast among its methods, on test rows that are given. Four of its
+# methods are trained here by its protocol. The arms of this page and gradient boosting stand beside them on the same
+# rows. Their networks are much larger, so that a lower error says nothing about the loss.
+
+# %% tags=["hide-input"]
+rows = chapter.beside_published(published[0].records) if published else pd.DataFrame()
+Table(
+    rows.reset_index(),
+    "Test MAE and RMSE in MPa on the published test rows: ours, as mean over five folds with the standard deviation of "
+    "the MAE (one test set: it covers training only), and as published; whether ours is within twice the published "
+    f"standard deviation. Profile {profile}.",
+    name="tasks-published",
+    columns={
+        "method": "Method",
+        "mae": "MAE",
+        "mae_sd": "SD",
+        "rmse": "RMSE",
+        "mae_published": "MAE published",
+        "mae_sd_published": "SD published",
+        "rmse_published": "RMSE published",
+        "within": "Within",
+    },
+    format={"within": lambda value: "yes" if value else "no"},
+) if len(rows) else LEFT_OUT
+
+# %% [markdown]
+# ## The aims
+#
+# They were named before the runs. The winner is the arm with the lowest mean validation error, of all three networks on
+# ESOL, and over the five folds of the published table on Concrete. Its twin is the same network trained end to end.
+
+# %% tags=["hide-input"]
+ours = (
+    chapter.frame([r for r in published[0].records if ": " in r["method"]])
+    if published
+    else None
+)
+aims = chapter.aims(table, ours)
+measures = {
+    "test_rmse_raw": "RMSE",
+    "test_mae_raw": "MAE",
+    "test_mae": "standardised MAE",
+    "test_rmse": "standardised RMSE",
+}
+Table(
+    aims.assign(
+        title=aims["task"].map(titles),
+        words=aims["measure"].map(measures),
+        off=[
+            f"{row.value - row.bound:+.3f} [{row.low:+.3f}, {row.high:+.3f}]".replace(
+                "-", "−"
+            )
+            for row in aims.itertuples()
+        ],
+        said=aims["met"].map({True: "met", False: "missed"}),
+    ),
+    "Test errors of the winner and of its twin, the bound, the difference of the winner from the bound with its 95% "
+    "interval (on Concrete one test set: it covers training only), and the number of splits. "
+    f"Profile {profile}.",
+    name="tasks-aims",
+    columns={
+        "title": "Task",
+        "words": "Test error",
+        "winner": "Winner",
+        "value": "Error",
+        "twin": "Twin",
+        "than": "Bound",
+        "bound": "Its value",
+        "off": "Difference",
+        "n": "Splits",
+        "said": "Aim",
+    },
+) if len(aims) else LEFT_OUT
+
+# %% [markdown]
+# ## The search
+#
+# Every setting that was found is in the file below the table. Short profiles have the settings of the first trial.
+
+# %% tags=["hide-input"]
+searched = search_table(Path(results.results_dir()))
+its = searched[searched["dataset"].isin(titles)] if len(searched) else searched
+Table(
+    its.assign(title=its["dataset"].map(titles)),
+    "Trials of each search, those that were given up and that diverged, hours on one core, and validation MAE of the "
+    "first trial and of the best. End to end has more than thirty trials where it went on for as long as RnC.",
+    name="tasks-search",
+    columns={
+        "title": "Task",
+        "network": "Network",
+        "arm": "Method",
+        "trials": "Trials",
+        "pruned": "Given up",
+        "diverged": "Diverged",
+        "hours": "Hours",
+        "first": "First",
+        "best": "Best",
+    },
+    format={"hours": ".2f", "first": of_size, "best": of_size},
+) if len(its) else LEFT_OUT
+
+# %% tags=["hide-input"]
+Download(its, "tasks-search.csv", "Settings of every search") if len(its) else None
+
+# %% [markdown]
+# ## Where the runs were made
+
+# %% tags=["hide-input"]
+Table(
+    machines(*studies, *published),
+    f"Processors and versions behind this page, and hours of training, the search left out. Profile {profile}.",
+    name="tasks-machines",
+    format={"Hours of training": ".1f"},
+) if studies else LEFT_OUT
+
+# %% [markdown]
+# ## What this allows one to conclude
+#
+# Effects are ratios of test MAE ({numref}`tasks-estimates`, {numref}`tasks-groups`); which methods stand beside each
+# other is in {numref}`tasks-errors` and {numref}`tasks-peers`, what they cost in {numref}`tasks-costs`.
+
+
+# %% tags=["hide-input"]
+def helps():
+    """When to try Rank-N-Contrast."""
+    if f"{rnc} against {twin}" not in answers.index or not real:
+        return None
+    row = answers.loc[f"{rnc} against {twin}"]
+    lowest = (errors.loc[real, arms].idxmin(axis=1) == rnc).sum()
+    return (
+        f"**When to try it.** Over {row['n']:.0f} real tasks the mean test MAE of RnC is {ratio(row)} × that of end to "
+        f"end. It has the lowest mean error of the arms on {lowest} of {len(real)} tasks. On a new task it lowers the "
+        f"error by {MARGIN} or more with a probability of {row['lower']:.2f}, and raises it by as much with "
+        f"{row['higher']:.2f}."
+    )
+
+
+def instead():
+    """What to use first."""
+    if ranks is None or rnc not in ranks:
+        return None
+    best, place = ranks.index[0], list(ranks.index).index(rnc) + 1
+    told = ranks[rnc] - ranks.iloc[0] > across.critical_difference(
+        len(ranks), len(ranked)
+    )
+    beaten = (
+        ranked.drop(columns=arms, errors="ignore").min(axis=1) < ranked[rnc]
+    ).sum()
+    return (
+        f"**What else there is.** The lowest mean rank has *{called[best]}*. RnC has place {place} of {len(ranks)}"
+        + (
+            ""
+            if best == rnc
+            else f", and is {'told' if told else 'not told'} from the first by the test of ranks"
+        )
+        + f". On {beaten} of {len(ranked)} tasks at least one method that is no network, picked in hindsight, has a "
+        "lower test MAE than RnC."
+    )
+
+
+def price():
+    """What it takes."""
+    if rnc not in costs.index or twin not in costs.index:
+        return None
+    return (
+        f"**What it costs.** One fit of RnC takes {costs.loc[rnc, 'ratio']:.1f} × the time of end-to-end training "
+        f"(median over tasks), {costs.loc[rnc, 'median']:.0f} s against {costs.loc[twin, 'median']:.0f} s."
+    )
+
+
+def reached():
+    """The aims."""
+    if not len(aims):
+        return None
+    alone = aims["winner"].str.contains(": end to end")
+    winners = "*, *".join(sorted(set(aims["winner"])))
+    return (
+        f"**Aims.** {aims['met'].sum()} of {len(aims)} are met ({{numref}}`tasks-aims`), {(aims['met'] & alone).sum()} of "
+        f"them without Rank-N-Contrast, by end-to-end training alone. Winners: *{winners}*."
+    )
+
+
+MARGIN = f"{1 - math.exp(-chapter.MARGIN):.0%}"
+Findings(helps(), instead(), price(), reached()) if studies else LEFT_OUT
+
+# %% [markdown]
+# The limits: tasks were chosen for being public and small, not drawn from those that readers have. Pictures are a
+# single task. Settings were searched for the arms, not for the other methods. On the large tasks they were searched on
+# a part of the training set. A network, a schedule or a search of another kind may change the answer.
