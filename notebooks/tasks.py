@@ -283,6 +283,7 @@ Table(
         "failures": "Failed on",
     },
     format={
+        "n": ".0f",
         "p": p_value,
         "p_equal": p_value,
         "lower": ".2f",

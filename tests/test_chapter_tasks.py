@@ -144,7 +144,21 @@ def test_what_choosing_a_regressor_costs_is_told_for_every_arm():
 
 def test_without_records_there_is_nothing_to_compare():
     empty = tasks.frame([])
-    assert tasks.compared(empty).empty and tasks.answers(tasks.compared(empty)).empty and tasks.aims(empty).empty
+    chosen = tasks.compared(empty)
+    effects, of = tasks.against(chosen, "RnC", "end to end"), tasks.properties([])
+    found = [
+        chosen,
+        effects,
+        of,
+        tasks.answers(chosen),
+        tasks.over_groups(chosen, "RnC", "joint"),
+        tasks.aims(empty),
+        tasks.costs(empty),
+        tasks.regressors(empty),
+        tasks.same_regressor(empty),
+        tasks.related(effects, of),
+    ]
+    assert all(one.empty for one in found)  # fmt: skip
 
 
 def test_properties_come_from_the_records():

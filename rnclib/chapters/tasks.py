@@ -322,7 +322,8 @@ def properties(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     known = {name: np.array(list(by_index.values())) for name, by_index in targets.items()}
     ties = {name: _ties(values) for name, values in known.items()}
     skewness = {name: stats.skew(values) for name, values in known.items()}
-    return pd.DataFrame.from_dict(means, orient="index").assign(ties=pd.Series(ties), skewness=pd.Series(skewness))
+    found = pd.DataFrame.from_dict(means, orient="index").reindex(columns=["n_train", "noise"])
+    return found.assign(ties=pd.Series(ties), skewness=pd.Series(skewness))
 
 
 def _ties(values: np.ndarray) -> float:
