@@ -141,7 +141,7 @@ CHAPTER = Chapter(
         Experiment(
             "data_efficiency", grid, (*MOLECULES, *FACES),
             n_seeds={
-                "molecules": {"paper": 10, "quick": 2, "smoke": 1}, "images": {"paper": 5, "quick": 1, "smoke": 1},
+                "molecules": {"paper": 22, "quick": 2, "smoke": 1}, "images": {"paper": 5, "quick": 1, "smoke": 1},
             },
             options={"data_dir": None},
         ),

@@ -127,8 +127,8 @@ def frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
         source = catalogue.source(dataset)
         of = results.frame(its).assign(kind=source.kind, measured=source.measured)
         of["peak_mb"] = [record["run"].get("peak_mb", math.nan) for record in its]
-        named = zip(*(parts_of(record["method"]) for record in its), strict=True)
-        of = of.assign(**dict(zip(("network", "arm", "head"), map(list, named), strict=True)))
+        parted = zip(*(parts_of(record["method"]) for record in its), strict=True)
+        of = of.assign(**dict(zip(("network", "arm", "head"), map(list, parted), strict=True)))
         parts.append(of)
         for network, by_arm in settings_of(dataset, its[0]["profile"], results.results_dir()).items():
             for arm, chosen in by_arm.items():
