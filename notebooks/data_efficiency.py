@@ -364,8 +364,8 @@ Findings(
 # %% [markdown]
 # ### The verdicts
 #
-# These are the verdicts that rest on the experiment of this page. The primary comparison of faces has a set of faces for
-# each seed, and is on the verdict page.
+# These are the verdicts that rest on the experiment of this page. The primary comparison of faces has a set of faces
+# for each seed, and is on the verdict page.
 
 # %% tags=["hide-input"]
 verdicts = Verdicts(profile, results_dir)

@@ -160,8 +160,8 @@ groups = {
 Figure(
     standings.effects_by_task(effects, groups, titles, answers, chapter.MARGIN),
     "Ratio of the test MAE of two arms on each task: mean over splits with its 95% interval, which is not corrected "
-    "for the number of comparisons. Left of 1 the first arm has the lower error; the band, 0.95 to 1/0.95, is practical "
-    f"equality. Below: the mean of the true effects over real tasks. Profile {profile}.",
+    "for the number of comparisons. Left of 1 the first arm has the lower error; the band, 0.95 to 1/0.95, is "
+    f"practical equality. Below: the mean of the true effects over real tasks. Profile {profile}.",
     name="tasks-effects",
     alt="Forest plot: a line for each task with the ratio of errors and its interval for each comparison.",
 ) if effects else LEFT_OUT
@@ -389,7 +389,7 @@ Table(
         "median": "Median",
         "least": "Least",
         "most": "Most",
-        "ratio": "Against end to end",
+        "ratio": "÷ end to end",
         "memory": "MB",
         "n": "Tasks",
     },
@@ -481,8 +481,8 @@ Table(
 # %% [markdown]
 # ## Other losses
 #
-# Losses that order or group features in other ways, and the arms beside them, each with what the first fifteen trials of
-# its search found.
+# Losses that order or group features in other ways, and the arms beside them, each with what the first fifteen trials
+# of its search found.
 
 # %% tags=["hide-input"]
 few = {name: chapter.of_few(table, name) for name in titles}
@@ -681,8 +681,8 @@ def instead():
             if best == rnc
             else f", and is {'told' if told else 'not told'} from the first by the test of ranks"
         )
-        + f". On {beaten} of {len(ranked)} tasks at least one method that is no network, picked in hindsight, has a "
-        "lower test MAE than RnC."
+        + f". On {beaten} of {len(ranked)} tasks some method that is no network, picked in hindsight, has a lower "
+        "test MAE than RnC."
     )
 
 
@@ -691,7 +691,7 @@ def price():
     if rnc not in costs.index or twin not in costs.index:
         return None
     return (
-        f"**What it costs.** One fit of RnC takes {costs.loc[rnc, 'ratio']:.1f} × the time of end-to-end training "
+        f"**What it costs.** A fit of RnC takes {costs.loc[rnc, 'ratio']:.1f} × the time of end-to-end training "
         f"(median over tasks), {costs.loc[rnc, 'median']:.0f} s against {costs.loc[twin, 'median']:.0f} s."
     )
 
@@ -701,9 +701,10 @@ def reached():
     if not len(aims):
         return None
     alone = aims["winner"].str.contains(": end to end")
+    by_itself = (aims["met"] & alone).sum()
     winners = "*, *".join(sorted(set(aims["winner"])))
     return (
-        f"**Aims.** {aims['met'].sum()} of {len(aims)} are met ({{numref}}`tasks-aims`), {(aims['met'] & alone).sum()} of "
+        f"**Aims.** {aims['met'].sum()} of {len(aims)} are met ({{numref}}`tasks-aims`), {by_itself} of "
         f"them without Rank-N-Contrast, by end-to-end training alone. Winners: *{winners}*."
     )
 

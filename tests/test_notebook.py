@@ -150,7 +150,7 @@ def test_stored_runs_are_given_without_training_any(tmp_path, monkeypatch):
     assert study.runs == runs[:1] and study.methods == ["training mean"]
 
 
-def test_of_several_data_sets_those_are_opened_that_can_be_had(tmp_path, monkeypatch, capsys):
+def test_of_several_data_sets_those_are_opened_that_can_be_had(tmp_path, monkeypatch, capsys, shown):
     runs = {"standin": molecule_runs("training mean"), "esol": [one.but(dataset="esol") for one in molecule_runs("L1")]}
     grids = {"esol": Experiment("esol", lambda scope: runs[scope.dataset], tuple(runs))}
     monkeypatch.setattr(notebook, "experiments", lambda: grids)
