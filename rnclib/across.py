@@ -12,8 +12,8 @@ import pandas as pd
 from scipy import stats
 from statsmodels.stats.meta_analysis import combine_effects
 
-from rnclib.paired import LEVEL, Paired, correlation_of
-from rnclib.statistics import holm
+from rnclib.paired import LEVEL, Paired
+from rnclib.statistics import correlation, holm
 
 __all__ = ["OverTasks", "chosen", "critical_difference", "decide", "effects", "errors", "lost", "profile", "ranks"]
 
@@ -40,7 +40,7 @@ def effects(runs: pd.DataFrame, arm: str, other: str, metric: str = "test_mae_ra
     Parameters
     ----------
     runs : DataFrame
-        From `chosen`, with columns ``n_train``, ``n_test`` and ``overlap`` as `rnclib.results.frame` has them.
+        From `chosen`, with the columns of `rnclib.results.frame` that `rnclib.statistics.correlation` asks for.
     arm, other : str
     metric : str
         An error.
@@ -67,11 +67,7 @@ def effects(runs: pd.DataFrame, arm: str, other: str, metric: str = "test_mae_ra
         kept = differences.dropna()
         if kept.empty:
             continue
-        sizes = one.loc[kept.index]
-        paired = Paired(
-            kept.to_numpy(),
-            correlation_of(sizes["n_train"].mean(), sizes["n_test"].mean(), sizes["overlap"].iloc[0]),
-        )
+        paired = Paired(kept.to_numpy(), correlation(one.loc[kept.index]))
         effect, low, high = paired.interval()
         error = paired.error() if paired.n > 1 else math.nan
         rows[dataset] = [effect, low, high, error, paired.n, len(differences) - len(kept)]

@@ -344,7 +344,7 @@ measurements. Training was shortened (profile `quick`): good for a first look, n
     return Notice(text, kind="important", title="Data and short training")
 
 
-def sets_notice(datasets: Sequence[str], profile: str, *, detail: str = "") -> Notice:
+def sets_notice(datasets: Sequence[str], profile: str) -> Notice:
     """As `data_notice`, for a page on several data sets.
 
     Parameters
@@ -352,8 +352,6 @@ def sets_notice(datasets: Sequence[str], profile: str, *, detail: str = "") -> N
     datasets : sequence of str
         Names of the catalogue.
     profile : {"paper", "quick", "smoke"}
-    detail : str, optional
-        A sentence to add.
 
     Examples
     --------
@@ -367,7 +365,7 @@ def sets_notice(datasets: Sequence[str], profile: str, *, detail: str = "") -> N
     parts = (("Measured", [of.title for of in sources if of.measured]),
              ("Not measured", [of.title for of in sources if not of.measured]))  # fmt: skip
     text = [f"{what}: {listed(titles)}." for what, titles in parts if titles]
-    text += [_LENGTHS[profile].format(training="the full protocol"), *filter(None, [detail])]
+    text.append(_LENGTHS[profile].format(training="the full protocol"))
     return Notice(" ".join(text), title="Data", kind="note" if profile == "paper" else "important")
 
 

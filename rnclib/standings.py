@@ -78,7 +78,7 @@ def effects_by_task(
     for ax, (words, names) in zip(axes.flat, present.items(), strict=False):
         _background(ax, margin)
         ax.set_title(words)
-        for (_, table), (colour, marker), by in zip(effects.items(), _LOOKS, shift, strict=False):
+        for table, (colour, marker), by in zip(effects.values(), _LOOKS, shift, strict=False):
             for y, name in enumerate(names):
                 if name in table.index:
                     _line(ax, y + by, table.loc[name], colour, marker)
@@ -89,7 +89,7 @@ def effects_by_task(
         _background(ax, margin)
         ax.set_title(f"Over {pooled['n'].min():.0f} real tasks")
         rows = pooled.rename(columns={"mean": "effect"})
-        for (words, _), (colour, _), by in zip(effects.items(), _LOOKS, shift, strict=False):
+        for words, (colour, _), by in zip(effects, _LOOKS, shift, strict=False):
             if words in rows.index:
                 _line(ax, by, rows.loc[words], colour, "D", size=8)
         ax.set_yticks([0], ["mean of true effects"])

@@ -16,8 +16,8 @@ from rnclib.paired import Paired, correlation_of
 from rnclib.results import corrupted, frame
 
 __all__ = [
-    "READ_AT", "between_machines", "compare", "corruption_errors", "corruption_growth", "corruption_ratio",
-    "data_ratio", "holm", "parallel", "stuck", "summarise", "variance_components",
+    "READ_AT", "between_machines", "compare", "correlation", "corruption_errors", "corruption_growth",
+    "corruption_ratio", "data_ratio", "holm", "parallel", "stuck", "summarise", "variance_components",
 ]  # fmt: skip
 
 
@@ -33,8 +33,14 @@ def _check_methods(runs: pd.DataFrame, **arguments: str | Sequence[str]) -> None
             raise ValueError(f"{name}: got {unknown}; allowed: {known}")
 
 
-def _correlation(runs: pd.DataFrame) -> float:
-    """Between the differences on two splits; subsets count as what they are drawn from."""
+def correlation(runs: pd.DataFrame) -> float:
+    """Correlation between the differences on two splits; subsets count as what they are drawn from.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        From `rnclib.results.frame`, of one kind of split. See `rnclib.paired.correlation_of`.
+    """
     sizes = runs["n_pool"].mean(), runs["n_test_pool"].mean()
     return correlation_of(*sizes, runs["overlap"].mean(), one_data_set=bool(runs["one_data_set"].all()))
 
@@ -76,7 +82,7 @@ def summarise(runs: pd.DataFrame, metric: str, by: str | list[str] = "method") -
         values = part[metric].dropna().to_numpy()
         row = dict.fromkeys(("mean", "low", "high", "median", "min", "max", "sd"), math.nan)
         if len(values):
-            mean, low, high = Paired(values, _correlation(part)).interval()
+            mean, low, high = Paired(values, correlation(part)).interval()
             row = {"mean": mean, "low": low, "high": high, "median": float(np.median(values))}
             row |= {"min": values.min(), "max": values.max()}
             row["sd"] = values.std(ddof=1) if len(values) > 1 else math.nan
@@ -144,7 +150,7 @@ def compare(runs: pd.DataFrame, metric: str, baseline: str, methods: Iterable[st
             continue
         difference = both[method] - both[baseline]
         rows[method] = _row(
-            Paired(difference.to_numpy(), _correlation(runs)),
+            Paired(difference.to_numpy(), correlation(runs)),
             baseline=float(both[baseline].mean()),
             better=float((difference < 0).mean()),
             diverged=int(runs.loc[runs["method"] == method, metric].isna().sum()),
@@ -199,9 +205,9 @@ def data_ratio(runs: pd.DataFrame, metric: str, baseline: str, method: str) -> p
             if own > 0:  # where on its own line the method has the baseline's error
                 reached = size.mean() + (float(errors[method].mean()) - float(errors.loc[fraction, baseline])) / own
                 shifts[fraction].append(reached - at)
-    correlation = _correlation(runs)
+    between_splits = correlation(runs)
     rows = {
-        fraction: _ratio_row(Paired(np.array(values), correlation), flat=len(curves) - len(values))
+        fraction: _ratio_row(Paired(np.array(values), between_splits), flat=len(curves) - len(values))
         for fraction, values in shifts.items()
         if values
     }
@@ -218,7 +224,7 @@ def parallel(runs: pd.DataFrame, metric: str, baseline: str, method: str) -> Pai
     """
     slopes = [_slope(size, errors) for size, errors in _learning_curves(runs, metric, baseline, method)]
     differences = [float(slope[method] - slope[baseline]) for slope in slopes]
-    return Paired(np.array(differences), _correlation(runs)) if differences else None
+    return Paired(np.array(differences), correlation(runs)) if differences else None
 
 
 def _fractions(runs: pd.DataFrame) -> set[float]:
@@ -322,9 +328,9 @@ def corruption_ratio(
     errors = pd.concat([errors, means])
     runs = frame(records)
     _one_kind_of_split(runs)
-    correlation = _correlation(runs)
+    between_splits = correlation(runs)
     rows = {
-        group: _ratio_row(Paired(np.log(part["ratio"].dropna().to_numpy()), correlation))
+        group: _ratio_row(Paired(np.log(part["ratio"].dropna().to_numpy()), between_splits))
         for group, part in errors[errors["method"] != baseline].groupby(["method", "kind"], sort=False)
         if part["ratio"].notna().any()
     }
@@ -371,7 +377,7 @@ def corruption_growth(records: Sequence[dict[str, Any]], baseline: str) -> pd.Da
     for method in [baseline, *methods]:
         row = table.loc[method].mean().to_dict() | {"growth": math.exp(log_growth[method].mean())}
         if method != baseline and len(shared := (log_growth[method] - log_growth[baseline]).dropna()):
-            row |= _ratio_row(Paired(shared.to_numpy(), _correlation(runs)))
+            row |= _ratio_row(Paired(shared.to_numpy(), correlation(runs)))
         rows[method] = row
     return pd.DataFrame.from_dict(rows, orient="index", columns=["clean", "corrupted", "growth", *_RATIO])
 

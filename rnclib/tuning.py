@@ -139,7 +139,6 @@ def _study(plan: Plan, trials: Sequence[Mapping[str, Any]]) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         sampler=optuna.samplers.TPESampler(n_startup_trials=_AT_RANDOM, seed=plan.seed + 1000 * len(trials)),
-        pruner=optuna.pruners.NopPruner(),  # `_lags` gives trials up
     )
     states = {"complete": optuna.trial.TrialState.COMPLETE, "pruned": optuna.trial.TrialState.PRUNED}
     for trial in trials:

@@ -13,10 +13,10 @@ from rnclib.across import OverTasks, chosen, critical_difference, decide, effect
 
 
 def runs_of(errors: dict[tuple[str, str], list[float]], overlap: float = 0.1) -> pd.DataFrame:
-    """A run for each number, by task and arm; n_test is an eighth of n_train."""
+    """A run for each number, by task and arm; the test set is an eighth of the training set."""
     return pd.DataFrame(
-        {"dataset": dataset, "arm": arm, "seed": seed, "val_mae_raw": 1.0, "test_mae_raw": error, "n_train": 80,
-         "n_test": 10, "overlap": overlap}
+        {"dataset": dataset, "arm": arm, "seed": seed, "val_mae_raw": 1.0, "test_mae_raw": error, "n_pool": 80,
+         "n_test_pool": 10, "overlap": overlap, "one_data_set": True}
         for (dataset, arm), values in errors.items() for seed, error in enumerate(values)
     )  # fmt: skip
 

@@ -101,6 +101,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
             "rnclib.protocols.concrete",
             "rnclib.protocols.tasks",
             "rnclib.results",
+            "rnclib.statistics",
         },
         {"numpy", "pandas", "scipy"},
     ),

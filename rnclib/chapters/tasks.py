@@ -15,9 +15,10 @@ from rnclib.across import OverTasks
 from rnclib.chapters.base import Chapter, Experiment, Scope
 from rnclib.data import catalogue
 from rnclib.experiment import Run
-from rnclib.paired import Paired, correlation_of
+from rnclib.paired import Paired
 from rnclib.protocols import concrete
 from rnclib.protocols.tasks import ARMS, EQUAL_TIME, HEADS, OTHERS, TASKS, parts_of, runs, same_as, settings_of
+from rnclib.statistics import correlation
 
 __all__ = [
     "CALLED", "CHAPTER", "KINDS", "MARGIN", "PRIMARY", "PROPERTIES", "REAL", "against", "aims", "answers",
@@ -176,7 +177,9 @@ def answers(chosen: pd.DataFrame, pairs: Sequence[tuple[str, str]] = PRIMARY) ->
         has failed on a task and would have held, or been equal. Comparisons of fewer than three tasks are left out.
     """
     real = chosen[chosen["measured"]]
-    models, rows = {}, []
+    if real.empty:
+        return pd.DataFrame()
+    models, rows, every = {}, [], across.errors(real)
     for arm, other in pairs:
         found = against(real, arm, other)
         known = found.loc[found["error"].notna(), "effect"]
@@ -184,7 +187,7 @@ def answers(chosen: pd.DataFrame, pairs: Sequence[tuple[str, str]] = PRIMARY) ->
             continue
         models[f"{arm} against {other}"] = OverTasks.of(found)
         half = stats.t.ppf(0.975, len(known) - 1) * stats.sem(known)
-        errors = across.errors(real)[[arm, other]]
+        errors = every[[arm, other]]
         failed = np.isinf(errors)
         rows.append(
             {
@@ -453,8 +456,7 @@ def aims(table: pd.DataFrame, published: pd.DataFrame | None = None) -> pd.DataF
 def _aim(chosen: dict[str, pd.DataFrame], winner: str, twin: str, measure: str, bound: Any) -> dict[str, Any]:
     ours = chosen[winner]
     off = (ours[measure] - bound).dropna()
-    correlation = correlation_of(ours["n_train"].mean(), ours["n_test"].mean(), ours["overlap"].iloc[0])
-    mean, low, high = Paired(off.to_numpy(), correlation).interval()
+    mean, low, high = Paired(off.to_numpy(), correlation(ours)).interval()
     value, twins = ours.loc[off.index, measure].mean(), chosen[twin].reindex(off.index)[measure].mean()
     return {"value": value, "twin": twins, "bound": value - mean, "low": low, "high": high, "n": len(off),
             "met": bool(mean <= 0)}  # fmt: skip

@@ -101,15 +101,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     name, device, results_dir, refresh = (options.pop(one) for one in ("chapter", "device", "results_dir", "refresh"))
     experiment = experiments()[name]
-    every = options.pop("dataset")
+    dataset = options.pop("dataset")
     try:
         check_device(device)
-        grids = {
-            one: _checked(experiment, one, options) for one in (experiment.datasets if every == "all" else [every])
-        }
+        datasets = experiment.datasets if dataset == "all" else (dataset,)
+        grids = [_checked(experiment, one, options) for one in datasets]
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
-    for runs in grids.values():
+    for runs in grids:
         if experiment.one_machine and options["profile"] == "paper" and not refresh:
             grid: Grid | str = run_on_one_machine(runs, results_dir=results_dir, device=device)
         else:

@@ -500,7 +500,7 @@ def search_table(root: Path) -> pd.DataFrame:
                     {
                         "dataset": dataset, "network": network, "arm": arm, "trials": len(trials),
                         "pruned": states["pruned"], "diverged": states["diverged"],
-                        "hours": sum(trial["seconds"] for trial in trials) / 3600, "first": errors[0],
+                        "hours": _seconds(trials) / 3600, "first": errors[0],
                         "best": np.nanmin(errors), **best_settings(trials[:N_TRIALS]),
                     }
                 )  # fmt: skip
