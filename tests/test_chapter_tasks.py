@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,20 @@ from scipy import stats
 
 from rnclib import across
 from rnclib.chapters import experiments, tasks
+from rnclib.protocols import tasks as protocol
 from rnclib.protocols.concrete import FOLDS, PUBLISHED
-from rnclib.protocols.tasks import ARMS, EQUAL_TIME, HEADS, OTHERS, TASKS, method, search_table, space
+from rnclib.protocols.tasks import (
+    ARMS,
+    ENSEMBLE,
+    EQUAL_TIME,
+    HEADS,
+    OTHERS,
+    TASKS,
+    method,
+    parts_of,
+    search_table,
+    space,
+)
 
 DATASETS = ("esol", "concrete", "diabetes", "naval")
 
@@ -209,6 +222,59 @@ def test_an_aim_is_met_by_the_mean_and_has_an_interval():
     beside = tasks.aims(TABLE, TABLE[TABLE["dataset"] == "concrete"]).iloc[-1]
     assert (beside["task"], beside["than"], beside["bound"]) == ("concrete", "published table", 4.603) and beside["met"]
     assert beside["n"] == 4
+
+
+def together(dataset: str, factor: float, n: int = 4) -> list[dict]:
+    """Ensembles of RnC and of its twin: errors of `arms_of`, times a factor."""
+    network, found = TASKS[dataset].networks[0], []
+    for one in arms_of(dataset, 0.8, n=n):
+        if one["metrics"] and ": " in one["method"] and "joint" not in one["method"]:
+            values = {part: its["raw"]["mae"] * factor for part, its in one["metrics"].items()}
+            _, arm, head = parts_of(one["method"])
+            name = method(network, f"{arm}, {ENSEMBLE}", None if head == "own layer" else head)
+            found.append(made(dataset, name, one["seed"], values["val"], values["test"]))
+    return found
+
+
+def test_an_ensemble_stands_for_the_winner_where_its_validation_error_is_lower():
+    alone = tasks.aims(TABLE).iloc[0]
+    for factor, better in ((0.9, True), (1.1, False)):
+        table = tasks.frame([*RECORDS, *together("esol", factor)])
+        assert tasks.winner(table, "esol") == ("descriptors", "RnC")  # ensembles compete with single networks nowhere
+        row = tasks.aims(table).iloc[0]
+        times = factor if better else 1.0
+        assert row["winner"] == "descriptors: RnC" + (f", {ENSEMBLE}" if better else "")
+        assert (row["value"], row["twin"]) == pytest.approx((times * alone["value"], times * alone["twin"]))
+        pd.testing.assert_frame_equal(tasks.compared(table).reset_index(drop=True), CHOSEN.reset_index(drop=True))
+        assert f"RnC, {ENSEMBLE}" in set(tasks.by_network(table, "esol")["arm"])
+    some = tasks.frame([*RECORDS, *together("esol", 0.5, n=2)])  # unfinished: compared on the splits that both have
+    assert tasks.aims(some).iloc[0]["n"] == 2
+
+
+def test_ensembles_are_made_of_the_winner_and_of_its_twin(monkeypatch):
+    settings = {
+        network: {arm: space(network, arm)[1] for arm in ("end to end", "RnC")} for network in TASKS["esol"].networks
+    }
+    before = protocol.runs("esol", settings, profile="paper")
+    assert not any(run.recipe.ensemble for run in before)
+    monkeypatch.setitem(protocol.WINNERS, "esol", ("both", "RnC"))
+    made = protocol.runs("esol", settings, profile="paper")
+    many = [run for run in made if run.recipe.ensemble]
+    heads = {arm: len(HEADS[arm]) for arm in ("RnC", "end to end")}
+    assert len(many) == 20 * sum(heads.values()) and {run.recipe.ensemble for run in many} == {5}
+    assert {parts_of(run.method)[:2] for run in many} == {("both", f"{arm}, {ENSEMBLE}") for arm in heads}
+    by_name = {run.method: run.recipe for run in made}
+    for run in many:  # of the same settings as the network alone
+        assert replace(run.recipe, ensemble=None) == by_name[run.method.replace(f", {ENSEMBLE}", "")]
+    # the network that won has all splits, the other still ten
+    seeds = {
+        network: {run.seed for run in made if parts_of(run.method)[0] == network} for network in ("graphs", "both")
+    }
+    assert seeds == {"graphs": set(range(10)), "both": set(range(20))}
+    assert set(before) <= set(made)
+    monkeypatch.setitem(protocol.WINNERS, "esol", ("descriptors", "end to end"))
+    arms = {parts_of(run.method)[1] for run in protocol.runs("esol", settings, profile="paper") if run.recipe.ensemble}
+    assert arms == {f"end to end, {ENSEMBLE}"}  # a winner that is its own twin
 
 
 def test_costs_are_medians_over_tasks_and_memory_is_that_of_the_run_which_trained_the_network():

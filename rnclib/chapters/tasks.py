@@ -17,7 +17,18 @@ from rnclib.data import catalogue
 from rnclib.experiment import Run
 from rnclib.paired import Paired
 from rnclib.protocols import concrete
-from rnclib.protocols.tasks import ARMS, EQUAL_TIME, HEADS, OTHERS, TASKS, parts_of, runs, same_as, settings_of
+from rnclib.protocols.tasks import (
+    ARMS,
+    ENSEMBLE,
+    EQUAL_TIME,
+    HEADS,
+    OTHERS,
+    TASKS,
+    parts_of,
+    runs,
+    same_as,
+    settings_of,
+)  # fmt: skip
 from rnclib.statistics import correlation
 
 __all__ = [
@@ -42,6 +53,7 @@ CALLED = {
     "neighbours": "nearest neighbours", "ridge on pixels": "ridge on pixels", "training mean": "mean",
 }  # fmt: skip
 _ARMS = (*ARMS, EQUAL_TIME)
+_ENSEMBLES = tuple(f"{arm}, {ENSEMBLE}" for arm in _ARMS)
 
 _SHORT_SPLITS = {"quick": 2, "smoke": 1}
 
@@ -69,7 +81,7 @@ def published(scope: Scope) -> list[Run]:
     ours = [
         run.but(experiment="concrete", split="published")
         for run in grid(Scope("concrete", scope.profile, n_seeds=concrete.FOLDS))
-        if parts_of(run.method)[1] in (*_ARMS, "boosting")
+        if parts_of(run.method)[1] in (*_ARMS, *_ENSEMBLES, "boosting")
     ]
     return [*concrete.runs(scope.profile), *ours]
 
@@ -141,12 +153,14 @@ def frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
 def compared(table: pd.DataFrame) -> pd.DataFrame:
     """The runs that are compared over tasks: of the first network, with the regressor that validation chose; and peers.
 
+    Ensembles are no part of it.
+
     Parameters
     ----------
     table : DataFrame
         From `frame`.
     """
-    return across.chosen(table[_first(table)])
+    return across.chosen(table[_first(table) & ~table["arm"].isin(_ENSEMBLES)])
 
 
 def _first(table: pd.DataFrame) -> pd.Series:
@@ -380,14 +394,14 @@ def _on_common_splits(chosen: pd.DataFrame) -> pd.DataFrame:
     return chosen[chosen["seed"].isin(set.intersection(*splits))]
 
 
-def _by_network(table: pd.DataFrame) -> pd.DataFrame:
+def _by_network(table: pd.DataFrame, arms: Collection[str] = _ARMS) -> pd.DataFrame:
     """The arms of each network with the regressors that validation chose; arms are called ``'graphs: RnC'``."""
-    its = table[table["arm"].isin(_ARMS)]
+    its = table[table["arm"].isin(arms)]
     return across.chosen(its.assign(arm=its["network"] + ": " + its["arm"]))
 
 
 def by_network(table: pd.DataFrame, dataset: str) -> pd.DataFrame:
-    """Mean errors of every network and arm on the splits that all networks have.
+    """Mean errors of every network and arm, and of ensembles, on the splits that all networks have.
 
     Parameters
     ----------
@@ -400,7 +414,7 @@ def by_network(table: pd.DataFrame, dataset: str) -> pd.DataFrame:
     DataFrame
         A row for each network and arm: ``network``, ``arm``, ``val`` and ``mae`` (MAE), ``rmse``, ``n``.
     """
-    common = _on_common_splits(_by_network(table[table["dataset"] == dataset]))
+    common = _on_common_splits(_by_network(table[table["dataset"] == dataset], (*_ARMS, *_ENSEMBLES)))
     means = common.groupby(["network", "arm"], sort=False)[["val_mae_raw", "test_mae_raw", "test_rmse_raw"]].mean()
     counted = common.groupby(["network", "arm"], sort=False)["seed"].nunique()
     means = means.set_axis(["val", "mae", "rmse"], axis=1).assign(n=counted).reset_index()
@@ -432,8 +446,7 @@ def aims(table: pd.DataFrame, published: pd.DataFrame | None = None) -> pd.DataF
     rows = []
     its = table[table["dataset"] == "esol"]
     if its["arm"].isin(ARMS).any():
-        network, arm = winner(table, "esol")
-        chosen = {name: part.set_index("seed") for name, part in _by_network(its).groupby("arm")}
+        first, twin, chosen = _winner_and_twin(its, "esol")
         peers = {name: part.set_index("seed") for name, part in its[its["network"].isna()].groupby("arm")}
         rmse = "test_rmse_raw"
         bounds: list[tuple[str, Any, str]] = [(rmse, peers["gaussian process"][rmse], "Gaussian process")]
@@ -441,16 +454,32 @@ def aims(table: pd.DataFrame, published: pd.DataFrame | None = None) -> pd.DataF
             bounds.append((rmse, 0.9 * peers["chemprop"][rmse], "0.9 × chemprop"))
         bounds += [(measure, bound, "course project") for measure, bound in _ESOL_AIMS.items()]
         for measure, bound, than in bounds:
-            row = _aim(chosen, f"{network}: {arm}", f"{network}: end to end", measure, bound)
-            rows.append({"task": "esol", "measure": measure, "winner": f"{network}: {arm}", "than": than} | row)
+            row = _aim(chosen, first, twin, measure, bound)
+            rows.append({"task": "esol", "measure": measure, "winner": first, "than": than} | row)
     if published is not None:
-        network, arm = winner(published, "concrete")
-        chosen = {name: part.set_index("seed") for name, part in _by_network(published).groupby("arm")}
+        first, twin, chosen = _winner_and_twin(published, "concrete")
         best = float(concrete.PUBLISHED["mae"].min())
-        row = _aim(chosen, f"{network}: {arm}", f"{network}: end to end", "test_mae_raw", best)
-        told = {"task": "concrete", "measure": "test_mae_raw", "winner": f"{network}: {arm}", "than": "published table"}
+        row = _aim(chosen, first, twin, "test_mae_raw", best)
+        told = {"task": "concrete", "measure": "test_mae_raw", "winner": first, "than": "published table"}
         rows.append(told | row)
     return pd.DataFrame(rows)
+
+
+def _winner_and_twin(table: pd.DataFrame, dataset: str) -> tuple[str, str, dict[str, pd.DataFrame]]:
+    """Names of the winner and of its twin, or of their ensembles, and the runs of all arms by name.
+
+    The winner's ensemble stands for it where that has the lower mean validation error.
+    """
+    network, arm = winner(table, dataset)
+    by_arm = _by_network(table, (*_ARMS, *_ENSEMBLES)).groupby("arm")
+    chosen = {str(name): part.set_index("seed") for name, part in by_arm}
+    names = [f"{network}: {one}" for one in (arm, "end to end")]
+    many = [f"{name}, {ENSEMBLE}" for name in names]
+    if set(many) <= chosen.keys():
+        alone, together = (chosen[one[0]]["val_mae_raw"] for one in (names, many))
+        if together.mean() < alone.reindex(together.index).mean():
+            names = many
+    return names[0], names[1], chosen
 
 
 def _aim(chosen: dict[str, pd.DataFrame], winner: str, twin: str, measure: str, bound: Any) -> dict[str, Any]:
@@ -519,14 +548,15 @@ def beside_published(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     ours = [record for record in records if ", trial " not in record["method"]]
     table = concrete.chosen(trials)
     if ours:
-        chosen = compared(frame(ours))
+        chosen = across.chosen(frame(ours))
         chosen = chosen[chosen["arm"].isin({parts_of(record["method"])[1] for record in ours})]
         by_arm = chosen.groupby("arm", sort=False)
         beside = pd.DataFrame(
             {"mae": by_arm["test_mae_raw"].mean(), "mae_sd": by_arm["test_mae_raw"].std(),
              "rmse": by_arm["test_rmse_raw"].mean()}
         )  # fmt: skip
-        table = pd.concat([table, beside.rename(lambda arm: f"{arm}, this page" if arm in _ARMS else CALLED[arm])])
+        trained = (*_ARMS, *_ENSEMBLES)
+        table = pd.concat([table, beside.rename(lambda arm: f"{arm}, this page" if arm in trained else CALLED[arm])])
     others = concrete.PUBLISHED[["mae", "mae_sd", "rmse"]].add_suffix("_published")
     table = table.join(others, how="outer").loc[[*table.index, *others.index.difference(table.index, sort=False)]]
     off = (table["mae"] - table["mae_published"]).abs()

@@ -25,8 +25,9 @@ from rnclib.fitting import Samples
 from rnclib.recipe import Recipe, Stage
 
 __all__ = [
-    "ARMS", "EQUAL_TIME", "HEADS", "NETWORKS", "OTHERS", "TASKS", "Task", "method", "parts_of", "peers", "recipe",
-    "runs", "same_as", "search_table", "search_task", "search_tasks", "searched_settings", "settings_of", "space",
+    "ARMS", "ENSEMBLE", "EQUAL_TIME", "HEADS", "NETWORKS", "OTHERS", "TASKS", "WINNERS", "Task", "method", "parts_of",
+    "peers", "recipe", "runs", "same_as", "search_table", "search_task", "search_tasks", "searched_settings",
+    "settings_of", "space",
 ]  # fmt: skip
 
 #: The same network trained in three ways.
@@ -45,6 +46,11 @@ FEW_TRIALS = 15  # of each other method, which is compared with the arms after a
 MOST_TRIALS = 90  # of end-to-end training that may search for as long as Rank-N-Contrast
 FEW_SPLITS = 10  # of networks beside the first
 SEARCH_SPLITS = (100, 101, 102)  # seeds of splits that are never scored; a large task is searched on the first alone
+MEMBERS = 5  # networks of an ensemble
+#: Network and arm that won on a task by validation, see `rnclib.chapters.tasks.winner`; ensembles are made of them.
+WINNERS: dict[str, tuple[str, str]] = {}
+#: What the name of an arm says besides where five of its networks predict together.
+ENSEMBLE = f"ensemble of {MEMBERS}"
 SMALL = 1600  # samples of a task that is searched on all three
 SEARCH_ROWS = 2000  # at most, of each training set
 
@@ -247,19 +253,17 @@ def runs(
         By default those of the task.
     """
     task = TASKS[dataset]
+    winner, _ = WINNERS.get(dataset, (task.networks[0], ""))
     methods: dict[str, Recipe] = {}
     fewer: set[str] = set()
     for network, by_arm in settings.items():
         for arm, chosen in by_arm.items():
             if (same := same_as(arm)) is not None and chosen == by_arm.get(same):
                 continue
-            trained, _, effort = arm.partition(", ")
-            others = network != task.networks[0]
-            said = ("tuned", *([network] if others else []), *filter(None, [effort]))
-            for head in HEADS[trained]:
-                made = recipe(network, trained, chosen, head)
-                methods[name := method(network, arm, head)] = replace(made, notable=said)
-                fewer |= {name} if others else set()
+            made = _with_every_head(dataset, network, arm, chosen)
+            methods |= made
+            fewer |= set() if network in (task.networks[0], winner) else set(made)
+    methods |= _ensembles(dataset, settings)
     methods |= peers(task.source.kind) | {name: Recipe(name) for name in task.packages}
     if profile != "paper":  # these need packages that are not installed with the others
         for name in ("catboost", *task.packages):
@@ -271,6 +275,33 @@ def runs(
         for name, one in methods.items()
         if seed < FEW_SPLITS or name not in fewer
     ]
+
+
+def _with_every_head(
+    dataset: str, network: str, arm: str, settings: Mapping[str, Any], ensemble: int | None = None
+) -> dict[str, Recipe]:
+    """Recipes of an arm by the name that records have for them."""
+    trained, _, effort = arm.partition(", ")
+    others = network != TASKS[dataset].networks[0]
+    said = ("tuned", *([network] if others else []), *filter(None, [effort]))
+    name = arm if ensemble is None else f"{arm}, {ENSEMBLE}"
+    return {
+        method(network, name, head): replace(recipe(network, trained, settings, head), notable=said, ensemble=ensemble)
+        for head in HEADS[trained]
+    }
+
+
+def _ensembles(dataset: str, settings: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, Recipe]:
+    """Ensembles of the winner and of end-to-end training of its network, where there is a winner."""
+    if dataset not in WINNERS:
+        return {}
+    network, arm = WINNERS[dataset]
+    of_network = settings.get(network, {})
+    made = {}
+    for one in dict.fromkeys((arm, "end to end")):
+        if one in of_network:
+            made |= _with_every_head(dataset, network, one, of_network[one], MEMBERS)
+    return made
 
 
 def settings_of(dataset: str, profile: str, root: Path) -> dict[str, dict[str, dict[str, Any]]]:
