@@ -6,16 +6,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rnclib.estimator import RnCRegressor
     from rnclib.loss import RnCLoss, rnc_loss, rnc_lower_bound
 
-__all__ = ["RnCLoss", "rnc_loss", "rnc_lower_bound"]
+__all__ = ["RnCLoss", "RnCRegressor", "rnc_loss", "rnc_lower_bound"]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
     """Import the loss, and with it torch, on first use: ``import rnclib.report`` takes milliseconds."""
     if name in __all__:
-        value = globals()[name] = getattr(import_module("rnclib.loss"), name)
+        module = "rnclib.estimator" if name == "RnCRegressor" else "rnclib.loss"
+        value = globals()[name] = getattr(import_module(module), name)
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

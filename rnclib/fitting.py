@@ -2,119 +2,37 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any, Protocol, cast
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 
-from rnclib.inputs import check_inputs, frozen, in_training, preparation
+from rnclib.inputs import check_inputs, preparation
+from rnclib.networks import (
+    Diverged,
+    Epoch,
+    Execution,
+    FittedNetwork,
+    Network,
+    TrainedStage,
+    check_device,
+    launch,
+    processes,
+    scaler_of,
+)  # fmt: skip
 from rnclib.other_packages import PACKAGES
-from rnclib.recipe import PEERS, Recipe, Stage, given
+from rnclib.recipe import MODELS, PEERS, Recipe
 from rnclib.regressors import BASELINES, Baseline, best_regressor
-from rnclib.training import History, Samples, predict, read_state, train, write_state
+from rnclib.training import History, Samples
 
 __all__ = [
     "Diverged", "Epoch", "Execution", "Fitted", "FittedNetwork", "Samples", "TrainedStage", "check_device", "fit",
     "launch", "processes", "scaler_of",
 ]  # fmt: skip
-
-FORMAT = 2  # raised when cached weights of the same recipe and data would be read or trained in another way
-
-
-@dataclass(frozen=True)
-class TrainedStage:
-    """A stage that was trained: its name, what happened, and the commit of the code that did it, where known.
-
-    Regressors that have no epochs have a stage for their time; ridge regression, which takes none to speak of, has not.
-    """
-
-    name: str
-    history: History
-    commit: str | None = None
-
-
-class Diverged(FloatingPointError):
-    """Training or its result is no longer finite; `stages` are those that were trained before."""
-
-    def __init__(self, message: str, stages: list[TrainedStage]) -> None:
-        super().__init__(message)
-        self.stages = stages
-
-
-@dataclass(frozen=True)
-class Execution:
-    """How training is carried out. Nothing of it changes what is trained, but for rounding.
-
-    Attributes
-    ----------
-    device : str
-        An accelerator of Lightning Fabric, such as ``'cpu'``, ``'cuda'`` or ``'auto'``.
-    cache : Path, optional
-        Folder for checkpoints and trained weights, from which a killed training goes on; None: keep nothing.
-    data : str
-        What tells these training and validation samples from others in the cache.
-    refresh : bool
-        Take neither weights nor a checkpoint from the cache.
-    keep_encoder : bool
-        With `refresh`, still take the contrastively trained encoder from there.
-    commit : str, optional
-        Of the code, noted beside the weights.
-    """
-
-    device: str = "cpu"
-    cache: Path | None = None
-    data: str = ""
-    refresh: bool = False
-    keep_encoder: bool = False
-    commit: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.cache is not None and not self.data:
-            raise ValueError("data: got '' with a cache; allowed: a text that tells these samples from others")
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What `fit` tells after each epoch.
-
-    Attributes
-    ----------
-    stage : {'encoder', 'regressor', 'end-to-end'}
-    number : int
-        Counted from 1; after a resumption the first one told is the last that was done before.
-    member : int
-        Number of the network in an ensemble, from 0.
-    """
-
-    stage: str
-    number: int
-    member: int
-    _val_error: Callable[[], float | None]
-    _ridge_error: Callable[[], float | None]
-
-    def ridge_error(self) -> float | None:
-        """Mean absolute error on the validation set of a ridge regression on the features as they are now.
-
-        It is fitted for the purpose, and in the unit of the targets. None where the stage was not trained now.
-        """
-        return self._ridge_error()
-
-    def val_error(self) -> float | None:
-        """Mean absolute error on the validation set, in the unit of the targets.
-
-        After an epoch of the contrastive stage that of a ridge regression, see `ridge_error`. None where the stage was
-        not trained now.
-        """
-        return self._val_error()
 
 
 class Fitted(Protocol):
@@ -137,6 +55,7 @@ def fit(
     seed: int,
     execution: Execution | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
+    encoder: nn.Module | None = None,
 ) -> Fitted:
     """Fit a model.
 
@@ -148,12 +67,16 @@ def fit(
     recipe : Recipe
     train, val : Samples
         Inputs (`rnclib.data.molecules.Graphs`, `rnclib.data.images.Images` or an array of numbers) and targets, an
-        array of shape (n,), in any unit. The validation set chooses epochs and settings of a head.
+        array of shape (n,) or, for a network, (n, n_targets), in any unit. The validation set chooses epochs and
+        settings of a head. Weights above 0 say how much a sample counts in the losses of a network.
     seed : int
         Of initial weights, the order of samples, and all else that is random.
     execution : Execution, optional
     on_epoch : callable, optional
         Told of each epoch; what it raises ends the training, so that a search can give up a trial.
+    encoder : Module, optional
+        With ``model='own'``: it takes a batch of inputs, float32, and gives features, shape (n, feat_dim). A copy of it
+        is trained, from the weights that it has.
 
     Returns
     -------
@@ -178,7 +101,14 @@ def fit(
     execution = execution or Execution()
     if type(seed) is not int or seed < 0:
         raise ValueError(f"seed: got {seed!r}; allowed: a non-negative integer")
+    if (encoder is None) != (recipe.model != "own") or (encoder is not None and execution.cache is not None):
+        raise ValueError(f"encoder: got {type(encoder).__name__}; allowed: a module with model='own' and no cache")
     train, val = _checked("train", train, recipe), _checked("val", val, recipe)
+    if val.targets.shape[1:] != train.targets.shape[1:]:
+        raise ValueError(
+            f"val: got {len(val.targets)} inputs and targets of shape {val.targets.shape}; "
+            f"allowed: targets as in train, of shape {train.targets.shape}"
+        )
     if isinstance(train.inputs, np.ndarray) and train.inputs.shape[1:] != val.inputs.shape[1:]:
         n_features = train.inputs.shape[1]
         raise ValueError(f"val: got inputs of shape {val.inputs.shape}; allowed: {n_features} columns, as in train")
@@ -192,14 +122,15 @@ def fit(
         model.stages.append(TrainedStage(recipe.model, History(wall_time=time.monotonic() - began)))
         return model
     if recipe.ensemble is None:
-        return _Network(recipe, train, val, seed, execution, on_epoch).fitted()
+        return Network(recipe, train, val, seed, execution, on_epoch, encoder=encoder).fitted()
     one = replace(recipe, ensemble=None)
     seeds = [seed, *(int(np.random.SeedSequence([seed, i]).generate_state(1)[0]) for i in range(1, recipe.ensemble))]
     members: list[FittedNetwork] = []
     stages: list[TrainedStage] = []
     for i, member_seed in enumerate(seeds):
         try:
-            members.append(_Network(one, train, val, member_seed, execution, on_epoch, member=i).fitted())
+            network = Network(one, train, val, member_seed, execution, on_epoch, member=i, encoder=encoder)
+            members.append(network.fitted())
         except Diverged as error:
             raise Diverged(str(error), stages + error.stages) from None
         stages += members[-1].stages
@@ -215,17 +146,6 @@ def _peer(recipe: Recipe, train: Samples, val: Samples, seed: int) -> Baseline:
     return Baseline(lambda inputs: model.predict(prepare(inputs).double().numpy()), [took])
 
 
-def scaler_of(targets: np.ndarray) -> tuple[float, float]:
-    """Mean and standard deviation of targets; the latter exactly 0 where all are equal.
-
-    Parameters
-    ----------
-    targets : ndarray, shape (n,)
-    """
-    std = 0.0 if targets.min() == targets.max() else float(targets.std())
-    return float(targets.mean()), std
-
-
 def _checked(name: str, samples: Samples, recipe: Recipe) -> Samples:
     """The samples with targets in float64, or an error that says what is wrong with them."""
     inputs = samples.inputs
@@ -233,16 +153,28 @@ def _checked(name: str, samples: Samples, recipe: Recipe) -> Samples:
         targets = np.asarray(samples.targets, dtype=float)
     except (TypeError, ValueError):
         raise ValueError(f"{name}: got targets that are no numbers; allowed: finite numbers") from None
-    if targets.ndim != 1 or len(targets) != len(inputs) or not len(targets):
+    several = targets.ndim == 2 and targets.shape[1] > 0 and recipe.model in MODELS
+    if (targets.ndim != 1 and not several) or len(targets) != len(inputs) or not len(targets):
         raise ValueError(
             f"{name}: got {len(inputs)} inputs and targets of shape {targets.shape}; "
-            "allowed: one target for each input, at least one"
+            "allowed: one target for each input, or with a network several, at least one input"
         )
     with np.errstate(over="ignore"):
-        if not (np.isfinite(targets).all() and np.isfinite(targets.std())):
+        if not (np.isfinite(targets).all() and np.isfinite(targets.std(axis=0)).all()):
             raise ValueError(f"{name}: got targets that are NaN, infinite or too large to square; allowed: others")
     check_inputs(recipe, inputs)
-    return Samples(inputs, targets)
+    return Samples(inputs, targets, _checked_weights(name, samples.weights, len(targets), recipe))
+
+
+def _checked_weights(name: str, weights: Any, n: int, recipe: Recipe) -> np.ndarray | None:
+    if weights is None:
+        return None
+    weights = np.asarray(weights, dtype=float)
+    if weights.shape != (n,) or not np.isfinite(weights).all() or not (weights > 0).all():
+        raise ValueError(f"{name}: got weights that are not {n} finite numbers above 0; allowed: such, or None")
+    if recipe.model not in MODELS or recipe.head not in (None, "ridge"):
+        raise ValueError(f"{name}: got weights with a regressor that takes none; allowed: a network, or ridge on it")
+    return weights
 
 
 @dataclass
@@ -256,343 +188,3 @@ class _Ensemble:
     def features(self, inputs: Any) -> np.ndarray:
         """Those of all members side by side."""
         return np.concatenate([member.features(inputs) for member in self.members], axis=1)
-
-
-# --- networks ---------------------------------------------------------------------------------------------
-
-
-@dataclass
-class FittedNetwork:
-    """An encoder and a regressor on its features.
-
-    Attributes
-    ----------
-    encoder, linear : Module
-        The latter predicts scaled targets from features.
-    prepare : callable
-        Inputs as the data have them to inputs as the encoder takes them.
-    scaler : tuple of float
-        Mean and standard deviation by which targets were scaled.
-    regressor : object, optional
-        Predicts scaled targets from features, in place of `linear`; as scikit-learn's have it.
-    stages : list of TrainedStage
-    """
-
-    encoder: nn.Module
-    linear: nn.Linear
-    prepare: Callable[[Any], Any]
-    scaler: tuple[float, float]
-    stages: list[TrainedStage]
-    regressor: Any = None
-
-    def scaled(self, targets: np.ndarray) -> torch.Tensor:
-        """Targets in the unit in which the network learnt to predict, float32."""
-        mean, std = self.scaler
-        return torch.tensor((targets - mean) / std, dtype=torch.float32)
-
-    def features(self, inputs: Any) -> np.ndarray:
-        """Features of inputs as `fit` takes them, shape (n, feat_dim), float64."""
-        return predict(self.encoder, self.prepare(inputs)).double().cpu().numpy()
-
-    def predict(self, inputs: Any) -> np.ndarray:
-        """Predictions for inputs as `fit` takes them, shape (n,), float64, in the unit of the targets."""
-        features = predict(self.encoder, self.prepare(inputs))
-        if self.regressor is not None:
-            scaled = self.regressor.predict(features.double().cpu().numpy())
-        else:
-            scaled = predict(self.linear, features).reshape(-1).double().cpu().numpy()
-        mean, std = self.scaler
-        return scaled * std + mean
-
-
-class _Float32Linear(nn.Linear):
-    """Stays in float32 under autocast: bfloat16 would round ages to quarters and halves."""
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(input.device.type, enabled=False):
-            return super().forward(input.float())
-
-
-class _Network:
-    """Training of one network; `fitted` carries it out."""
-
-    def __init__(
-        self,
-        recipe: Recipe,
-        train: Samples,
-        val: Samples,
-        seed: int,
-        execution: Execution,
-        on_epoch: Callable[[Epoch], None] | None,
-        member: int = 0,
-    ) -> None:
-        self.recipe, self.seed, self.execution, self.on_epoch, self.member = recipe, seed, execution, on_epoch, member
-        self.fabric = launch(execution.device, recipe.precision)
-        device = self.fabric.device
-        prepare = preparation(recipe, train.inputs, device)
-        self.train_inputs, self.val_inputs = prepare(train.inputs), prepare(val.inputs)
-        mean, std = scaler_of(train.targets)
-        scaler = (0.0, 1.0) if recipe.target == "raw" else (mean, std or 1.0)
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            encoder = _encoder(recipe, self.train_inputs)
-            linear = _Float32Linear(cast(int, encoder.out_features), 1)
-        if self.fabric.world_size > 1 and device.type == "cuda":
-            encoder = nn.SyncBatchNorm.convert_sync_batchnorm(encoder)
-        self.model = FittedNetwork(encoder.to(device), linear.to(device), prepare, scaler, [])
-        self.train_targets, self.val_targets = (self.model.scaled(one.targets).to(device) for one in (train, val))
-        both = train.targets.tobytes() + b"|" + val.targets.tobytes()
-        self.targets_digest = hashlib.sha256(both).hexdigest()[:16]  # that nobody's weights are taken for another's
-
-    def fitted(self) -> FittedNetwork:
-        """The network, trained now or from the cache."""
-        recipe, model, execution = self.recipe, self.model, self.execution
-        path = self._cached("models", self._trained)
-        if path is not None and execution.refresh:
-            path.unlink(missing_ok=True)
-        try:
-            if recipe.fit is None:
-                self._pretrain()
-            elif (state := self._read(path)) is not None:
-                model.encoder.load_state_dict(state["encoder"])
-                model.linear.load_state_dict(state["linear"])
-                model.stages += [
-                    TrainedStage(one["name"], History(**one["history"]), one["commit"]) for one in state["stages"]
-                ]
-                for one in model.stages:
-                    self._tell_of_cached(one)
-            else:
-                self._pretrain()
-                self._regress()
-                stages = [asdict(one) for one in model.stages]
-                weights = {"encoder": model.encoder.state_dict(), "linear": model.linear.state_dict()}
-                self._write(path, weights | {"stages": stages})
-            if recipe.head is not None:
-                self._fit_head()
-        except FloatingPointError as error:
-            raise Diverged(str(error), model.stages) from None
-        return model
-
-    def _pretrain(self) -> None:
-        """Train the encoder contrastively, or take it from the cache if another training has made it."""
-        recipe, encoder, execution = self.recipe, self.model.encoder, self.execution
-        if recipe.pretrain is None:
-            return
-        others = (
-            "model",
-            "pretrain",
-            "projection",
-            "target",
-            "precision",
-            "featuriser",
-            "scaling",
-            "widths",
-            "dropout",
-        )
-        fields = {name: value for name, value in recipe.described().items() if name in others}
-        path = self._cached("encoders", fields)
-        checkpoint = self._cached("checkpoints", fields, "encoder-")
-        if path is not None and checkpoint is not None and execution.refresh and not execution.keep_encoder:
-            path.unlink(missing_ok=True)
-            checkpoint.unlink(missing_ok=True)
-        if (state := self._read(path)) is not None:
-            encoder.load_state_dict(state["encoder"])
-            stage = TrainedStage("encoder", History(**state["history"]), state["commit"])
-            self._tell_of_cached(stage)
-        else:
-            history = train(
-                self._with_projection_head(),
-                self._filled(recipe.pretrain),
-                Samples(in_training(self.train_inputs, recipe.pretrain, self.seed), self.train_targets),
-                seed=self.seed,
-                fabric=self.fabric,
-                checkpoint=checkpoint,
-                on_epoch=self._tell("encoder"),
-            )
-            stage = TrainedStage("encoder", history, execution.commit)
-            state = {"encoder": encoder.state_dict(), "history": asdict(history), "commit": execution.commit}
-            self._write(path, state, checkpoint)
-        self.model.stages.append(stage)
-
-    def _with_projection_head(self) -> nn.Module:
-        encoder, size = self.model.encoder, self.recipe.projection
-        if size is None:
-            return encoder
-        with torch.random.fork_rng():
-            torch.manual_seed(self.seed)
-            width = cast(int, encoder.out_features)
-            layers = (nn.Linear(width, width), nn.ReLU(), nn.Linear(width, size))
-        return nn.Sequential(encoder, *layers).to(self.fabric.device)
-
-    def _regress(self) -> None:
-        """Train the linear layer, alone or with the encoder."""
-        recipe, model, stage = self.recipe, self.model, self.recipe.fit
-        assert stage is not None
-        network: nn.Module = model.linear if recipe.freeze else nn.Sequential(model.encoder, model.linear)
-        inputs, val_inputs = in_training(self.train_inputs, stage, self.seed), self.val_inputs
-        if recipe.freeze:
-            inputs = frozen(model.encoder, inputs)
-            val_inputs = predict(model.encoder, val_inputs)
-        name = "regressor" if recipe.pretrain else "end-to-end"
-        checkpoint = self._cached("checkpoints", self._trained)
-        if checkpoint is not None and self.execution.refresh:
-            checkpoint.unlink(missing_ok=True)
-        history = train(
-            network,
-            self._filled(stage),
-            Samples(inputs, self.train_targets),
-            Samples(val_inputs, self.val_targets),
-            seed=self.seed,
-            fabric=self.fabric,
-            checkpoint=checkpoint,
-            on_epoch=self._tell(name),
-        )
-        if checkpoint is not None and self.fabric.is_global_zero:
-            checkpoint.unlink(missing_ok=True)
-        model.stages.append(TrainedStage(name, history, self.execution.commit))
-
-    def _fit_head(self) -> None:
-        """Fit the recipe's head to the features; the validation set chooses among its settings."""
-        model, began = self.model, time.monotonic()
-        best, _ = self._best_head(cast(str, self.recipe.head), model.encoder)
-        if self.recipe.head == "ridge":  # a linear layer, and so a part of the network
-            slope = best[-1].coef_ / best[0].scale_
-            with torch.no_grad():
-                model.linear.weight.copy_(torch.from_numpy(slope)[None])
-                model.linear.bias.fill_(float(best[-1].intercept_ - slope @ best[0].mean_))
-        else:
-            model.regressor = best
-            took = History(wall_time=time.monotonic() - began)
-            model.stages.append(TrainedStage(cast(str, self.recipe.head), took, self.execution.commit))
-
-    def _tell(self, stage: str) -> Callable[[int, float | None, nn.Module], None]:
-        """What tells `on_epoch` of the epochs of a stage."""
-
-        def on_epoch(number: int, error: float | None, kept: nn.Module) -> None:
-            if self.on_epoch is None:
-                return
-
-            def ridge_error() -> float:
-                nested = stage == "end-to-end" or not (self.recipe.freeze or stage == "encoder")
-                if nested or (stage == "encoder" and self.recipe.projection is not None):
-                    return self._error_of(next(kept.children()))
-                return self._error_of(kept if stage == "encoder" else self.model.encoder)
-
-            def val_error() -> float | None:
-                if stage == "encoder":
-                    return ridge_error()
-                return None if error is None else error * self.model.scaler[1]
-
-            self.on_epoch(Epoch(stage, number, self.member, val_error, ridge_error))
-
-        return on_epoch
-
-    def _tell_of_cached(self, stage: TrainedStage) -> None:
-        if self.on_epoch is not None:
-            nothing = (lambda: None, lambda: None)
-            self.on_epoch(Epoch(stage.name, len(stage.history.train_loss), self.member, *nothing))
-
-    def _error_of(self, encoder: nn.Module) -> float:
-        """Error of a ridge regression on the features of an encoder."""
-        return self._best_head("ridge", encoder)[1] * self.model.scaler[1]
-
-    def _best_head(self, head: str, encoder: nn.Module) -> tuple[Any, float]:
-        """The head on the features of an encoder that the validation set chooses, and its scaled error."""
-        x, x_val = (predict(encoder, inputs).double().cpu().numpy() for inputs in (self.train_inputs, self.val_inputs))
-        if not (np.isfinite(x).all() and np.isfinite(x_val).all()):
-            raise FloatingPointError("features are not finite")
-        y, y_val = (targets.double().cpu().numpy() for targets in (self.train_targets, self.val_targets))
-        return best_regressor(head, x, y, x_val, y_val)
-
-    def _filled(self, stage: Stage) -> Stage:
-        """The stage with batches that the training set can fill."""
-        return replace(stage, batch_size=min(stage.batch_size, len(self.train_targets)))
-
-    # --- weights that others have trained ---
-
-    @property
-    def _trained(self) -> dict[str, Any]:
-        """What of the recipe the trained weights depend on."""
-        return {name: value for name, value in self.recipe.described().items() if name not in ("refit", "head")}
-
-    def _cached(self, folder: str, fields: dict[str, Any], prefix: str = "") -> Path | None:
-        """Where weights lie that depend on these fields of the recipe, on the seed and the data."""
-        if self.execution.cache is None:
-            return None
-        fabric = self.fabric
-        where = [str(fabric.device), torch.get_num_threads()]  # where the same training may end in other roundings
-        if fabric.world_size > 1:
-            where = [fabric.device.type, fabric.world_size]
-        told = [FORMAT, given(fields), self.seed, self.execution.data, self.targets_digest, torch.__version__, *where]
-        digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
-        return self.execution.cache / folder / f"{prefix}{digest}.pt"
-
-    def _read(self, path: Path | None) -> dict[str, Any] | None:
-        state = None
-        if path is not None and self.fabric.is_global_zero:
-            state = read_state(path, "weights {path} cannot be read ({error}): they are trained again")
-        return self.fabric.broadcast(state)
-
-    def _write(self, path: Path | None, state: dict[str, Any], checkpoint: Path | None = None) -> None:
-        if path is not None and self.fabric.is_global_zero:
-            write_state(path, state)
-            if checkpoint is not None:
-                checkpoint.unlink(missing_ok=True)
-
-
-def _encoder(recipe: Recipe, inputs: Any) -> nn.Module:
-    from rnclib.encoders import GIN, GraphsAndNumbers, ImageEncoder, Perceptron
-
-    if recipe.widths is not None:
-        if recipe.model == "gin and perceptron":
-            return GraphsAndNumbers(inputs.numbers.shape[1], recipe.widths, recipe.dropout or 0.0)
-        return Perceptron(inputs.shape[1], recipe.widths, recipe.dropout or 0.0)
-    return GIN() if recipe.model == "gin" else ImageEncoder(recipe.model)
-
-
-# --- processes and devices --------------------------------------------------------------------------------
-
-
-def processes() -> tuple[int, int]:
-    """Number of processes that ``torchrun`` has started, and which of them this is."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        return 1, 0
-    return int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"])
-
-
-def launch(device: str, precision: str | None = None) -> Fabric:
-    """Join the processes that ``torchrun`` has started, or work alone.
-
-    Parameters
-    ----------
-    device : str
-        See `Execution`.
-    precision : {'bf16-mixed'}, optional
-    """
-    check_device(device)
-    world, _ = processes()
-    here = int(os.environ["LOCAL_WORLD_SIZE"]) if world > 1 else 1
-    fabric = Fabric(
-        accelerator=device,
-        devices=here,
-        num_nodes=world // here,
-        precision="32-true" if precision is None else "bf16-mixed",
-    )
-    fabric.launch()
-    return fabric
-
-
-def check_device(device: str) -> None:
-    """Refuse a GPU where there is none.
-
-    Parameters
-    ----------
-    device : str
-        See `Execution`.
-
-    Raises
-    ------
-    ValueError
-    """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device: got 'cuda', but torch finds no GPU; allowed here: 'cpu', 'auto'")

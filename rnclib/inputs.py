@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,7 +17,10 @@ from rnclib.data.molecules import Graphs, Molecules, descriptors
 from rnclib.recipe import Recipe, Stage
 from rnclib.training import predict
 
-__all__ = ["check_inputs", "frozen", "in_training", "preparation"]
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
+__all__ = ["Numbers", "check_inputs", "frozen", "in_training", "preparation", "scaling"]
 
 
 PIECES = 16  # of a column between its quantiles, see `Recipe.scaling`
@@ -36,6 +40,10 @@ def check_inputs(recipe: Recipe, inputs: Any) -> None:
     """
     kinds = {Graphs: "molecules", Molecules: "molecules", Images: "images", np.ndarray: "table"}
     kind = next((name for type_, name in kinds.items() if isinstance(inputs, type_)), None)
+    if recipe.model == "own":
+        if kind != "table" or not inputs.ndim or inputs.dtype.kind not in "biuf" or not np.isfinite(inputs).all():
+            raise ValueError("inputs: got no array of finite numbers; allowed: one, with an encoder of your own")
+        return
     if kind not in recipe.inputs:
         raise ValueError(
             f"model: got {recipe.model!r} with inputs of type {type(inputs).__name__}; "
@@ -58,39 +66,91 @@ def preparation(recipe: Recipe, inputs: Any, device: torch.device) -> Callable[[
         Of the training set: all that has to be known of the data comes from these.
     device : device
     """
+    if recipe.model == "own":
+        return partial(torch.tensor, dtype=torch.float32, device=device)
     if not isinstance(inputs, np.ndarray) and recipe.featuriser is None:
-        return lambda inputs: _graphs(inputs).to(device)
+        return partial(_on_device, device=device)
+    numbers = Numbers.of(recipe, inputs, device)
+    if recipe.model == "gin and perceptron":
+        return partial(_both, numbers=numbers)
+    return numbers
+
+
+@dataclass
+class Numbers:
+    """Inputs as the numbers that a network takes, scaled as its recipe says.
+
+    Attributes
+    ----------
+    recipe : Recipe
+    pipeline : Pipeline
+        Scikit-learn's, fitted to the training set.
+    n_features : int
+        Numbers of an input before they are scaled.
+    device : device
+    dtype : dtype
+    """
+
+    recipe: Recipe
+    pipeline: Pipeline
+    n_features: int
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+
+    @classmethod
+    def of(cls, recipe: Recipe, inputs: Any, device: torch.device) -> Numbers:
+        """Fitted to the inputs of a training set.
+
+        Parameters
+        ----------
+        recipe : Recipe
+        inputs : object
+        device : device
+        """
+        values = _numbers(recipe, inputs)
+        return cls(recipe, scaling(recipe.scaling, len(values)).fit(values), values.shape[1], device)
+
+    def __call__(self, inputs: Any) -> torch.Tensor:
+        values = _numbers(self.recipe, inputs)
+        if values.ndim != 2 or values.shape[1] != self.n_features or not len(values):
+            wanted = f"(n, {self.n_features}), n ≥ 1, as in training"
+            raise ValueError(f"inputs: got shape {values.shape}; allowed: {wanted}")
+        return torch.tensor(self.pipeline.transform(values), dtype=self.dtype, device=self.device)
+
+
+def scaling(kind: str | None, n: int) -> Pipeline:
+    """Steps that fill missing numbers and scale them, not fitted yet.
+
+    Parameters
+    ----------
+    kind : {None, 'standard', 'quantile', 'pieces'}
+        See `Recipe.scaling`.
+    n : int
+        Samples that the steps will be fitted to.
+    """
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import FunctionTransformer, QuantileTransformer, SplineTransformer, StandardScaler
 
     steps: list[Any] = [SimpleImputer(strategy="median", keep_empty_features=True)]
-    if recipe.scaling == "quantile":
-        n_quantiles = min(1000, len(inputs))
+    if kind == "quantile":
+        n_quantiles = min(1000, n)
         steps.append(QuantileTransformer(n_quantiles=n_quantiles, output_distribution="normal", random_state=0))
-    elif recipe.scaling == "pieces":
+    elif kind == "pieces":
         steps.append(SplineTransformer(PIECES + 1, degree=1, knots="quantile", extrapolation="constant"))
-    if recipe.scaling is not None:
+    if kind is not None:
         # a descriptor that is rare in training can be hundreds of standard deviations off elsewhere
         steps += [StandardScaler(), FunctionTransformer(np.clip, kw_args={"a_min": -10, "a_max": 10})]
-    fitted_to = _numbers(recipe, inputs)
-    pipeline = make_pipeline(*steps).fit(fitted_to)
-
-    def numbers(inputs: Any) -> torch.Tensor:
-        values = _numbers(recipe, inputs)
-        if values.ndim != 2 or values.shape[1] != fitted_to.shape[1] or not len(values):
-            wanted = f"(n, {fitted_to.shape[1]}), n ≥ 1, as in training"
-            raise ValueError(f"inputs: got shape {values.shape}; allowed: {wanted}")
-        return torch.tensor(pipeline.transform(values), dtype=torch.float32, device=device)
-
-    if recipe.model == "gin and perceptron":
-        return lambda inputs: _Both(_graphs(inputs).to(device), numbers(inputs))
-    return numbers
+    return make_pipeline(*steps)
 
 
-def _graphs(inputs: Any) -> Any:
-    """Molecules as graphs; other inputs as they are."""
-    return inputs.graphs() if isinstance(inputs, Molecules) else inputs
+def _on_device(inputs: Any, device: torch.device) -> Any:
+    """Molecules as graphs, or images."""
+    return (inputs.graphs() if isinstance(inputs, Molecules) else inputs).to(device)
+
+
+def _both(inputs: Any, numbers: Numbers) -> _Both:
+    return _Both(_on_device(inputs, numbers.device), numbers(inputs))
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ REGRESSION_LOSSES = {"l1": "L1", "l2": "L2", "huber": "Huber"}
 ENCODER_LOSSES = {"rnc": ("temperature", "label_diff", "feature_sim"), "supcon": ("temperature", "n_bins")}
 #: Terms that are added to a regression loss, as labels name them.
 REGULARISERS = {"ordinal entropy": "Ordinal Entropy", "ranksim": "RankSim", "rnc": "RnC", "conr": "ConR"}
-#: Networks, and the inputs that each takes.
+#: Networks, and the inputs that each takes; ``'own'`` is a module that is handed over, for any array.
 MODELS = {
     "gin": "molecules", "gin and perceptron": "molecules", "resnet18": "images", "resnet50": "images",
-    "small": "images", "residual": "images", "perceptron": "table",
+    "small": "images", "residual": "images", "perceptron": "table", "own": "table",
 }  # fmt: skip
 _WITH_NUMBERS = ("perceptron", "gin and perceptron")  # networks, of numeric inputs or of both
 #: Models that are no network of ours: they are fitted without stages.
@@ -105,6 +105,9 @@ class Stage:
         where the stage has one.
     input_noise : float, optional
         Standard deviation of normal noise that is added to numeric inputs in training.
+    patience : int, optional
+        End training once the loss on the validation set has not fallen for so many epochs; by default it goes on to its
+        last epoch. An encoder, too, then keeps the weights of the epoch with the lowest contrastive loss there.
     """
 
     loss: str
@@ -132,6 +135,7 @@ class Stage:
     average: float | None = None
     keep: str | None = None
     input_noise: float | None = None
+    patience: int | None = None
 
     def __post_init__(self) -> None:
         _one_of(self, "loss", (*ENCODER_LOSSES, *REGRESSION_LOSSES))
@@ -147,6 +151,9 @@ class Stage:
         if self.schedule is not None and self.lr_decay_rate:
             _refuse(self, "lr_decay_rate", "0 with schedule='one-cycle', which has a floor of its own")
         _between(self, "average")
+        _number(self, "patience", least=1, whole=True, optional=True)
+        if self.patience is not None and (self.keep, self.schedule) != (None, None):
+            _refuse(self, "patience", "None with keep='last' or schedule='one-cycle', which count on the last epochs")
         _one_of(self, "drop_last", (False, True))
         for name in ("input_noise", "regulariser_weight"):
             _number(self, name, least=0, optional=True)
@@ -303,6 +310,41 @@ class Recipe:
         if not isinstance(self.notable, tuple):
             _refuse(self, "notable", "a tuple of str")
 
+    @classmethod
+    def default(cls, kind: str, method: str = "rnc") -> Recipe:
+        """A recipe to begin with: the one with which the search of ``book/comparing.md`` begins too.
+
+        Parameters
+        ----------
+        kind : {'table', 'molecules', 'images', 'array'}
+            Of the inputs; an ``'array'`` goes to a module of your own as it is.
+        method : {'rnc', 'joint', 'end_to_end'}
+            The contrastive loss trains an encoder that then stays as it is, with a regressor on its features; or it is
+            added to a regression loss on the features of the whole network; or there is that regression loss alone.
+
+        Raises
+        ------
+        ValueError
+
+        Examples
+        --------
+        >>> Recipe.default("table", "joint").label()
+        'L1 + RnC end to end'
+        """
+        if kind not in _DEFAULTS:
+            raise ValueError(f"kind: got {kind!r}; allowed: {', '.join(map(repr, _DEFAULTS))}")
+        of_network, of_stage = _DEFAULTS[kind]
+        if method == "rnc":
+            contrast = {"temperature": 2.0, "label_diff": "l1", "feature_sim": "l2", "ties": "rounding"}
+            return cls(
+                pretrain=Stage(**_FIRST_STAGE | of_stage | {"loss": "rnc"} | contrast), freeze=True, **of_network
+            )
+        if method == "joint":
+            of_stage = of_stage | {"regulariser": "rnc", "regulariser_weight": 0.3, "ties": "rounding"}
+        elif method != "end_to_end":
+            raise ValueError(f"method: got {method!r}; allowed: 'rnc', 'joint', 'end_to_end'")
+        return cls(fit=Stage(**_FIRST_STAGE | of_stage), **of_network)
+
     @property
     def inputs(self) -> tuple[str, ...]:
         """Kinds of inputs that the model takes, of ``'molecules'``, ``'images'`` and ``'table'``."""
@@ -361,6 +403,19 @@ class Recipe:
         value = getattr(getattr(self, stage) if stage else self, setting)
         return _SAID[setting].format({"l1": "negative L1"}.get(value, value))
 
+
+# settings of `Recipe.default`: of every network, and by kind of inputs those of the network and of its stage
+_FIRST_STAGE: dict[str, Any] = {
+    "loss": "l1", "epochs": 100, "batch_size": 256, "learning_rate": 3e-3, "lr_decay_rate": 0.0, "weight_decay": 0.1,
+    "optimizer": "adamw", "schedule": "one-cycle", "average": 0.99, "keep": "last",
+}  # fmt: skip
+_NUMBERS = {"model": "perceptron", "widths": (256, 256, 128), "dropout": 0.1, "scaling": "quantile"}
+_DEFAULTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "table": (_NUMBERS, {"input_noise": 0.1}),
+    "molecules": (_NUMBERS | {"featuriser": "descriptors"}, {"input_noise": 0.1}),
+    "images": ({"model": "residual"}, {"epochs": 40, "augmentation": "shifts", "n_views": 2}),
+    "array": ({"model": "own"}, {}),
+}
 
 # what a label says of a setting
 _SAID = {

@@ -11,7 +11,7 @@ import numpy as np
 
 from rnclib.data.molecules import descriptors
 
-__all__ = ["BASELINES", "Baseline", "best_regressor"]
+__all__ = ["BASELINES", "Baseline", "best_regressor", "chosen_settings", "refitted"]
 
 
 @dataclass
@@ -67,7 +67,13 @@ BASELINES: dict[str, Callable[[Any, np.ndarray, int], Baseline]] = {
 
 
 def best_regressor(
-    kind: str, x: np.ndarray, y: np.ndarray, x_val: np.ndarray, y_val: np.ndarray, seed: int = 0
+    kind: str,
+    x: np.ndarray,
+    y: np.ndarray,
+    x_val: np.ndarray,
+    y_val: np.ndarray,
+    seed: int = 0,
+    weights: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[Any, float]:
     """The regressor that has the lowest mean absolute error on the validation set, and that error.
 
@@ -77,9 +83,11 @@ def best_regressor(
         A key of `rnclib.recipe.PEERS` or `rnclib.recipe.HEADS`: a model with a few settings to choose from. A Gaussian
         process and support vectors learn from `MOST` samples at most.
     x, x_val : ndarray, shape (n, n_features)
-    y, y_val : ndarray, shape (n,)
+    y, y_val : ndarray, shape (n,); or (n, n_targets), for heads
     seed : int
         Of what is random.
+    weights : tuple of ndarray, optional
+        How much each sample of the training and of the validation set counts; for ridge regression alone.
 
     Returns
     -------
@@ -90,13 +98,23 @@ def best_regressor(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    if kind in _SLOW and len(x) > MOST:
-        chosen = np.sort(np.random.default_rng(seed).choice(len(x), MOST, replace=False))
-        x, y = x[chosen], y[chosen]
-    fits = [make_pipeline(StandardScaler(), one).fit(x, y) for one in _CANDIDATES[kind](x, y, seed)]
-    errors = [float(np.abs(one.predict(x_val) - y_val).mean()) for one in fits]
+    if kind in _SLOW:
+        x, y = _at_most(x, y, seed)
+    models = [make_pipeline(StandardScaler(), one) for one in _CANDIDATES[kind](x, y, seed)]
+    given = {} if weights is None else {f"{models[0].steps[-1][0]}__sample_weight": weights[0]}
+    fits = [model.fit(x, y, **given) for model in models]
+    off = [np.abs(one.predict(x_val) - y_val).reshape(len(y_val), -1).mean(axis=1) for one in fits]
+    errors = [float(np.average(one, weights=None if weights is None else weights[1])) for one in off]
     best = int(np.argmin(errors))
     return fits[best], errors[best]
+
+
+def _at_most(x: np.ndarray, y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """All samples, or `MOST` of them."""
+    if len(x) <= MOST:
+        return x, y
+    chosen = np.sort(np.random.default_rng(seed).choice(len(x), MOST, replace=False))
+    return x[chosen], y[chosen]
 
 
 MOST = 4000  # samples that a model learns from whose cost grows faster than their number
@@ -118,17 +136,61 @@ def _neighbours(x: np.ndarray, y: np.ndarray, seed: int) -> list[Any]:
 def _gaussian_processes(x: np.ndarray, y: np.ndarray, seed: int) -> list[Any]:
     """One: length, variance and noise are those of greatest likelihood."""
     from sklearn.exceptions import ConvergenceWarning
-    from sklearn.gaussian_process import GaussianProcessRegressor, kernels
+    from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.preprocessing import StandardScaler
 
-    kernel = kernels.ConstantKernel() * kernels.Matern(np.sqrt(x.shape[1]), (1e-2, 1e4), nu=1.5)
-    kernel += kernels.WhiteKernel(0.1, (1e-4, 10))
+    kernel = _kernel(x.shape[1])
     some = np.random.default_rng(seed).permutation(len(x))[:_FOR_LENGTHS]
     found = GaussianProcessRegressor(kernel, normalize_y=True)
     with warnings.catch_warnings():  # at the bound of the search
         warnings.simplefilter("ignore", ConvergenceWarning)
         found.fit(StandardScaler().fit(x).transform(x[some]), y[some])
     return [GaussianProcessRegressor(found.kernel_, normalize_y=True, optimizer=None)]
+
+
+def _kernel(n_features: int) -> Any:
+    from sklearn.gaussian_process import kernels
+
+    kernel = kernels.ConstantKernel() * kernels.Matern(np.sqrt(n_features), (1e-2, 1e4), nu=1.5)
+    return kernel + kernels.WhiteKernel(0.1, (1e-4, 10))
+
+
+def chosen_settings(regressor: Any) -> dict[str, Any]:
+    """What `refitted` needs to know of a head from `best_regressor`.
+
+    Parameters
+    ----------
+    regressor : Pipeline
+        Nearest neighbours or a Gaussian process.
+    """
+    model = regressor[-1]
+    if hasattr(model, "n_neighbors"):
+        return {"n_neighbors": model.n_neighbors}
+    return {"theta": model.kernel_.theta.tolist()}
+
+
+def refitted(settings: dict[str, Any], x: np.ndarray, y: np.ndarray) -> Any:
+    """A head with settings that were chosen before, fitted to the features and targets that it was fitted to then.
+
+    Parameters
+    ----------
+    settings : dict
+        From `chosen_settings`.
+    x : ndarray, shape (n, n_features)
+    y : ndarray, shape (n,) or (n, n_targets)
+    """
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.neighbors import KNeighborsRegressor
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    if "n_neighbors" in settings:
+        model: Any = KNeighborsRegressor(settings["n_neighbors"], weights="distance")
+    else:
+        x, y = _at_most(x, y, 0)
+        kernel = _kernel(x.shape[1]).clone_with_theta(np.asarray(settings["theta"]))
+        model = GaussianProcessRegressor(kernel, normalize_y=True, optimizer=None)
+    return make_pipeline(StandardScaler(), model).fit(x, y)
 
 
 _FOR_LENGTHS = 1000  # samples on which the likelihood is maximised

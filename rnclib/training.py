@@ -23,7 +23,7 @@ from torch import nn
 
 from rnclib.loss import RnCLoss, rnc_loss
 from rnclib.other_losses import bin_edges, binned_supcon_loss, conr, ordinal_entropy, ranksim
-from rnclib.recipe import Stage, given
+from rnclib.recipe import ENCODER_LOSSES, Stage, given
 
 __all__ = ["History", "Samples", "learning_rate", "predict", "read_state", "train", "write_state"]
 
@@ -41,10 +41,14 @@ FEWEST_STEPS = 5  # of a one-cycle schedule: with fewer its rates are near 0
 
 
 class Samples(NamedTuple):
-    """Inputs, which an integer array indexes to give a batch, and the target of each."""
+    """Inputs, which an integer array indexes to give a batch, the target or targets of each, and how much it counts.
+
+    Weights are at least 0, and None where all count alike.
+    """
 
     inputs: Any
     targets: Any
+    weights: Any = None
 
 
 @dataclass
@@ -104,15 +108,15 @@ def train(
     ----------
     model : Module
         Maps a batch of inputs to features, shape (n, feat_dim) or (n, n_views, feat_dim), for a loss that trains an
-        encoder; else to predictions, shape (n,) or (n, 1).
+        encoder; else to predictions, shape (n,) or (n, n_targets).
     stage : Stage
     training : Samples
         Inputs give batches on the model's device. If they have a method ``at_epoch``, as `rnclib.data.augment.Views`
-        have, an epoch takes its batches from what it returns. Targets are a tensor, shape (n,), in the unit in which
-        the model predicts.
+        have, an epoch takes its batches from what it returns. Targets are a tensor, shape (n,) or (n, n_targets), in
+        the unit in which the model predicts; weights a tensor, shape (n,).
     validation : Samples, optional
         If given, the model ends with the weights of the epoch of least validation loss, unless the stage keeps the
-        last; else with the last.
+        last; else with the last. Weights of samples count there as in training.
     seed : int
         Keys the order of samples and all other random numbers, together with the epoch.
     fabric : Fabric, optional
@@ -149,6 +153,8 @@ def train(
         if on_epoch and history.train_loss:
             on_epoch(len(history.train_loss), None, loop.kept)
         for epoch in range(len(history.train_loss) + 1, stage.epochs + 1):
+            if stage.patience is not None and epoch - 1 - history.best_epoch >= stage.patience:
+                break
             error = loop.run_epoch(epoch)
             history.wall_time = earlier + time.monotonic() - began
             if on_epoch:
@@ -197,8 +203,10 @@ class _Loop:
             fn = _ramped_average(stage.average)
             self.average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=fn, use_buffers=True)
         self.labels = training.targets.to(fabric.device)
+        self.weights = _weights(training, stage, fabric)
         self.loss_of = _loss_function(stage, self.labels, distributed=fabric.world_size > 1)
         self.val_loss_of = _loss_function(stage, self.labels)
+        self.val_weights = None if validation is None else _weights(validation, stage, fabric)
         self.history = History()
         self.best: dict[str, Any] | None = None
 
@@ -233,13 +241,15 @@ class _Loop:
             return None
         prediction = predict(self.judged, self.validation.inputs)
         target = self.validation.targets.to(prediction.device)
-        val_loss = float(self.val_loss_of(prediction, target))
+        val_loss = float(self.val_loss_of(prediction, target, self.val_weights))
         if self.stage.keep == "last":
             history.best_epoch = epoch
         elif self.best is None or val_loss < min(filter(math.isfinite, history.val_loss), default=math.inf):
             history.best_epoch = epoch
             self.best = {name: value.detach().clone() for name, value in self.judged.state_dict().items()}
         history.val_loss.append(val_loss)
+        if self.stage.loss in ENCODER_LOSSES:
+            return None
         return float((prediction.reshape(target.shape) - target).abs().mean())
 
     def _train_epoch(self, epoch: int) -> float:
@@ -259,9 +269,10 @@ class _Loop:
             scale = 1.0 if stage.loss == "rnc" else len(mine) * world / len(batch)
             self.features.clear()
             output = self.model(inputs[mine])
-            loss = scale * self.loss_of(output, self.labels[mine])
+            weights = None if self.weights is None else self.weights[mine]
+            loss = scale * self.loss_of(output, self.labels[mine], weights)
             if stage.regulariser is not None:
-                term = _regulariser(stage, output, self.features[0], self.labels[mine])
+                term = _regulariser(stage, output, self.features[0], self.labels[mine], weights)
                 loss = loss + (stage.regulariser_weight or 0.0) * term
             self.optimizer.zero_grad(set_to_none=True)
             fabric.backward(loss)
@@ -345,6 +356,20 @@ def _batches(stage: Stage, n: int, processes: int) -> tuple[int, list[tuple[int,
     return stop, batches
 
 
+def _weights(samples: Samples, stage: Stage, fabric: Fabric) -> torch.Tensor | None:
+    """Weights of samples with mean 1; and an error where a loss cannot take them, or several targets."""
+    single = stage.regulariser or stage.loss
+    if single not in ("rnc", *_REGRESSION):
+        if samples.targets.ndim > 1:
+            raise ValueError(f"targets: got shape {tuple(samples.targets.shape)} with {single!r}; allowed: (n,)")
+        if samples.weights is not None:
+            raise ValueError(f"weights: got some with {single!r}; allowed: None")
+    if samples.weights is None:
+        return None
+    weights = samples.weights.to(fabric.device)
+    return weights / weights.mean()
+
+
 def _optimizer(stage: Stage, model: nn.Module) -> torch.optim.Optimizer:
     settings: dict[str, Any] = {"lr": stage.learning_rate, "weight_decay": stage.weight_decay, "fused": True}
     if stage.optimizer == "adamw":
@@ -364,37 +389,50 @@ def _ramped_average(decay: float) -> Callable[[Any, Any, torch.Tensor | int], No
 
 def _loss_function(
     stage: Stage, labels: torch.Tensor, distributed: bool = False
-) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]:
+    """Loss of outputs with their targets and weights."""
     if stage.loss == "rnc":
         assert stage.temperature is not None and stage.label_diff is not None and stage.feature_sim is not None
         # unchecked: features that are not finite give a loss that is not, which ends training in every process
         names = stage.temperature, stage.label_diff, stage.feature_sim
         rnc = RnCLoss(*names, ties=stage.ties or "exact", gather=distributed, validate=False)
         if stage.unit_features:
-            return lambda output, target: rnc(nn.functional.normalize(output, dim=-1), target)
-        return rnc
+            return lambda output, target, weights: rnc(nn.functional.normalize(output, dim=-1), target, weights=weights)
+        return lambda output, target, weights: rnc(output, target, weights=weights)
     if stage.loss == "supcon":
         assert stage.temperature is not None and stage.n_bins is not None
         edges, temperature = bin_edges(labels, stage.n_bins), stage.temperature
-        return lambda output, target: binned_supcon_loss(output, target, edges, temperature)
+        return lambda output, target, _: binned_supcon_loss(output, target, edges, temperature)
     regression_loss = _REGRESSION[stage.loss]
 
-    def of_predictions(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        target = _of_views(target, prediction)
-        return regression_loss(prediction.reshape(target.shape), target.to(prediction.dtype))
+    def of_predictions(prediction: torch.Tensor, target: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+        n_views = _n_views(target, prediction)
+        target = target.repeat_interleave(n_views, dim=0)
+        prediction, target = prediction.reshape(target.shape), target.to(prediction.dtype)
+        if weights is None:
+            return regression_loss(prediction, target)
+        each = regression_loss(prediction, target, reduction="none").reshape(len(target), -1).mean(dim=1)
+        return (each * weights.repeat_interleave(n_views).to(each.dtype)).mean()
 
     return of_predictions
 
 
-def _of_views(labels: torch.Tensor, predictions: torch.Tensor) -> torch.Tensor:
-    """The label of each prediction, where a sample has several views."""
-    return labels.repeat_interleave(predictions.numel() // len(labels))
+def _n_views(labels: torch.Tensor, predictions: torch.Tensor) -> int:
+    """How many predictions there are for each sample."""
+    return predictions.numel() // labels.numel()
 
 
-def _regulariser(stage: Stage, predictions: torch.Tensor, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def _regulariser(
+    stage: Stage,
+    predictions: torch.Tensor,
+    features: torch.Tensor,
+    labels: torch.Tensor,
+    weights: torch.Tensor | None,
+) -> torch.Tensor:
     if stage.regulariser == "rnc":
-        return rnc_loss(features, labels, ties=stage.ties or "exact", validate=False)
-    features, labels = features.reshape(-1, features.shape[-1]), _of_views(labels, predictions)
+        return rnc_loss(features, labels, weights=weights, ties=stage.ties or "exact", validate=False)
+    labels = labels.repeat_interleave(_n_views(labels, predictions))
+    features = features.reshape(-1, features.shape[-1])
     if stage.regulariser == "conr":
         # which samples are predicted alike is looked up; the term moves features, not predictions
         return conr(features, labels, predictions.detach().reshape(-1), stage.window or 0.0)
@@ -425,11 +463,12 @@ def predict(model: nn.Module, inputs: Any, index: np.ndarray | None = None, batc
     Returns
     -------
     Tensor
-        One row for each sample, float32, without a graph.
+        One row for each sample, without a graph; float32, or float64 where the model is.
     """
     index = np.arange(len(inputs)) if index is None else index
     parts = [index[start : start + batch_size] for start in range(0, len(index), batch_size)]
-    return torch.cat([_forward(model, inputs[part]).float() for part in parts])
+    outputs = [_forward(model, inputs[part]) for part in parts]
+    return torch.cat([one if one.dtype == torch.float64 else one.float() for one in outputs])
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ from worlds import (
     without_circumstances,
 )
 
-from rnclib import data, evaluation, experiment, fitting, results, rnc_loss, rnc_lower_bound, training
+from rnclib import data, evaluation, experiment, fitting, networks, results, rnc_loss, rnc_lower_bound, training
 from rnclib.chapters import experiments
 from rnclib.data import Dataset, Split, catalogue, corruptions, synthetic
 from rnclib.data.shifts import SEEN
@@ -489,7 +489,7 @@ def test_features_that_are_not_finite_are_a_run_that_diverged(monkeypatch, close
     (run,) = molecule_runs("RnC(L1)+freeze")
     run = run.but(fit=None) if closed_form else run
 
-    monkeypatch.setattr(fitting, "train", breaks_at_the_end)
+    monkeypatch.setattr(networks, "train", breaks_at_the_end)
     record, _ = carry_out(run)
     expected = "features are not finite" if closed_form else "training loss (l1) became nan in epoch 1"
     assert record["diverged"] == expected and record["metrics"] == {}

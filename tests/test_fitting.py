@@ -21,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, QuantileTransformer, SplineTransformer, StandardScaler
 from worlds import forbid_training, molecules, table, watch_training
 
-from rnclib import fitting, training
+from rnclib import fitting, networks, training
 from rnclib.data.molecules import Molecules, descriptors
 from rnclib.encoders import GIN
 from rnclib.fitting import Diverged, Epoch, Execution, fit
@@ -214,7 +214,7 @@ def test_a_projection_head_is_trained_with_the_encoder_and_left_out(monkeypatch)
 
 
 def test_ages_keep_their_precision_in_bfloat16():
-    head = fitting._Float32Linear(8, 1)
+    head = networks._Float32Linear(8, 1)
     features = torch.randn(500, 8)
     with torch.no_grad():
         head.bias.fill_(70.0)
@@ -719,7 +719,7 @@ def test_features_that_are_not_finite_are_a_fit_that_diverged(monkeypatch, head)
             next(model.parameters()).fill_(torch.nan)
         return history
 
-    monkeypatch.setattr(fitting, "train", breaks_at_the_end)
+    monkeypatch.setattr(networks, "train", breaks_at_the_end)
     with pytest.raises(Diverged, match=r"^features are not finite$") as caught:
         fit(replace(CLOSED, head=head), TRAIN, VAL, seed=0)
     assert [stage.name for stage in caught.value.stages] == ["encoder"]
@@ -821,7 +821,7 @@ def test_another_format_is_another_file(tmp_path, monkeypatch):
     execution = Execution(cache=tmp_path, data="table")
     fit(FROZEN, TRAIN, VAL, seed=0, execution=execution)
     before = kept(tmp_path)
-    monkeypatch.setattr(fitting, "FORMAT", fitting.FORMAT + 1)
+    monkeypatch.setattr(networks, "FORMAT", networks.FORMAT + 1)
     fit(FROZEN, TRAIN, VAL, seed=0, execution=execution)
     assert len(before) == 2 and len(kept(tmp_path)) == 4
 
@@ -857,7 +857,7 @@ def test_the_stages_before_a_divergence_are_those_of_all_networks(monkeypatch):
             raise FloatingPointError("became nan")
         return training.train(*rest, **options)
 
-    monkeypatch.setattr(fitting, "train", second_diverges)
+    monkeypatch.setattr(networks, "train", second_diverges)
     with pytest.raises(Diverged) as caught:
         fit(replace(END_TO_END, ensemble=2), TRAIN, VAL, seed=0)
     assert len(caught.value.stages) == 1
@@ -866,3 +866,56 @@ def test_the_stages_before_a_divergence_are_those_of_all_networks(monkeypatch):
 def test_a_cache_asks_what_tells_the_samples_from_others(tmp_path):
     with pytest.raises(ValueError, match=r"^data: got '' with a cache; allowed: "):
         Execution(cache=tmp_path)
+
+
+# --- several targets, weights, and a network of one's own ---------------------------------------------------------
+
+
+def several(samples: Samples) -> Samples:
+    return Samples(samples.inputs, np.column_stack([samples.targets, 1e3 * samples.targets + 7]))
+
+
+@pytest.mark.parametrize("recipe", [END_TO_END, FINE_TUNED, FROZEN, CLOSED, replace(CLOSED, head="neighbours")])
+def test_several_targets_are_each_predicted_in_their_own_unit(recipe):
+    fitted = fit(recipe, several(TRAIN), several(VAL), seed=0)
+    predicted = fitted.predict(NEW.inputs)
+    assert predicted.shape == (15, 2)
+    # the second is the first in another unit
+    np.testing.assert_allclose(predicted[:, 1], 1e3 * predicted[:, 0] + 7, rtol=0.3)
+    assert np.corrcoef(predicted[:, 0], NEW.targets)[0, 1] > 0.3
+    with pytest.raises(ValueError, match=r"^train: got 60 inputs and targets of shape \(60, 2\); allowed: one target"):
+        fit(Recipe("training mean"), several(TRAIN), several(VAL), seed=0)
+
+
+def test_ridge_regression_on_features_has_the_weights_of_the_samples():
+    w = np.random.default_rng(0).random(60) + 0.1
+    fitted = fit(CLOSED, TRAIN._replace(weights=w), VAL._replace(weights=np.ones(20)), seed=0)
+    x, y = fitted.features(TRAIN.inputs), TRAIN.targets
+    x_val, scaled = fitted.features(VAL.inputs), (y - y.mean()) / y.std()
+    literal = min(
+        (make_pipeline(StandardScaler(), Ridge(alpha)).fit(x, scaled, ridge__sample_weight=w)
+         for alpha in np.logspace(-3, 4, 15)),
+        key=lambda model: np.abs(model.predict(x_val) * y.std() + y.mean() - VAL.targets).mean(),
+    )  # fmt: skip
+    expected = literal.predict(fitted.features(NEW.inputs)) * y.std() + y.mean()
+    np.testing.assert_allclose(fitted.predict(NEW.inputs), expected, rtol=1e-4)
+    for wrong in (w[:-1], -w, w * np.nan, np.zeros(60)):
+        with pytest.raises(ValueError, match=r"^train: got weights that are not 60 finite numbers above 0"):
+            fit(CLOSED, TRAIN._replace(weights=wrong), VAL, seed=0)
+    with pytest.raises(ValueError, match=r"^train: got weights with a regressor that takes none"):
+        fit(replace(CLOSED, head="neighbours"), TRAIN._replace(weights=w), VAL, seed=0)
+
+
+def test_a_network_of_ones_own_is_copied_and_trained():
+    encoder = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh())
+    before = [parameter.clone() for parameter in encoder.parameters()]
+    own = Recipe("own", fit=L1)
+    fitted = fit(own, TRAIN, VAL, seed=0, encoder=encoder)
+    assert all(torch.equal(a, b) for a, b in zip(encoder.parameters(), before, strict=True))
+    assert fitted.features(NEW.inputs).shape == (15, 8)
+    assert np.corrcoef(fitted.predict(NEW.inputs), NEW.targets)[0, 1] > 0.8
+    for recipe, given in ((own, None), (END_TO_END, encoder)):
+        with pytest.raises(ValueError, match=r"^encoder: got .*; allowed: a module with model='own' and no cache"):
+            fit(recipe, TRAIN, VAL, seed=0, encoder=given)
+    with pytest.raises(ValueError, match=r"^encoder: got features of shape \(2, 4, 1\); allowed: \(n, feat_dim\)"):
+        fit(own, TRAIN, VAL, seed=0, encoder=torch.nn.Unflatten(1, (4, 1)))

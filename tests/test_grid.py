@@ -11,7 +11,7 @@ import pytest
 import torch
 from worlds import breaks_at_the_end, face_runs, molecule_runs, molecules, put, watch_training, without_circumstances
 
-from rnclib import experiment, fitting, grid, results, statistics
+from rnclib import experiment, grid, networks, results, statistics
 from rnclib.data import catalogue, synthetic
 from rnclib.experiment import key, shared
 from rnclib.grid import run_grid, run_on_one_machine
@@ -272,7 +272,7 @@ def test_features_that_are_not_finite_do_not_keep_other_runs_from_their_records(
     broken, other = molecule_runs("RnC(L1)+freeze", "L1")
     broken = broken.but(fit=None) if closed_form else broken
 
-    monkeypatch.setattr(fitting, "train", breaks_at_the_end)
+    monkeypatch.setattr(networks, "train", breaks_at_the_end)
     diverged, kept = carry([broken, other], tmp_path).records
     assert diverged["diverged"] and diverged["metrics"] == {} and kept["diverged"] is None
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from rnclib.protocols import tasks
 from rnclib.recipe import BASELINES, FEATURISERS, HEADS, MODELS, PACKAGES, PEERS, REGULARISERS, Recipe, Stage, given
 
 L1 = Stage("l1", epochs=6, batch_size=8, learning_rate=0.05, lr_decay_rate=0.1, weight_decay=1e-4)
@@ -291,3 +292,17 @@ def test_shifts_are_for_pictures():
         Recipe("gin", fit=replace(L1, augmentation="shifts"))
     with pytest.raises(ValueError, match=r"^augmentation: got 'mirrors'; allowed: None, 'shifts'"):
         replace(L1, augmentation="mirrors")
+
+
+@pytest.mark.parametrize("method", ["rnc", "joint", "end_to_end"])
+def test_the_default_recipe_is_that_with_which_the_search_begins(method):
+    arm = {"rnc": "RnC", "joint": "joint", "end_to_end": "end to end"}[method]
+    for kind, network in (("table", "numbers"), ("molecules", "descriptors"), ("images", "pictures")):
+        first = tasks.recipe(network, arm, tasks.space(network, arm)[1], "ridge" if method == "rnc" else None)
+        assert Recipe.default(kind, method) == first
+    own = Recipe.default("array", method)
+    assert own.model == "own" and (own.pretrain or own.fit).input_noise is None
+    with pytest.raises(ValueError, match=r"^kind: got 'text'; allowed: 'table', 'molecules', 'images', 'array'"):
+        Recipe.default("text", method)
+    with pytest.raises(ValueError, match=r"^method: got 'RnC'; allowed: 'rnc', 'joint', 'end_to_end'"):
+        Recipe.default("table", "RnC")

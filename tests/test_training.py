@@ -96,7 +96,7 @@ def test_learning_rate_is_the_published_cosine(rate):
 
 
 def test_one_epoch_equals_a_literal_loop():
-    inputs, labels = training_set = problem()
+    inputs, labels, _ = training_set = problem()
     model, twin = network(), network()
     stage = replace(REGRESSION, epochs=2, batch_size=10)
     train(model, stage, training_set, seed=3)
@@ -115,7 +115,7 @@ def test_one_epoch_equals_a_literal_loop():
 
 
 def test_rnc_epoch_equals_a_literal_loop():
-    inputs, labels = training_set = problem(20)
+    inputs, labels, _ = training_set = problem(20)
     model, twin = network(4), network(4)
     stage = replace(CONTRASTIVE, epochs=1, weight_decay=0.0, momentum=0.0)
     train(model, stage, training_set, seed=1)
@@ -139,7 +139,7 @@ def test_rnc_epoch_equals_a_literal_loop():
 
 @pytest.mark.parametrize("loss", ["l1", "l2", "huber"])
 def test_overfits_a_tiny_set(loss):
-    inputs, labels = problem(12)
+    inputs, labels, _ = problem(12)
     labels = (labels - labels.mean()) / labels.std()
     stage = replace(REGRESSION, loss=loss, epochs=400, batch_size=12, weight_decay=0.0)
     history = train(network(), stage, Samples(inputs, labels), seed=0)
@@ -149,7 +149,7 @@ def test_overfits_a_tiny_set(loss):
 def test_contrastive_training_orders_features_by_label():
     from rnclib.metrics import rank_agreement
 
-    inputs, labels = problem(64)
+    inputs, labels, _ = problem(64)
     stage = replace(CONTRASTIVE, epochs=150, batch_size=32)
     model = network(4)
     before = rank_agreement(model(inputs).detach().numpy(), labels.numpy())
@@ -238,7 +238,7 @@ class Counted:
 
 
 def test_inputs_that_change_with_the_epoch_are_asked_for_each_epoch():
-    inputs, labels = problem()
+    inputs, labels, _ = problem()
     seen = []
 
     class Recorder(nn.Module):
@@ -461,7 +461,7 @@ def test_what_on_epoch_raises_ends_the_training():
 
 
 def test_adamw_steps_are_its_formula():
-    inputs, labels = training_set = problem()
+    inputs, labels, _ = training_set = problem()
     stage = replace(REGRESSION, optimizer="adamw", epochs=2, batch_size=27, weight_decay=0.1)
     model, twin = network(), network()
     train(model, stage, training_set, seed=3)
@@ -508,7 +508,7 @@ def test_one_cycle_has_the_rates_of_torch(monkeypatch):
 
 
 def test_the_kept_weights_are_a_moving_average():
-    inputs, labels = training_set = problem()
+    inputs, labels, _ = training_set = problem()
     validation = problem(15, seed=9)
     stage = replace(REGRESSION, loss="l2", average=0.8, epochs=2, batch_size=10, momentum=0.0, weight_decay=0.0)
     without, judged, plain = nn.Linear(5, 1), nn.Linear(5, 1), nn.Linear(5, 1)
@@ -612,7 +612,7 @@ def test_statistics_of_batch_norm_are_averaged_too():
 
 
 def test_supcon_bins_the_labels_of_the_whole_training_set():
-    inputs, labels = training_set = problem()
+    inputs, labels, _ = training_set = problem()
     stage = replace(CONTRASTIVE, loss="supcon", label_diff=None, feature_sim=None, n_bins=3, epochs=1, weight_decay=0.0)
     edges = bin_edges(labels, 3)
     still = train(network(4), replace(stage, learning_rate=0.0), training_set, seed=1)
@@ -628,7 +628,7 @@ REGULARISERS = {"ordinal entropy": ordinal_entropy, "ranksim": ranksim, "rnc": r
 
 @pytest.mark.parametrize("name", recipe.REGULARISERS)
 def test_a_regulariser_is_added_with_its_weight(name):
-    inputs, labels = samples = problem()
+    inputs, labels, _ = samples = problem()
     stage = replace(REGRESSION, epochs=1, batch_size=27, learning_rate=0.0)
     plain = train(network(), stage, samples, samples, seed=0)
     model = network()
@@ -800,7 +800,7 @@ def test_training_in_bfloat16_follows_that_in_float32(loss):
 
 
 def test_predict_is_in_order_and_leaves_the_mode_alone():
-    inputs, _ = problem()
+    inputs = problem().inputs
     model = network(norm=True)
     index = np.array([4, 4, 0, 26])
     output = predict(model, inputs, index, batch_size=3)
@@ -816,3 +816,104 @@ def test_a_file_of_weights_is_written_whole_or_not_at_all(tmp_path, monkeypatch)
     with pytest.raises(pytest.fail.Exception, match="killed"):
         training.write_state(path, {"a": torch.zeros(2)})
     assert training.read_state(path, "{path} {error}")["a"].tolist() == [1, 1]
+
+
+# --- weights of samples, several targets, and the end of training -------------------------------------------------
+
+ONE_STEP = Stage("l1", epochs=1, batch_size=27, learning_rate=0.1, lr_decay_rate=1.0, weight_decay=0.0, momentum=0.0)
+
+
+def one_step(stage: Stage, samples: Samples, loss_of: Callable[[torch.Tensor], torch.Tensor], out: int) -> None:
+    """One step of gradient descent on all samples is that of a loss which is written out."""
+    model, literal = network(out=out), network(out=out)
+    train(model, stage, samples, seed=0)
+    loss_of(literal(samples.inputs)).backward()
+    with torch.no_grad():
+        for parameter in literal.parameters():
+            parameter -= stage.learning_rate * parameter.grad
+    torch.testing.assert_close(weights(model), weights(literal), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["l1", "l2", "huber"])
+@pytest.mark.parametrize("n_targets", [1, 3])
+def test_weights_and_several_targets_are_those_of_a_literal_loss(loss, n_targets):
+    x, y = problem()[:2]
+    y = y if n_targets == 1 else torch.stack([y, -y, y.square()], dim=1)
+    w = torch.rand(27, generator=torch.Generator().manual_seed(1)) + 0.1
+    each = {"l1": nn.functional.l1_loss, "l2": nn.functional.mse_loss, "huber": nn.functional.smooth_l1_loss}[loss]
+
+    def literal(predictions: torch.Tensor) -> torch.Tensor:
+        terms = [w[i] * each(predictions[i], y[i].reshape(-1), reduction="sum") / n_targets for i in range(len(w))]
+        return sum(terms, torch.zeros(())) / w.sum()
+
+    one_step(replace(ONE_STEP, loss=loss, learning_rate=0.01), Samples(x, y, 5 * w), literal, n_targets)
+
+
+def test_the_contrastive_loss_has_weights_and_distances_over_several_targets():
+    x, y = problem()[:2]
+    w = torch.rand(27, generator=torch.Generator().manual_seed(1)) + 0.1
+    both = torch.stack([y, y.square()], dim=1)
+    stage = replace(CONTRASTIVE, epochs=1, batch_size=27, lr_decay_rate=1.0, weight_decay=0.0, momentum=0.0)
+    one_step(stage, Samples(x, both, w), lambda features: rnc_loss(features, both, weights=w, ties="exact"), 8)
+
+
+def test_joint_training_weighs_both_terms():
+    x, y = problem()[:2]
+    w = torch.rand(27, generator=torch.Generator().manual_seed(1)) + 0.1
+    stage = replace(ONE_STEP, regulariser="rnc", regulariser_weight=0.7, ties="rounding")
+    model, literal = network(), network()
+    train(model, stage, Samples(x, y, w), seed=0)
+    features = literal[:-1](x)
+    off = (literal[-1](features)[:, 0] - y).abs()
+    ((w * off).sum() / w.sum() + 0.7 * rnc_loss(features, y, weights=w)).backward()
+    with torch.no_grad():
+        for parameter in literal.parameters():
+            parameter -= stage.learning_rate * parameter.grad
+    torch.testing.assert_close(weights(model), weights(literal), rtol=1e-5, atol=1e-6)
+
+
+def test_losses_without_weights_or_for_one_target_say_so():
+    x, y = problem()[:2]
+    supcon = replace(CONTRASTIVE, loss="supcon", label_diff=None, feature_sim=None, n_bins=3)
+    ranked = replace(REGRESSION, regulariser="ranksim", regulariser_weight=1.0)
+    for stage, name in ((supcon, "supcon"), (ranked, "ranksim")):
+        with pytest.raises(ValueError, match=f"^weights: got some with '{name}'; allowed: None"):
+            train(network(), stage, Samples(x, y, torch.ones(27)), seed=0)
+        with pytest.raises(ValueError, match=rf"^targets: got shape \(27, 2\) with '{name}'; allowed: \(n,\)"):
+            train(network(2), stage, Samples(x, torch.stack([y, y], dim=1)), seed=0)
+
+
+def test_training_ends_once_validation_has_not_improved_for_some_epochs():
+    still = replace(REGRESSION, epochs=30, learning_rate=0.0, patience=4)  # never improves after the first epoch
+    history = train(network(), still, problem(), problem(9, 1), seed=0)
+    assert (len(history.train_loss), history.best_epoch) == (5, 1)
+    improves = train(network(), replace(REGRESSION, patience=4), problem(), problem(9, 1), seed=0)
+    assert len(improves.train_loss) == 6  # to the last
+    with pytest.raises(ValueError, match=r"^patience: got 3; allowed: None with keep='last' or schedule='one-cycle'"):
+        replace(REGRESSION, patience=3, keep="last")
+
+
+def test_a_killed_training_with_patience_ends_where_it_would_have(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    still = replace(REGRESSION, epochs=30, learning_rate=0.0, patience=4)
+    for epoch in (2, 5):  # in the midst, and after its last epoch
+        path = tmp_path / f"{epoch}.pt"
+        with pytest.raises(Killed):
+            train(network(), still, problem(), problem(9, 1), seed=0, checkpoint=path, on_epoch=kill_after(epoch))
+        history = train(network(), still, problem(), problem(9, 1), seed=0, checkpoint=path)
+        assert (len(history.train_loss), history.best_epoch) == (5, 1)
+
+
+def test_an_encoder_with_a_validation_set_keeps_the_epoch_of_the_lowest_contrastive_loss():
+    seen: list[float] = []
+    val = problem(9, 1)
+
+    def measured(number: int, error: float | None, kept: nn.Module) -> None:
+        assert error is None  # features predict nothing
+        seen.append(float(rnc_loss(predict(kept, val.inputs), val.targets, ties="exact")))
+
+    model = network(8)
+    history = train(model, replace(CONTRASTIVE, patience=3, epochs=12), problem(), val, seed=0, on_epoch=measured)
+    assert history.val_loss == pytest.approx(seen, rel=1e-5)
+    assert history.best_epoch == 1 + int(np.argmin(seen))
+    assert float(rnc_loss(predict(model, val.inputs), val.targets, ties="exact")) == pytest.approx(min(seen), rel=1e-5)

@@ -64,7 +64,7 @@ def without_circumstances(record: dict[str, Any]) -> dict[str, Any]:
 
 def watch_training(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What each call of `train` by `fit` is given, as it happens."""
-    from rnclib import fitting
+    from rnclib import networks
 
     seen: list[dict[str, Any]] = []
 
@@ -72,15 +72,15 @@ def watch_training(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         seen.append({"model": model, "stage": stage, "training": samples, "validation": validation} | options)
         return training.train(model, stage, samples, validation, **options)
 
-    monkeypatch.setattr(fitting, "train", watched)
+    monkeypatch.setattr(networks, "train", watched)
     return seen
 
 
 def forbid_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fail if `fit` trains."""
-    from rnclib import fitting
+    from rnclib import networks
 
-    monkeypatch.setattr(fitting, "train", lambda *_, **__: pytest.fail("it trained"))
+    monkeypatch.setattr(networks, "train", lambda *_, **__: pytest.fail("it trained"))
 
 
 def table(n: int = 60, seed: int = 0) -> Samples:

@@ -297,7 +297,7 @@ def _ensembles(dataset: str, settings: Mapping[str, Mapping[str, Mapping[str, An
         return {}
     network, arm = WINNERS[dataset]
     of_network = settings.get(network, {})
-    made = {}
+    made: dict[str, Recipe] = {}
     for one in dict.fromkeys((arm, "end to end")):
         if one in of_network:
             made |= _with_every_head(dataset, network, one, of_network[one], MEMBERS)

@@ -1,0 +1,227 @@
+"""A fitted `RnCRegressor` as one file: weights in the format of safetensors, all else as JSON in its header.
+
+Nothing in the file is code, and nothing of it is run: a model is built from the recipe that it names, out of the layers
+of this library, and given the numbers in the file.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from scipy.interpolate import BSpline
+from torch import nn
+
+from rnclib.inputs import Numbers, preparation, scaling
+from rnclib.networks import FittedNetwork, launch, new_encoder
+from rnclib.recipe import Recipe, Stage
+from rnclib.regressors import chosen_settings, refitted
+from rnclib.vectoriser import Vectoriser
+
+if TYPE_CHECKING:
+    from rnclib.estimator import RnCRegressor
+
+__all__ = ["FORMAT", "read", "write"]
+
+FORMAT = 1  # raised when a file of before would be read in another way
+_NAME = "rnclib"  # of the header's entry
+_GIVEN = ("head_", "validation_error_", "n_iter_", "loss_curve_", "n_features_in_")
+_ROWS = ("training_", "validation_", "calibration_")
+
+
+def write(model: RnCRegressor, path: Path) -> None:
+    """Write a fitted model, whole or not at all.
+
+    Parameters
+    ----------
+    model : RnCRegressor
+    path : Path
+
+    Raises
+    ------
+    ValueError
+        If a setting cannot be written.
+    """
+    network = model._network
+    tensors = {f"encoder.{name}": value for name, value in network.encoder.state_dict().items()}
+    tensors |= {f"linear.{name}": value for name, value in network.linear.state_dict().items()}
+    tensors |= {"features": torch.from_numpy(model._features), "targets": torch.from_numpy(model._targets)}
+    tensors |= {name: torch.from_numpy(getattr(model, name)) for name in _ROWS}
+    if model._residuals is not None:
+        tensors["residuals"] = torch.from_numpy(model._residuals)
+    settings = {name: value for name, value in model.get_params(deep=False).items() if name != "encoder"}
+    if not isinstance(settings["random_state"], int | None):
+        settings["random_state"] = None
+    mean, std = network.scaler
+    told = {
+        "format": FORMAT, "settings": settings, "recipe": model.recipe_.described(), "single": model._single,
+        "scaler": [np.asarray(mean).tolist(), np.asarray(std).tolist()],
+        "names": getattr(model, "feature_names_in_", np.array([])).tolist(),
+        "columns": None if model._vectoriser is None else model._vectoriser.state(),
+        "numbers": scaled(network.prepare) if isinstance(network.prepare, Numbers) else None,
+        "regressor": None if network.regressor is None else chosen_settings(network.regressor),
+    } | {name: getattr(model, name) for name in _GIVEN}  # fmt: skip
+    whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        save_file(whole, unfinished, metadata={_NAME: json.dumps(told, allow_nan=False, default=float)})
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def read(model: RnCRegressor, path: Path) -> RnCRegressor:
+    """Fill a model that is not fitted from a file.
+
+    Parameters
+    ----------
+    model : RnCRegressor
+        With the device, and the encoder of one's own where it was trained with such.
+    path : Path
+
+    Raises
+    ------
+    ValueError
+        If the file is no such model, or of a later version.
+    """
+    told, tensors = _opened(path)
+    if told.get("format") != FORMAT:
+        raise ValueError(f"path: got {path} of format {told.get('format')!r}; allowed: {FORMAT}; update rnclib")
+    own = told["recipe"]["model"] == "own"
+    if own != (model.encoder is not None):
+        raise ValueError(f"encoder: got {type(model.encoder).__name__}; allowed: a module for {path}" if own else
+                         f"encoder: got a module; allowed: None, since {path} has one")  # fmt: skip
+    try:
+        return _filled(model, told, tensors)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"path: got {path}, whose parts do not fit together ({error}); allowed: a model that "
+                         "RnCRegressor.save has written") from error  # fmt: skip
+
+
+def _opened(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            told = json.loads((file.metadata() or {})[_NAME])
+            if not isinstance(told, dict) or not isinstance(told.get("recipe"), dict):
+                raise KeyError(_NAME)
+            return told, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, KeyError, ValueError, RecursionError, IsADirectoryError) as error:
+        raise ValueError(f"path: got {path}, which is not to be read ({type(error).__name__}); allowed: a model that "
+                         "RnCRegressor.save has written") from error  # fmt: skip
+
+
+def _filled(model: RnCRegressor, told: dict[str, Any], tensors: dict[str, torch.Tensor]) -> RnCRegressor:
+    model.set_params(**{name: value for name, value in told["settings"].items() if name != "device"})
+    for name in _GIVEN:
+        setattr(model, name, told[name])
+    for name in _ROWS:
+        setattr(model, name, tensors[name].numpy())
+    recipe = model.recipe_ = _recipe(told["recipe"])
+    if told["names"]:
+        model.feature_names_in_ = np.array(told["names"], dtype=object)
+    model._single = bool(told["single"])
+    model._vectoriser = None if told["columns"] is None else Vectoriser(**told["columns"])
+    model._features, model._targets = tensors["features"].numpy(), tensors["targets"].numpy()
+    model._residuals = tensors["residuals"].numpy() if "residuals" in tensors else None
+    device = launch(model.device).device
+    weight, n_features = tensors["linear.weight"], 0
+    prepare: Any
+    if recipe.widths is None:
+        prepare = preparation(recipe, None, device)
+    else:
+        medians = told["numbers"]["medians"]
+        pipeline = unscaled(recipe.scaling, told["numbers"])
+        prepare = Numbers(recipe, pipeline, len(medians), device, weight.dtype)
+        n_features = len(told["numbers"].get("mean", medians))
+    state = {name.removeprefix("encoder."): value for name, value in tensors.items() if name.startswith("encoder.")}
+    encoder = _encoder(model.encoder, recipe, n_features, state).to(device).eval()
+    linear = nn.Linear(weight.shape[1], weight.shape[0], dtype=weight.dtype)
+    linear.load_state_dict({name: tensors[f"linear.{name}"] for name in ("weight", "bias")})
+    mean, std = (np.asarray(one) if isinstance(one, list) else one for one in told["scaler"])
+    model._network = FittedNetwork(encoder, linear.to(device), prepare, (mean, std), [])
+    if told["regressor"] is not None:
+        x, y = (one[model.training_] for one in (model._features, model._targets))
+        model._network.regressor = refitted(told["regressor"], x, y)
+    return model
+
+
+def _recipe(told: dict[str, Any]) -> Recipe:
+    fields = dict(told)
+    for name in ("pretrain", "fit"):
+        if name in fields:
+            fields[name] = Stage(**fields[name])
+    return Recipe(**fields)
+
+
+def _encoder(own: nn.Module | None, recipe: Recipe, n_features: int, state: dict[str, torch.Tensor]) -> nn.Module:
+    """The network with the weights of the file."""
+    if own is not None:
+        encoder = copy.deepcopy(own)
+        encoder.load_state_dict(state)
+        return encoder
+    with torch.device("meta"):  # whatever size the recipe says, no memory is taken for it
+        encoder = new_encoder(recipe, n_features)
+    encoder.load_state_dict(state, assign=True)
+    return encoder
+
+
+# --- the scaling of numbers, which scikit-learn's steps hold --------------------------------------------------
+
+
+def scaled(numbers: Numbers) -> dict[str, Any]:
+    """What the steps of a scaling have learnt, as JSON has it.
+
+    Parameters
+    ----------
+    numbers : Numbers
+    """
+    steps = numbers.pipeline.named_steps
+    found: dict[str, Any] = {"medians": steps["simpleimputer"].statistics_.tolist()}
+    if "quantiletransformer" in steps:
+        found["quantiles"] = steps["quantiletransformer"].quantiles_.tolist()
+    if "splinetransformer" in steps:
+        found["knots"] = [spline.t.tolist() for spline in steps["splinetransformer"].bsplines_]
+    if "standardscaler" in steps:
+        scaler = steps["standardscaler"]
+        found |= {"mean": scaler.mean_.tolist(), "scale": scaler.scale_.tolist()}
+    return found
+
+
+def unscaled(kind: str | None, state: dict[str, Any]) -> Any:
+    """The steps again.
+
+    Parameters
+    ----------
+    kind : {None, 'standard', 'quantile', 'pieces'}
+        See `Recipe.scaling`.
+    state : dict
+        From `scaled`.
+    """
+    medians = np.array(state["medians"], float)
+    # fitted to these rows the medians are right; the other steps are given what they had learnt
+    n = max(2, len(state.get("quantiles", ())))
+    pipeline = scaling(kind, n).fit(np.repeat(medians[None], n, axis=0) + np.linspace(-1, 1, n)[:, None])
+    steps = pipeline.named_steps
+    steps["simpleimputer"].fit(medians[None])
+    if kind == "quantile":
+        quantiles = steps["quantiletransformer"]
+        quantiles.quantiles_ = np.array(state["quantiles"], float)
+        quantiles.n_quantiles_ = len(quantiles.quantiles_)
+        quantiles.references_ = np.linspace(0, 1, quantiles.n_quantiles_, endpoint=True)
+    if kind == "pieces":
+        pieces = steps["splinetransformer"]
+        pieces.bsplines_ = [
+            BSpline(np.array(knots, float), old.c, old.k, extrapolate=old.extrapolate)
+            for knots, old in zip(state["knots"], pieces.bsplines_, strict=True)
+        ]
+    if kind is not None:
+        scaler = steps["standardscaler"]
+        scaler.mean_, scaler.scale_ = np.array(state["mean"], float), np.array(state["scale"], float)
+    return pipeline

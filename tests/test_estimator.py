@@ -1,0 +1,441 @@
+"""`RnCRegressor`: scikit-learn's own checks, every kind of input, weights, intervals, neighbours, and saved models."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from torch import nn
+
+import rnclib
+from rnclib.estimator import RnCRegressor
+from rnclib.recipe import Recipe
+from rnclib.saved import FORMAT
+from rnclib.vectoriser import Vectoriser, is_frame
+
+METHODS = ("rnc", "joint", "end_to_end")
+
+
+def quick(method: str = "rnc", **settings) -> RnCRegressor:
+    return RnCRegressor(method, **{"epochs": 6, "random_state": 0} | settings)
+
+
+def numbers(n: int = 120, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 3))
+    return x, 100 + 5 * x[:, 0] + np.sin(2 * x[:, 1]) + 0.1 * rng.normal(size=n)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> RnCRegressor:
+    return quick(calibration_fraction=0.2).fit(*numbers())
+
+
+# --- scikit-learn's contract ------------------------------------------------------------------------------------
+
+
+def expected_failures(estimator: RnCRegressor) -> dict[str, str]:
+    batches = (
+        "samples are visited in mini-batches, and the loss compares pairs: twice a sample is a pair, weight 2 none"
+    )
+    return {"check_sample_weight_equivalence_on_dense_data": batches}
+
+
+@parametrize_with_checks([quick(epochs=12)], expected_failed_checks=expected_failures)
+def test_scikit_learns_own_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks([quick(method, epochs=12) for method in METHODS[1:]], expected_failed_checks=expected_failures)
+def test_scikit_learns_own_checks_with_the_other_methods(estimator, check):
+    check(estimator)
+
+
+def test_it_stands_in_pipelines_searches_and_cross_validation():
+    x, y = numbers()
+    pipeline = make_pipeline(StandardScaler(), quick())
+    assert cross_val_score(pipeline, x, y, cv=2).min() > 0.3
+    search = GridSearchCV(quick(), {"temperature": [0.5, 2.0]}, cv=2, n_jobs=1).fit(x, y)
+    assert search.best_estimator_.recipe_.pretrain.temperature == search.best_params_["temperature"]
+    assert rnclib.RnCRegressor is RnCRegressor
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_copy_with_the_same_seed_is_the_same(method):
+    x, y = numbers(60)
+    x[3, 1] = np.nan
+    model = quick(method).fit(x, y)
+    again = clone(model).fit(x, y)
+    np.testing.assert_array_equal(again.predict(x), model.predict(x))
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).predict(x), model.predict(x))
+    assert np.abs(clone(model).set_params(random_state=1).fit(x, y).predict(x) - model.predict(x)).max() > 1e-3
+    assert model.recipe_ == Recipe.default("table", method).__class__(**vars(model.recipe_))
+    assert len(model.loss_curve_) == model.n_iter_ == 6
+
+
+def test_it_learns_what_can_be_learnt():
+    x, y = numbers(400)
+    for method in METHODS:
+        assert quick(method, epochs=30).fit(x[:200], y[:200]).score(x[200:], y[200:]) > 0.9, method
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_several_targets_are_learnt_together(method):
+    x, y = numbers()
+    both = np.column_stack([y, -3 * y + x[:, 2]])
+    model = quick(method, epochs=20, calibration_fraction=0.2).fit(x, both)
+    found, low, high = model.predict(x, return_interval=True)
+    assert found.shape == low.shape == high.shape == both.shape and model.score(x, both) > 0.6
+    assert np.unique(np.round(high - low, 9), axis=0).shape == (1, 2)  # a width for each target
+
+
+# --- weights ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_samples_of_weight_0_are_as_if_they_were_not_there(method):
+    x, y = numbers(60)
+    weights = np.random.default_rng(1).random(60) + 0.1
+    weights[::4] = 0
+    spoilt = np.where(weights == 0, 1e6, y)
+    kept = weights > 0
+    model = quick(method).fit(x, spoilt, weights)
+    np.testing.assert_array_equal(model.predict(x), quick(method).fit(x[kept], y[kept], weights[kept]).predict(x))
+    assert model.head_ in ("linear", "ridge")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_only_proportions_of_weights_matter_and_they_do(method):
+    x, y = numbers(60)
+    y = np.where(np.arange(60) % 2, y, y + 20 * x[:, 2])  # two kinds of samples
+    heavy = np.where(np.arange(60) % 2, 50.0, 1.0)
+    one, two, plain = (quick(method, epochs=20).fit(x, y, w) for w in (heavy, 7 * heavy, np.ones(60)))
+    np.testing.assert_allclose(one.predict(x), two.predict(x), rtol=1e-3)
+    errors = [np.abs(model.predict(x[1::2]) - y[1::2]).mean() for model in (one, plain)]
+    assert errors[0] < 0.8 * errors[1]
+
+
+# --- intervals --------------------------------------------------------------------------------------------------
+
+
+def test_an_interval_is_the_quantile_of_the_held_out_residuals(fitted):
+    x, y = numbers()
+    held = fitted.calibration_
+    residuals = sorted(abs(float(one)) for one in fitted.predict(x[held]) - y[held])
+    assert len(residuals) == 24
+    for level, rank in ((0.9, math.ceil(25 * 0.9)), (0.5, 13), (0.96, 24)):
+        found, low, high = fitted.predict(x[:7], return_interval=True, level=level)
+        np.testing.assert_allclose(high - found, residuals[rank - 1], rtol=1e-9)
+        np.testing.assert_allclose(found - low, residuals[rank - 1], rtol=1e-9)
+    with pytest.raises(ValueError, match=r"^level: got 0\.97 with 24 samples to calibrate; allowed: with at least 33"):
+        fitted.predict(x, return_interval=True, level=0.97)
+    with pytest.raises(ValueError, match=r"^return_interval: got True; allowed: after fit with a calibration_fraction"):
+        quick().fit(x, y).predict(x, return_interval=True)
+    parts = np.concatenate([fitted.training_, fitted.validation_, held])
+    assert sorted(parts) == list(range(120)) and len(fitted.validation_) == 12
+
+
+@pytest.mark.slow
+def test_intervals_cover_what_they_say():
+    """Over 50 training sets; the mean over them of the coverage of 1000 new samples."""
+    for level in (0.8, 0.9):
+        covered = []
+        for seed in range(50):
+            x, y = numbers(1240, seed)
+            model = quick(calibration_fraction=0.4, head="ridge").fit(x[:240], y[:240])
+            _, low, high = model.predict(x[240:], return_interval=True, level=level)
+            covered.append(np.mean((low <= y[240:]) & (y[240:] <= high)))
+        assert abs(np.mean(covered) - level) < 0.02, level
+
+
+# --- features ---------------------------------------------------------------------------------------------------
+
+
+def test_neighbours_are_the_nearest_features(fitted):
+    x, _ = numbers()
+    features = fitted.transform(x)
+    distances = np.linalg.norm(features[:, None] - features[None], axis=2)
+    found, rows = fitted.kneighbors(x[:9], n_neighbors=3)
+    np.testing.assert_allclose(found, np.sort(distances[:9], axis=1)[:, :3], atol=1e-6)
+    assert rows[:, 0].tolist() == list(range(9))
+    others = fitted.kneighbors(n_neighbors=2, return_distance=False)
+    np.fill_diagonal(distances, np.inf)
+    assert others[:, 0].tolist() == distances.argmin(axis=1).tolist()
+
+
+def test_early_stopping_keeps_the_best_epoch():
+    x, y = numbers(60)
+    for method in METHODS:
+        model = quick(method, epochs=300, early_stopping=True, n_iter_no_change=4).fit(x, y)
+        assert 5 <= model.n_iter_ < 300, method
+        losses = model._network.stages[0].history
+        assert losses.best_epoch == model.n_iter_ - 4 == 1 + int(np.argmin(losses.val_loss)), method
+
+
+# --- other inputs -----------------------------------------------------------------------------------------------
+
+SMILES = ["C" * n for n in range(1, 9)] + ["C" * n + "O" for n in range(1, 9)] + ["C" * n + "N" for n in range(1, 9)]
+
+
+def test_molecules_are_read_from_smiles(tmp_path):
+    y = np.array([len(one) for one in SMILES], float)
+    model = quick("joint", inputs="smiles", epochs=30).fit(pd.DataFrame({"smiles": SMILES}), y)
+    assert model.score(SMILES, y) > 0.5 and model.transform(SMILES).shape == (24, 128)
+    model.save(tmp_path / "m.safetensors")
+    again = RnCRegressor.load(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(again.predict(SMILES), model.predict(SMILES))
+    with pytest.raises(ValueError, match=r"^X: got 'C\(C' in row 1; allowed: SMILES that RDKit can read"):
+        model.predict(["CC", "C(C"])
+    with pytest.raises(ValueError, match=r"^X: got 3 in row 0; allowed: text"):
+        model.predict([3])
+
+
+def test_images_are_read_from_paths(tmp_path, monkeypatch):
+    monkeypatch.setenv("RNC_CACHE", str(tmp_path / "cache"))
+    rng, paths, y = np.random.default_rng(0), [], []
+    for i in range(12):
+        pixels = np.clip(rng.normal(20 * i, 5, (20, 20, 3)), 0, 255).astype(np.uint8)
+        paths.append(str(tmp_path / f"{i}.png"))
+        Image.fromarray(pixels).save(paths[-1])
+        y.append(float(i))
+    model = quick("end_to_end", inputs="images", image_size=16, epochs=5).fit(paths, y)
+    assert model.predict(paths[:2]).shape == (2,)
+    model.save(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(RnCRegressor.load(tmp_path / "m.safetensors").predict(paths), model.predict(paths))
+
+
+class Waves(nn.Module):
+    """A network of one's own, on arrays of shape (n, 2, 5)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.linear = nn.Linear(10, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.sin(self.linear(x.flatten(1)))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_network_of_ones_own_is_trained_from_its_weights_and_not_changed(method, tmp_path):
+    x = np.random.default_rng(0).normal(size=(50, 2, 5))
+    y = x[:, 0, 0] - x[:, 1, 1]
+    encoder = Waves()
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    model = quick(method, encoder=encoder).fit(x, y)
+    assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
+    assert model.transform(x).shape == (50, 6) and model.score(x, y) > 0
+    model.save(tmp_path / "m.safetensors")
+    again = RnCRegressor.load(tmp_path / "m.safetensors", encoder=Waves())
+    np.testing.assert_array_equal(again.predict(x), model.predict(x))
+    with pytest.raises(ValueError, match=r"^encoder: got NoneType; allowed: a module for .*m\.safetensors"):
+        RnCRegressor.load(tmp_path / "m.safetensors")
+    with pytest.raises(ValueError, match=r"^path: got .* do not fit together"):
+        RnCRegressor.load(tmp_path / "m.safetensors", encoder=nn.Linear(10, 6))
+    with pytest.raises(ValueError, match=r"^X: got shape \(50, 2, 4\); allowed: n entries of 10 numbers"):
+        model.predict(x[:, :, :4])
+
+
+# --- tables of mixed columns ------------------------------------------------------------------------------------
+
+
+def mixed(n: int = 80, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    table = pd.DataFrame(
+        {
+            "size": rng.normal(size=n),
+            "new": rng.random(n) > 0.5,
+            "colour": rng.choice(["red", "green", "blue"], n),
+            "name": [f"number {i} of {rng.integers(1000)}" for i in range(n)],
+            "when": pd.date_range("2024-01-01", periods=n, freq="D").strftime("%Y-%m-%d"),
+            "grade": pd.Categorical(rng.choice(["a", "b"], n)),
+            "count": pd.array(rng.integers(0, 9, n), dtype="Int64"),
+        }
+    )
+    table.loc[2, "colour"] = None
+    table.loc[3, "size"] = np.nan
+    table.loc[4, "count"] = pd.NA
+    y = table["size"].fillna(0) + 3 * (table["colour"] == "red")
+    return table, y.to_numpy(float)
+
+
+def test_a_table_may_have_text_dates_and_truth_values(tmp_path):
+    table, y = mixed()
+    model = quick("joint", epochs=60).fit(table, y)
+    assert model.score(table, y) > 0.5
+    assert model.feature_names_in_.tolist() == list(table) and model.n_features_in_ == 7
+    model.save(tmp_path / "m.safetensors")
+    again = RnCRegressor.load(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(again.predict(table), model.predict(table))
+    np.testing.assert_allclose(again.predict(table.iloc[5:6]), model.predict(table)[5:6], rtol=1e-9)
+    with pytest.warns(UserWarning, match="unknown categories"):
+        assert np.isfinite(model.predict(table.assign(colour="mauve"))).all()
+    with pytest.raises(ValueError, match="feature names"):
+        model.predict(table.drop(columns="when"))
+
+
+def test_a_vectoriser_is_all_in_its_state():
+    table, _ = mixed()
+    made = Vectoriser.of(table)
+    again = Vectoriser(**json.loads(json.dumps(made.state())))
+    np.testing.assert_array_equal(again(table), made(table))
+    assert made.plain == ["size", "new"] and sorted(made.examples["colour"], key=str) == [None, "blue", "green", "red"]
+    shuffled = table.sample(frac=1, random_state=0)
+    np.testing.assert_array_equal(made(shuffled), made(table)[shuffled.index])
+    assert is_frame(table) and not is_frame(table[["size", "new"]]) and not is_frame(np.zeros((2, 2)))
+    with pytest.raises(ValueError, match=r"^X: got a table without \['size'\]; allowed: a DataFrame with the columns"):
+        made(table.drop(columns="size"))
+    with pytest.raises(ValueError, match=r"^X: got ndarray; allowed: a DataFrame"):
+        made(np.zeros((2, 7)))
+    with pytest.raises(ValueError, match=r"^X: got an infinite number"):
+        made(table.assign(size=np.inf))
+
+
+# --- saved models -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("head", ["linear", "ridge", "neighbours", "gaussian process"])
+@pytest.mark.parametrize("scaling", ["standard", "quantile", "pieces"])
+def test_a_loaded_model_is_the_same(head, scaling, tmp_path, monkeypatch):
+    from dataclasses import replace
+
+    default = Recipe.default
+    monkeypatch.setattr(Recipe, "default", lambda *given: replace(default(*given), scaling=scaling))
+    x, y = numbers(50)
+    x[4, 1], x[:, 2] = np.nan, np.round(x[:, 2])  # ties
+    model = quick("joint", head=head, calibration_fraction=0.3).fit(x, y)
+    model.save(tmp_path / "m.safetensors")
+    again = RnCRegressor.load(tmp_path / "m.safetensors")
+    new = np.random.default_rng(5).normal(size=(30, 3)) * 5
+    for mine, theirs in zip(
+        model.predict(new, return_interval=True), again.predict(new, return_interval=True), strict=True
+    ):
+        np.testing.assert_allclose(theirs, mine, rtol=1e-12)
+    np.testing.assert_allclose(again.transform(new), model.transform(new), rtol=1e-10, atol=1e-12)
+    assert again.get_params() == model.get_params() and again.recipe_ == model.recipe_
+    assert (again.head_, again.validation_error_, again.n_iter_) == (model.head_, model.validation_error_, 6)
+    assert again.kneighbors(new[:3])[1].tolist() == model.kneighbors(new[:3])[1].tolist()
+    again.save(tmp_path / "again.safetensors")  # and can be saved again, to the same bytes
+    assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "m.safetensors").read_bytes()
+
+
+def changed(path, where, **told) -> None:
+    """The saved model with other entries in its header, or without a tensor."""
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        header = json.loads(file.metadata()["rnclib"])
+    for name in told.pop("without", ()):
+        del tensors[name]
+    save_file(tensors, where, metadata={"rnclib": json.dumps(header | told)})
+
+
+def test_a_file_that_is_no_model_is_refused_in_one_line(fitted, tmp_path):
+    path, bad = tmp_path / "m.safetensors", tmp_path / "bad.safetensors"
+    fitted.save(path)
+    whole = path.read_bytes()
+    for content in (
+        b"",
+        whole[:100],
+        whole[: len(whole) // 2],
+        b"\x80\x04" + whole,
+        pickle.dumps([1, 2]),
+        b"PK\x03\x04",
+    ):
+        bad.write_bytes(content)
+        with pytest.raises(ValueError, match=r"^path: got .*bad\.safetensors, which is not to be read"):
+            RnCRegressor.load(bad)
+    save_file({"x": torch.zeros(2)}, bad)  # somebody else's
+    with pytest.raises(ValueError, match="which is not to be read"):
+        RnCRegressor.load(bad)
+    changed(path, bad, format=FORMAT + 1)
+    with pytest.raises(ValueError, match=rf"of format {FORMAT + 1}; allowed: {FORMAT}; update rnclib"):
+        RnCRegressor.load(bad)
+    with pytest.raises(FileNotFoundError):
+        RnCRegressor.load(tmp_path / "none")
+    for told in (
+        {"without": ["linear.bias"]}, {"without": ["features"]}, {"settings": {"no_such": 1}}, {"numbers": {}},
+        {"recipe": fitted.recipe_.described() | {"widths": [10**7, 10**7, 10**7]}},  # of no memory here
+        {"recipe": fitted.recipe_.described() | {"model": "os.system"}}, {"settings": 3}, {"scaler": "x"},
+        {"numbers": {"medians": [0.0]}},
+    ):  # fmt: skip
+        changed(path, bad, **told)
+        with pytest.raises(ValueError, match=r"^path: got .* do not fit together"):
+            RnCRegressor.load(bad)
+    with pytest.raises(ValueError, match=r"^encoder: got a module; allowed: None"):
+        RnCRegressor.load(path, encoder=nn.Linear(2, 2))
+
+
+def test_a_model_is_written_whole_or_not_at_all(fitted, tmp_path, monkeypatch):
+    path = tmp_path / "m.safetensors"
+    fitted.save(path)
+    before = path.read_bytes()
+
+    def full(tensors, file, **told):
+        file.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("rnclib.saved.save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        fitted.save(path)
+    assert path.read_bytes() == before and [one.name for one in tmp_path.iterdir()] == ["m.safetensors"]
+    with pytest.raises(NotFittedError):
+        quick().save(path)
+
+
+# --- errors -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": "simclr"}, r"method: got 'simclr'; allowed: 'rnc', 'joint', 'end_to_end'"),
+        ({"inputs": "audio"}, r"inputs: got 'audio'; allowed: 'table', 'smiles', 'images'"),
+        ({"head": "svm"}, r"head: got 'svm'; allowed: 'auto', 'linear', "),
+        ({"epochs": 0}, r"epochs: got 0; allowed: an integer of at least 1"),
+        ({"temperature": 0}, r"temperature: got 0; allowed"),
+        ({"method": "joint", "temperature": 1.0}, r"temperature: got 1\.0 with method='joint'; allowed: with 'rnc'"),
+        ({"contrastive_weight": 1.0}, r"contrastive_weight: got 1\.0 with method='rnc'; allowed: with 'joint'"),
+        ({"validation_fraction": 0.0}, r"validation_fraction: got 0\.0; allowed: a number above 0 and below 1"),
+        ({"calibration_fraction": 1.0}, r"calibration_fraction: got 1\.0; allowed: a number of at least 0 and below 1"),
+        ({"validation_fraction": 0.9, "calibration_fraction": 0.5}, r"validation_fraction: got 0\.9 and calibration"),
+        ({"inputs": "smiles", "encoder": nn.Identity()}, r"encoder: got a module with inputs='smiles'"),
+    ],
+)
+def test_a_wrong_setting_is_named(settings, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        quick(**settings).fit(*numbers(20))
+
+
+def test_wrong_weights_are_refused():
+    x, y = numbers(20)
+    with pytest.raises(ValueError, match=r"^sample_weight: got a negative weight; allowed: numbers of at least 0"):
+        quick().fit(x, y, np.r_[-1.0, np.ones(19)])
+    with pytest.raises(ValueError, match=r"^sample_weight: got 2 samples above 0; allowed: at least 4"):
+        quick().fit(x, y, np.r_[1.0, 1.0, np.zeros(18)])
+    with pytest.raises(
+        ValueError, match=r"^head: got 'neighbours' with sample_weight; allowed: 'auto', 'linear', 'ridge'"
+    ):
+        quick(head="neighbours").fit(x, y, np.ones(20))
+
+
+def test_progress_is_shown_when_asked_for(capfd):
+    quick("end_to_end", verbose=True).fit(*numbers(20))
+    told = capfd.readouterr().err
+    assert "L1 end to end" in told and "6/6" in told and "epoch/s" in told.replace("s/epoch", "epoch/s")
+    quick().fit(*numbers(20))
+    assert capfd.readouterr().err == ""
