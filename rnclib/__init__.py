@@ -16,8 +16,9 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     """Import the loss, and with it torch, on first use: ``import rnclib.report`` takes milliseconds."""
     if name in __all__:
-        module = "rnclib.estimator" if name == "RnCRegressor" else "rnclib.loss"
-        value = globals()[name] = getattr(import_module(module), name)
+        ours = name == "RnCRegressor"
+        module = import_module("rnclib.estimator") if ours else import_module("rnclib.loss")
+        value = globals()[name] = getattr(module, name)
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

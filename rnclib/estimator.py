@@ -259,6 +259,16 @@ class RnCRegressor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RegressorM
         check_is_fitted(self, "_network")
         return self._network.features(self._read(X))
 
+    def inputs_of(self, X: Any) -> Any:
+        """What the network is given of `X`, as `rnclib.fitting.fit` takes inputs: numbers, molecules or images.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or sequence of str
+        """
+        check_is_fitted(self, "_network")
+        return self._read(X)
+
     def kneighbors(
         self, X: Any = None, n_neighbors: int = 5, return_distance: bool = True
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:

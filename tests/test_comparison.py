@@ -1,0 +1,136 @@
+"""Comparing methods on data of one's own: the same splits for all, and an answer by the rule."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from rnclib import comparison
+from rnclib.comparison import METHODS, PEERS, Answer, Comparison, compare
+from rnclib.estimator import RnCRegressor
+
+
+def errors(ratios, correlation: float = 1 / 9) -> Comparison:
+    """End to end has errors of 2, RnC `ratios` times as much."""
+    rows = [
+        {"split": i, "method": method, "mae": 2.0 * times, "rmse": 3.0, "seconds": 1.0}
+        for i, ratio in enumerate(ratios)
+        for method, times in (("end_to_end", 1.0), ("rnc", ratio))
+    ]
+    return Comparison(pd.DataFrame(rows), correlation)
+
+
+def test_the_answer_is_that_of_the_corrected_resampled_t():
+    ratios = np.array([0.9, 0.8, 0.85, 0.7, 0.95])
+    answer = errors(ratios).answer()
+    logs = np.log(ratios)
+    half = stats.t.ppf(0.975, 4) * logs.std(ddof=1) * math.sqrt(1 / 5 + 1 / 8)
+    assert (answer.effect, answer.low, answer.high) == pytest.approx(
+        (logs.mean(), logs.mean() - half, logs.mean() + half)
+    )
+    back = errors(ratios).answer("end_to_end", "rnc")
+    assert back.effect == pytest.approx(-answer.effect) and back.n == 5
+
+
+@pytest.mark.parametrize(
+    ("ratios", "verdict"),
+    [
+        ([0.8, 0.82, 0.79, 0.81], "helps"),
+        ([1.2, 1.22, 1.19, 1.21], "harms"),
+        ([1.0, 1.01, 0.99, 1.005], "practically equal"),
+        ([0.98, 0.982, 0.979, 0.981], "practically equal"),  # a difference, but within the margin
+        ([0.6, 1.5, 0.9, 1.1], "undecided"),
+    ],
+)
+def test_the_four_verdicts(ratios, verdict):
+    answer = errors(ratios).answer()
+    assert answer.verdict == verdict and str(answer).startswith(f"{verdict}: the error is ")
+
+
+def test_an_undecided_answer_says_what_would_decide():
+    few = errors([0.9, 0.7, 1.05], correlation=0.0).answer()
+    assert few.verdict == "undecided" and 3 < few.needed < math.inf
+    assert str(few).endswith(f"about {few.needed:.0f} splits would decide")
+    enough = errors([0.9, 0.7, 1.05] * math.ceil(few.needed / 3 + 1), correlation=0.0).answer()
+    assert enough.verdict == "helps"
+    none = errors([0.95, 0.7, 1.2, 0.9]).answer()
+    assert math.isinf(none.needed) and "no number of splits of this data" in str(none)
+    with pytest.raises(ValueError, match=r"^other: got 'svm'; allowed: 'end_to_end', 'rnc'"):
+        errors([1.0, 1.1]).answer("rnc", "svm")
+
+
+@pytest.fixture(scope="module")
+def data() -> tuple[pd.DataFrame, np.ndarray]:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(rng.normal(size=(60, 3)), columns=list("abc")).assign(d=rng.choice(["x", "y"], 60))
+    return table, (table["a"] + (table["d"] == "x")).to_numpy()
+
+
+def test_all_methods_see_the_same_sets(data, monkeypatch):
+    table, y = data
+    seen: list[tuple] = []
+    fit, other = RnCRegressor.fit, comparison.fit
+
+    def watched(self, X, y, **options):
+        seen.append((self.method, tuple(X.index), self.temperature, self.random_state))
+        return fit(self, X, y, **options)
+
+    def watched_peer(recipe, train, val, **options):
+        seen.append((recipe.model, len(train.targets), len(val.targets), options["seed"]))
+        return other(recipe, train, val, **options)
+
+    monkeypatch.setattr(RnCRegressor, "fit", watched)
+    monkeypatch.setattr(comparison, "fit", watched_peer)
+    groups = [i // 2 for i in range(60)]
+    found = compare(RnCRegressor(epochs=5, temperature=1.0), table, y, groups=groups, n_splits=2, progress=False)
+    assert [name for name, *_ in seen] == [*METHODS, *PEERS] * 2
+    for split in range(2):
+        ours = seen[7 * split : 7 * split + 3]
+        assert len({rows for _, rows, *_ in ours}) == 1 and {one[3] for one in ours} == {split}
+        assert [one[2] for one in ours] == [None, 1.0, None]  # where the method has it
+        rows = set(ours[0][1])
+        assert len(rows) == 54 and all((i ^ 1) in rows for i in rows)  # groups stay together
+        assert {one[1:] for one in seen[7 * split + 3 : 7 * split + 7]} == {(48, 6, split)}
+    assert seen[0][1] != seen[7][1]
+    assert len(found.errors) == 14 and found.correlation >= 6 / 54
+    assert found.table().index[-1] in ("training mean", *METHODS) and (found.table()["seconds"] > 0).all()
+
+
+def test_errors_are_those_of_a_fit_by_hand(data):
+    table, y = data
+    found = compare(RnCRegressor(epochs=5), table, y, n_splits=2, peers=["training mean"], progress=False)
+    split = comparison.group_split(range(60), 1)
+    by_method = found.errors[found.errors["split"] == 1].set_index("method")
+    assert by_method.loc["training mean", "mae"] == pytest.approx(np.abs(y[split.test] - y[split.train].mean()).mean())
+    kept = np.sort(np.r_[split.train, split.val])
+    model = RnCRegressor("joint", epochs=5, random_state=1, validation_fraction=6 / 54).fit(table.iloc[kept], y[kept])
+    off = model.predict(table.iloc[split.test]) - y[split.test]
+    assert by_method.loc["joint", "mae"] == pytest.approx(np.abs(off).mean())
+    assert by_method.loc["joint", "rmse"] == pytest.approx(np.sqrt((off**2).mean()))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_splits": 1}, "n_splits: got 1; allowed: an integer of at least 2"),
+        ({"peers": ["svm"]}, r"peers: got \['svm'\]; allowed: 'training mean', 'ridge', "),
+        ({"groups": [1, 2]}, "groups: got 2; allowed: one for each of 60 samples"),
+    ],
+)
+def test_wrong_arguments_are_named(data, changes, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        compare(RnCRegressor(epochs=5), *data, progress=False, **changes)
+    with pytest.raises(ValueError, match=r"^y: got shape \(60, 2\); allowed: \(n,\), one target"):
+        compare(RnCRegressor(epochs=5), data[0], np.zeros((60, 2)))
+
+
+def test_smiles_and_arrays_are_compared_too():
+    smiles = ["C" * n + end for n in range(1, 8) for end in ("", "O", "N")]
+    y = np.array([len(one) for one in smiles], float)
+    found = compare(RnCRegressor(inputs="smiles", epochs=5), smiles, y, n_splits=2, peers=["ridge"], progress=False)
+    assert set(found.errors["method"]) == {*METHODS, "ridge"} and found.errors["mae"].notna().all()
+    assert isinstance(found.answer("joint"), Answer)
