@@ -234,7 +234,7 @@ CHAPTER = Chapter(
     "claims",
     tables=(
         "claims-esol", "claims-synthetic", "claims-power", "claims-faces", "claims-all", "claims-errors-one",
-        "claims-errors-family", "claims-control", "claims-machines",
+        "claims-errors-family", "claims-control", "claims-variance", "claims-machines",
     ),
     figures=("claims-forest",), experiments=_EXPERIMENTS,
     claims=(*PRIMARY, *_BESIDE),
