@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Regress
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from torch import nn
 from tqdm import tqdm
 
 from rnclib.data import take
@@ -25,14 +27,16 @@ from rnclib.inputs import Numbers
 from rnclib.networks import fold
 from rnclib.recipe import HEADS, Recipe, Stage
 from rnclib.regressors import best_regressor
+from rnclib.training import FEWEST_STEPS
 from rnclib.vectoriser import Vectoriser, is_frame
 
 __all__ = ["RnCRegressor"]
 
 _KINDS = {"table": "table", "smiles": "molecules", "images": "images"}
 _FEWEST = 4  # samples: at least one to learn from, to validate on, and to calibrate on
-_SETTINGS = {"epochs": "epochs", "batch_size": "batch_size", "learning_rate": "learning_rate",
-             "weight_decay": "weight_decay"}  # fmt: skip
+_PAIRS = 3  # samples that the contrastive loss needs: that of two is 0
+_DEVICES = ("cpu", "cuda", "auto")
+_SETTINGS = ("epochs", "batch_size", "learning_rate", "weight_decay")
 
 
 class RnCRegressor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RegressorMixin, BaseEstimator):
@@ -58,15 +62,17 @@ class RnCRegressor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RegressorM
         trains none), or a regressor fitted to them. ``'auto'``: that of the first three which has the lowest mean
         absolute error on the validation set.
     epochs, batch_size : int, optional
+        By default 100 epochs (images 40), and batches of 256.
     learning_rate, weight_decay : float, optional
-        Of AdamW; the rate is the highest of a one-cycle schedule.
+        Of AdamW, by default 0.003 and 0.1. The rate is the highest of a one-cycle schedule.
     temperature : float, optional
-        Of the contrastive loss, with ``method='rnc'``.
+        Of the contrastive loss, with ``method='rnc'``, by default 2.
     contrastive_weight : float, optional
-        Of the contrastive loss, with ``method='joint'``.
+        Of the contrastive loss, with ``method='joint'``, by default 0.3.
     early_stopping : bool
-        Train at a constant rate until the loss on the validation set has not fallen for `n_iter_no_change` epochs, and
-        keep the weights of the epoch where it was lowest. By default all epochs are trained, and the last is kept.
+        Train at a constant `learning_rate`, by default 0.001, until the loss on the validation set has not fallen for
+        `n_iter_no_change` epochs, and keep the weights of the epoch where it was lowest. Otherwise all epochs are
+        trained, and the last is kept.
     n_iter_no_change : int
     validation_fraction : float
         Of the samples, between 0 and 1.
@@ -90,7 +96,8 @@ class RnCRegressor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RegressorM
     head_ : str
         The regressor that was chosen.
     validation_error_ : float
-        Its mean absolute error on the validation set, in the unit of the targets.
+        Its mean absolute error on the validation set, in the unit of the targets, averaged over several. That set has
+        chosen the regressor, so the error of new samples is likely to be larger.
     n_iter_ : int
         Epochs that were trained.
     loss_curve_ : list of float
@@ -101,7 +108,11 @@ class RnCRegressor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RegressorM
     Notes
     -----
     Samples are visited in mini-batches. So a sample of weight 2 is not the same as that sample twice: the two would be
-    in different batches, or seen as a pair by the contrastive loss. Samples of weight 0 are left out.
+    in different batches, or seen as a pair by the contrastive loss. Samples of weight 0 are left out of all but
+    `kneighbors`. Intervals have no weights.
+
+    Features are computed in float64 for tables and molecules. Those of images, and of a network of your own, are in
+    float32; there a prediction differs by rounding with what is predicted beside it.
 
     Examples
     --------
@@ -188,35 +199,38 @@ class RnCRegressor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RegressorM
         FloatingPointError
             If training diverges.
         """
-        recipe = self._recipe()
-        X, y = self._validated(X, y)
-        weights = None if sample_weight is None else _check_sample_weight(sample_weight, X, dtype=float)
+        recipe = self._recipe(weighted=sample_weight is not None)
+        X, y = self._checked(X, y)
+        weights = None if sample_weight is None else _check_sample_weight(sample_weight, y, dtype=float)
         used = np.arange(len(y)) if weights is None else np.flatnonzero(_not_negative(weights))
         if len(used) < _FEWEST:
             raise ValueError(f"sample_weight: got {len(used)} samples above 0; allowed: at least {_FEWEST}")
         if weights is not None:
             weights = weights / weights[used].mean()  # ridge regression has a penalty beside them
         seed = self._seed()
-        self.training_, self.validation_, self.calibration_ = self._parts(used, seed)
-        self._single = y.ndim == 1
-        y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
-        train, val = (self._samples(X, y, weights, part) for part in (self.training_, self.validation_))
+        training, validation, calibration = self._parts(used, seed, recipe)
+        # nothing is known of the samples that calibrate, as of new ones
+        vectoriser = Vectoriser.of(X.iloc[training]) if is_frame(X) else None
+        X = vectoriser(X) if vectoriser else X
+        single, y = y.ndim == 1, y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+        train, val = (
+            Samples(take(X, part), y[part], None if weights is None else weights[part])
+            for part in (training, validation)
+        )
         with self._bar(recipe) as on_epoch:
-            execution = Execution(device=self.device)
-            fitted = fit(
-                recipe, train, val, seed=seed, execution=execution, on_epoch=on_epoch, encoder=self.encoder
-            )  # fmt: skip
+            given = {"seed": seed, "execution": Execution(device=self.device), "encoder": self.encoder}
+            fitted = fit(recipe, train, val, on_epoch=on_epoch, **given)
         assert isinstance(fitted, FittedNetwork)
-        self._network, self.recipe_ = fitted, recipe
+        self._network, self._vectoriser, self._single, self.recipe_ = fitted, vectoriser, single, recipe
+        self.training_, self.validation_, self.calibration_ = training, validation, calibration
         self.loss_curve_ = [loss for stage in fitted.stages for loss in stage.history.train_loss]
         self.n_iter_ = len(self.loss_curve_)
-        if self.inputs == "table" and self.encoder is None:
-            _in_float64(self._network)
+        if isinstance(fitted.prepare, Numbers):
+            _in_float64(fitted)
         self._choose_head(train, val)
-        self._features = self._network.features(X)
-        self._targets = self._scaled(y)
-        held_out = take(X, self.calibration_) if len(self.calibration_) else None
-        self._residuals = None if held_out is None else np.abs(self._network.predict(held_out) - y[self.calibration_])
+        self._features, self._targets = fitted.features(X), self._scaled(y)
+        held_out = take(X, calibration) if len(calibration) else None
+        self._residuals = None if held_out is None else np.abs(fitted.predict(held_out) - y[calibration])
         return self
 
     def predict(self, X: Any, return_interval: bool = False, level: float = 0.9) -> Any:
@@ -298,11 +312,15 @@ class RnCRegressor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RegressorM
         Parameters
         ----------
         path : path
-            An encoder of your own is saved by its weights alone, and wanted again by `load`.
+            An encoder of your own is saved by its weights alone, and wanted again by `load`. Features and targets of
+            all samples are in the file, and of columns of text some values, or all categories.
 
         Raises
         ------
         ValueError
+            If something of the model cannot be saved.
+        OSError
+            If the file cannot be written.
         """
         from rnclib.saved import write
 
@@ -324,6 +342,8 @@ class RnCRegressor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RegressorM
         ------
         ValueError
             If the file is no such model, or of a later version.
+        OSError
+            If there is no such file, or it cannot be read.
         """
         from rnclib.saved import read
 
@@ -331,48 +351,66 @@ class RnCRegressor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RegressorM
 
     # --- what comes in ----------------------------------------------------------------------------------------
 
-    def _recipe(self) -> Recipe:
+    def _recipe(self, weighted: bool) -> Recipe:
         """The default recipe with the settings that are given, or an error that names a wrong one."""
-        if self.inputs not in _KINDS:
-            raise ValueError(f"inputs: got {self.inputs!r}; allowed: {', '.join(map(repr, _KINDS))}")
-        if self.encoder is not None and self.inputs != "table":
-            raise ValueError(f"encoder: got a module with inputs={self.inputs!r}; allowed: with inputs='table'")
-        if self.head not in ("auto", "linear", *HEADS):
-            raise ValueError(f"head: got {self.head!r}; allowed: {', '.join(map(repr, ('auto', 'linear', *HEADS)))}")
+        for name, allowed in (("inputs", tuple(_KINDS)), ("head", ("auto", "linear", *HEADS)), ("device", _DEVICES)):
+            if not isinstance(value := getattr(self, name), str) or value not in allowed:
+                raise ValueError(f"{name}: got {value!r}; allowed: {', '.join(map(repr, allowed))}")
+        if weighted and self.head not in (allowed := ("auto", "linear", "ridge")):
+            raise ValueError(f"head: got {self.head!r} with sample_weight; allowed: {', '.join(map(repr, allowed))}")
+        self._check_encoder()
         recipe = Recipe.default("array" if self.encoder is not None else _KINDS[self.inputs], self.method)
         stage = recipe.pretrain or recipe.fit
         assert stage is not None
-        given = {name: value for name in _SETTINGS if (value := getattr(self, name)) is not None}
+        given = {name: value for name in _SETTINGS if (value := _plain(getattr(self, name))) is not None}
         for name, setting, method in (
             ("temperature", "temperature", "rnc"),
             ("contrastive_weight", "regulariser_weight", "joint"),
         ):
-            if (value := getattr(self, name)) is not None:
+            if (value := _plain(getattr(self, name))) is not None:
                 if self.method != method:
                     raise ValueError(f"{name}: got {value!r} with method={self.method!r}; allowed: with {method!r}")
                 given[setting] = value
+        if self.method != "end_to_end" and isinstance(size := given.get("batch_size"), int) and size < _PAIRS:
+            raise ValueError(f"batch_size: got {size}; allowed: at least {_PAIRS}, since the loss compares pairs")
         if self.early_stopping:
-            # a constant rate, a third of the highest of the schedule whose place it takes
-            rate = given.pop("learning_rate", None) or stage.learning_rate / 3
-            steady = {"schedule": None, "lr_decay_rate": 1.0, "keep": None, "patience": self.n_iter_no_change}
-            given |= steady | {"learning_rate": rate}
-        stage = replace(stage, **given)
+            # a constant rate, by default a third of the highest of the schedule whose place it takes
+            given.setdefault("learning_rate", stage.learning_rate / 3)
+            patience = _plain(self.n_iter_no_change)
+            if type(patience) is not int or patience < 1:
+                raise ValueError(f"n_iter_no_change: got {patience!r}; allowed: an integer of at least 1")
+            given |= {"schedule": None, "lr_decay_rate": 1.0, "keep": None, "patience": patience}
+        try:
+            stage = replace(stage, **given)
+        except ValueError as error:
+            raise ValueError(str(error).replace("regulariser_weight: got", "contrastive_weight: got")) from None
         return replace(recipe, pretrain=stage) if recipe.pretrain else replace(recipe, fit=stage)
 
-    def _validated(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:
-        """Inputs as `rnclib.fitting.fit` takes them, and targets."""
+    def _check_encoder(self) -> None:
+        if self.encoder is None:
+            return
+        if self.inputs != "table":
+            raise ValueError(f"encoder: got a module with inputs={self.inputs!r}; allowed: with inputs='table'")
+        if not isinstance(self.encoder, nn.Module):
+            raise ValueError(f"encoder: got {type(self.encoder).__name__}; allowed: an instance of torch.nn.Module")
+        if not any(parameter.requires_grad for parameter in self.encoder.parameters()):
+            raise ValueError("encoder: got a module without parameters to train; allowed: one with some")
+
+    def _checked(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:
+        """Inputs and targets that fit together; a table of mixed columns as it is."""
         shared = {"multi_output": True, "y_numeric": True, "ensure_min_samples": _FEWEST}
-        self._vectoriser = None
+        if not hasattr(X, "columns") and hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_  # of another table, before
         if self.inputs == "table" and self.encoder is None and not is_frame(X):
             X, y = validate_data(self, X, y, dtype="numeric", ensure_all_finite="allow-nan", **shared)
             return np.asarray(X, float), np.asarray(y, float)
         if self.inputs == "table" and self.encoder is None:
             validate_data(self, X, skip_check_array=True)
-            self._vectoriser = Vectoriser.of(X)
-        inputs = self._read(X, reset=True)
-        rows = np.arange(len(inputs))[:, None]  # as many as there are inputs
+        else:
+            X = self._read(X, reset=True)
+        rows = np.arange(len(X))[:, None]  # as many as there are inputs
         _, y = validate_data(_Nothing(), rows, y, **shared)
-        return inputs, np.asarray(y, float)
+        return X, np.asarray(y, float)
 
     def _read(self, X: Any, reset: bool = False) -> Any:
         """Inputs as `rnclib.fitting.fit` takes them, of what `fit` or `predict` is given."""
@@ -386,18 +424,26 @@ class RnCRegressor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RegressorM
             paths = [Path(one) for one in self._column(X, reset)]
             return decode(paths, self.image_size, progress=self.verbose, upright=True)[0]
         if self.encoder is not None:
-            values = np.asarray(X)
-            if values.dtype.kind not in "biuf" or not values.ndim:
-                raise ValueError(f"X: got an array of {values.dtype}, shape {values.shape}; allowed: n numeric entries")
-            if reset:
-                self.n_features_in_ = math.prod(values.shape[1:])
-            elif math.prod(values.shape[1:]) != self.n_features_in_:
-                raise ValueError(f"X: got shape {values.shape}; allowed: n entries of {self.n_features_in_} numbers")
-            return values
+            return self._array(X, reset)
         if self._vectoriser is not None:
             validate_data(self, X, skip_check_array=True, reset=reset)
             return self._vectoriser(X)
         return np.asarray(validate_data(self, X, reset=reset, dtype="numeric", ensure_all_finite="allow-nan"), float)
+
+    def _array(self, X: Any, reset: bool) -> np.ndarray:
+        """Entries for a network of one's own."""
+        if hasattr(X, "columns"):
+            validate_data(self, X, skip_check_array=True, reset=reset)
+        values = np.ascontiguousarray(X)
+        if values.dtype.kind not in "biuf" or not values.size:
+            raise ValueError(f"X: got an array of {values.dtype}, shape {values.shape}; allowed: n numeric entries")
+        if not np.isfinite(values).all():
+            raise ValueError("X: got NaN or infinite numbers; allowed: finite ones, with an encoder of your own")
+        if reset:
+            self.n_features_in_, self.entry_shape_ = math.prod(values.shape[1:]), values.shape[1:]
+        elif values.shape[1:] != tuple(self.entry_shape_):
+            raise ValueError(f"X: got shape {values.shape}; allowed: n entries of shape {tuple(self.entry_shape_)}")
+        return values
 
     def _column(self, X: Any, reset: bool) -> list[str]:
         """Texts of a sequence, or of a table of one column."""
@@ -418,25 +464,34 @@ class RnCRegressor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RegressorM
             return int(self.random_state)
         return int(check_random_state(self.random_state).randint(2**31 - 1))
 
-    def _parts(self, used: np.ndarray, seed: int) -> tuple[np.ndarray, ...]:
+    def _parts(self, used: np.ndarray, seed: int, recipe: Recipe) -> tuple[np.ndarray, ...]:
         """Rows for training, validation and calibration, each ascending."""
-        for name, low in (("validation_fraction", 0.0), ("calibration_fraction", -1e-300)):
-            value = getattr(self, name)
-            if not (isinstance(value, int | float) and low < value < 1):
-                least = "above 0" if low == 0 else "of at least 0"
+        for name, least in (("validation_fraction", "above 0"), ("calibration_fraction", "of at least 0")):
+            value = _plain(getattr(self, name))
+            if not isinstance(value, int | float) or not 0 <= value < 1 or (value == 0 and least == "above 0"):
                 raise ValueError(f"{name}: got {value!r}; allowed: a number {least} and below 1")
         n_val = max(1, round(self.validation_fraction * len(used)))
         n_cal = max(1, round(self.calibration_fraction * len(used))) if self.calibration_fraction else 0
-        if len(used) - n_val - n_cal < 2:
+        n_train, needed = len(used) - n_val - n_cal, 2 if self.method == "end_to_end" else _PAIRS
+        if n_train < needed:
             raise ValueError(
                 f"validation_fraction: got {self.validation_fraction} and calibration_fraction "
-                f"{self.calibration_fraction} of {len(used)} samples; allowed: fractions that leave two to learn from"
+                f"{self.calibration_fraction} of {len(used)} samples; allowed: such as leave {needed} to learn from"
+            )
+        if self.method == "rnc" and self.early_stopping and n_val < _PAIRS:
+            raise ValueError(
+                f"validation_fraction: got {self.validation_fraction}, {n_val} of {len(used)} samples, with "
+                f"early_stopping; allowed: at least {_PAIRS}, since the loss compares pairs"
+            )
+        stage = recipe.pretrain or recipe.fit
+        assert stage is not None
+        n_steps = stage.epochs * math.ceil(n_train / stage.batch_size)
+        if stage.schedule is not None and n_steps < FEWEST_STEPS:
+            raise ValueError(
+                f"epochs: got {stage.epochs}, which are {n_steps} batches; allowed: at least {FEWEST_STEPS} in all"
             )
         order = np.random.default_rng(seed).permutation(used)
-        return tuple(np.sort(part) for part in np.split(order[::-1], [len(used) - n_val - n_cal, len(used) - n_cal]))
-
-    def _samples(self, X: Any, y: np.ndarray, weights: np.ndarray | None, part: np.ndarray) -> Samples:
-        return Samples(take(X, part), y[part], None if weights is None else weights[part])
+        return tuple(np.sort(part) for part in np.split(order, [n_train, n_train + n_val]))
 
     # --- what is made of it -----------------------------------------------------------------------------------
 
@@ -454,38 +509,28 @@ class RnCRegressor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RegressorM
     def _choose_head(self, train: Samples, val: Samples) -> None:
         """Of the regressors on the features keep the one with the lowest error on the validation set."""
         network = self._network
+        names = ["linear" if self.head == self.recipe_.head else self.head]
         if self.head == "auto":
-            names = [
-                "linear",
-                *(() if self.recipe_.head else ("ridge",)),
-                *(() if train.weights is not None else ("neighbours",)),
-            ]
-        else:
-            names = ["linear" if self.head == self.recipe_.head else self.head]
-        if train.weights is not None and names[-1] not in ("linear", "ridge"):
-            raise ValueError(f"head: got {self.head!r} with sample_weight; allowed: 'auto', 'linear', 'ridge'")
+            names = ["linear", "ridge", "neighbours"][: 3 if train.weights is None else 2]
+            names = [name for name in names if name != self.recipe_.head]
         features = network.features(train.inputs), network.features(val.inputs)
         if not all(np.isfinite(one).all() for one in features):
             raise FloatingPointError("features are not finite: training diverged; a lower learning_rate may help")
-        targets = self._scaled(train.targets), self._scaled(val.targets)
+        fits = features[0], self._scaled(train.targets), features[1], self._scaled(val.targets)
+        weights = None if train.weights is None else (train.weights, val.weights)
         found: dict[str, tuple[Any, float]] = {}
         for name in names:
             if name == "linear":
-                off = np.abs(network.predict(val.inputs) - val.targets) / network.scaler[1]
-                each = off.reshape(len(off), -1).mean(axis=1)
-                found[name] = None, float(np.average(each, weights=val.weights))
+                found[name] = None, _error(network.predict(val.inputs), val, network.scaler[1])
             else:
-                weights = None if train.weights is None else (train.weights, val.weights)
-                fits = features[0], targets[0], features[1], targets[1]
                 found[name] = best_regressor(name, *fits, weights=weights)
         best = min(found, key=lambda name: found[name][1])
-        regressor, error = found[best]
         self.head_ = self.recipe_.head or best if best == "linear" else best
-        self.validation_error_ = error * float(np.mean(network.scaler[1]))
         if best == "ridge":
-            fold(regressor, network.linear)
+            fold(found[best][0], network.linear)
         elif best != "linear":
-            network.regressor = regressor
+            network.regressor = found[best][0]
+        self.validation_error_ = _error(network.predict(val.inputs), val)
 
     def _scaled(self, targets: np.ndarray) -> np.ndarray:
         mean, std = self._network.scaler
@@ -493,16 +538,27 @@ class RnCRegressor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RegressorM
 
     def _width(self, level: float) -> np.ndarray:
         """Half the width of intervals, of each target: the least that holds enough of the held-out residuals."""
-        if not (isinstance(level, float) and 0 < level < 1):
+        if not (isinstance(level := _plain(level), float) and 0 < level < 1):
             raise ValueError(f"level: got {level!r}; allowed: a number between 0 and 1")
         if self._residuals is None:
             raise ValueError("return_interval: got True; allowed: after fit with a calibration_fraction above 0")
-        n = len(self._residuals)
-        part = math.ceil((n + 1) * level) / n
-        if part > 1:
-            needed = math.ceil(level / (1 - level))
+        n, exact = len(self._residuals), Fraction(str(float(level)))
+        rank = math.ceil((n + 1) * exact)
+        if rank > n:
+            needed = math.ceil(exact / (1 - exact))
             raise ValueError(f"level: got {level} with {n} samples to calibrate; allowed: with at least {needed}")
-        return np.quantile(self._residuals, part, axis=0, method="inverted_cdf")
+        return np.sort(self._residuals, axis=0)[rank - 1]
+
+
+def _error(predicted: np.ndarray, samples: Samples, unit: Any = 1.0) -> float:
+    """Mean absolute error, each sample with its weight."""
+    off = np.abs(predicted - samples.targets) / unit
+    return float(np.average(off.reshape(len(off), -1).mean(axis=1), weights=samples.weights))
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy as Python has it."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _in_float64(network: FittedNetwork) -> None:

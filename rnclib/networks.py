@@ -231,9 +231,10 @@ class Network:
             if encoder is None:
                 numbers = getattr(self.train_inputs, "numbers", self.train_inputs)
                 encoder = new_encoder(recipe, numbers.shape[1] if isinstance(numbers, torch.Tensor) else 0)
+                self.width = cast(int, encoder.out_features)
             else:
-                encoder = copy.deepcopy(encoder)
-            self.width = _width(encoder, self.train_inputs)
+                encoder = copy.deepcopy(encoder).to(device)
+                self.width = _width(encoder, self.train_inputs)
             linear = _Float32Linear(self.width, 1 if train.targets.ndim == 1 else train.targets.shape[1])
         if self.fabric.world_size > 1 and device.type == "cuda":
             encoder = nn.SyncBatchNorm.convert_sync_batchnorm(encoder)
@@ -446,10 +447,13 @@ class Network:
 
 
 def _width(encoder: nn.Module, inputs: Any) -> int:
-    """Length of a feature vector."""
-    if hasattr(encoder, "out_features"):
-        return cast(int, encoder.out_features)
-    features = predict(encoder, inputs, np.arange(min(2, len(inputs))))
+    """Length of a feature vector, or an error where a module does not do as an encoder."""
+    try:
+        features = predict(encoder, inputs, np.arange(min(2, len(inputs))))
+    except Exception as error:  # whatever the module raises
+        raise ValueError(
+            f"encoder: got a module that fails on two inputs ({error}); allowed: one that takes them"
+        ) from error
     if features.ndim != 2:
         raise ValueError(f"encoder: got features of shape {tuple(features.shape)}; allowed: (n, feat_dim)")
     return features.shape[1]

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialised
 from scipy.interpolate import BSpline
 from torch import nn
 
+from rnclib.data.molecules import Molecules
 from rnclib.inputs import Numbers, preparation, scaling
 from rnclib.networks import FittedNetwork, launch, new_encoder
 from rnclib.recipe import Recipe, Stage
@@ -33,6 +34,8 @@ __all__ = ["FORMAT", "read", "write"]
 FORMAT = 1  # raised when a file of before would be read in another way
 _NAME = "rnclib"  # of the header's entry
 _GIVEN = ("head_", "validation_error_", "n_iter_", "loss_curve_", "n_features_in_")
+_OURS = "a model that RnCRegressor.save has written"
+_LONGEST = 200  # characters of another's message in ours
 _ROWS = ("training_", "validation_", "calibration_")
 
 
@@ -49,6 +52,8 @@ def write(model: RnCRegressor, path: Path) -> None:
     ValueError
         If a setting cannot be written.
     """
+    if not path.parent.is_dir() or path.is_dir():
+        raise FileNotFoundError(f"path: got {path}; allowed: a file in a folder that there is")
     network = model._network
     tensors = {f"encoder.{name}": value for name, value in network.encoder.state_dict().items()}
     tensors |= {f"linear.{name}": value for name, value in network.linear.state_dict().items()}
@@ -56,7 +61,7 @@ def write(model: RnCRegressor, path: Path) -> None:
     tensors |= {name: torch.from_numpy(getattr(model, name)) for name in _ROWS}
     if model._residuals is not None:
         tensors["residuals"] = torch.from_numpy(model._residuals)
-    settings = {name: value for name, value in model.get_params(deep=False).items() if name != "encoder"}
+    settings = {name: _plain(value) for name, value in model.get_params(deep=False).items() if name != "encoder"}
     if not isinstance(settings["random_state"], int | None):
         settings["random_state"] = None
     mean, std = network.scaler
@@ -64,17 +69,30 @@ def write(model: RnCRegressor, path: Path) -> None:
         "format": FORMAT, "settings": settings, "recipe": model.recipe_.described(), "single": model._single,
         "scaler": [np.asarray(mean).tolist(), np.asarray(std).tolist()],
         "names": getattr(model, "feature_names_in_", np.array([])).tolist(),
+        "entry": list(getattr(model, "entry_shape_", ())),
         "columns": None if model._vectoriser is None else model._vectoriser.state(),
         "numbers": scaled(network.prepare) if isinstance(network.prepare, Numbers) else None,
         "regressor": None if network.regressor is None else chosen_settings(network.regressor),
-    } | {name: getattr(model, name) for name in _GIVEN}  # fmt: skip
-    whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    } | {name: _plain(getattr(model, name)) for name in _GIVEN}  # fmt: skip
+    if odd := [name for name, value in tensors.items() if not isinstance(value, torch.Tensor)]:
+        raise ValueError(f"encoder: got {odd}, which are no tensors; allowed: a state of tensors alone")
+    # a copy of each: two that share memory, as tied weights do, cannot be written
+    whole = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+    try:
+        content = serialised(whole, metadata={_NAME: json.dumps(told, allow_nan=False)})
+    except (SafetensorError, TypeError, ValueError) as error:
+        why = str(error)[:_LONGEST]
+        raise ValueError(f"model: got one that cannot be saved ({why}); allowed: fewer columns") from error
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        save_file(whole, unfinished, metadata={_NAME: json.dumps(told, allow_nan=False, default=float)})
+        unfinished.write_bytes(content)
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def read(model: RnCRegressor, path: Path) -> RnCRegressor:
@@ -91,33 +109,43 @@ def read(model: RnCRegressor, path: Path) -> RnCRegressor:
     ValueError
         If the file is no such model, or of a later version.
     """
+    device = launch(model.device).device
     told, tensors = _opened(path)
-    if told.get("format") != FORMAT:
-        raise ValueError(f"path: got {path} of format {told.get('format')!r}; allowed: {FORMAT}; update rnclib")
-    own = told["recipe"]["model"] == "own"
+    if type(version := told.get("format")) is not int or version != FORMAT:
+        later = "; update rnclib" if isinstance(version, int) and version > FORMAT else ""
+        raise ValueError(f"path: got {path} of format {version!r}; allowed: {FORMAT}{later}")
+    own = told["recipe"].get("model") == "own"
     if own != (model.encoder is not None):
         raise ValueError(f"encoder: got {type(model.encoder).__name__}; allowed: a module for {path}" if own else
                          f"encoder: got a module; allowed: None, since {path} has one")  # fmt: skip
     try:
-        return _filled(model, told, tensors)
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"path: got {path}, whose parts do not fit together ({error}); allowed: a model that "
-                         "RnCRegressor.save has written") from error  # fmt: skip
+        return _filled(model, told, tensors, device)
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        why = str(error)[:_LONGEST]
+        raise ValueError(f"path: got {path}, whose parts do not fit together ({why}); allowed: {_OURS}") from error
 
 
 def _opened(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    if path.is_dir():
+        raise ValueError(f"path: got {path}, a folder; allowed: a file")
     try:
         with safe_open(path, framework="pt") as file:
-            told = json.loads((file.metadata() or {})[_NAME])
+            told = json.loads((file.metadata() or {})[_NAME], parse_constant=_refused)
             if not isinstance(told, dict) or not isinstance(told.get("recipe"), dict):
                 raise KeyError(_NAME)
             return told, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, KeyError, ValueError, RecursionError, IsADirectoryError) as error:
-        raise ValueError(f"path: got {path}, which is not to be read ({type(error).__name__}); allowed: a model that "
-                         "RnCRegressor.save has written") from error  # fmt: skip
+    except (SafetensorError, KeyError, ValueError, RecursionError) as error:
+        why = type(error).__name__
+        raise ValueError(f"path: got {path}, which is not to be read ({why}); allowed: {_OURS}") from error
 
 
-def _filled(model: RnCRegressor, told: dict[str, Any], tensors: dict[str, torch.Tensor]) -> RnCRegressor:
+def _refused(constant: str) -> None:
+    raise ValueError(f"{constant} is no finite number")
+
+
+def _filled(
+    model: RnCRegressor, told: dict[str, Any], tensors: dict[str, torch.Tensor], device: torch.device
+) -> RnCRegressor:
     model.set_params(**{name: value for name, value in told["settings"].items() if name != "device"})
     for name in _GIVEN:
         setattr(model, name, told[name])
@@ -126,11 +154,10 @@ def _filled(model: RnCRegressor, told: dict[str, Any], tensors: dict[str, torch.
     recipe = model.recipe_ = _recipe(told["recipe"])
     if told["names"]:
         model.feature_names_in_ = np.array(told["names"], dtype=object)
-    model._single = bool(told["single"])
+    model._single, model.entry_shape_ = bool(told["single"]), tuple(told["entry"])
     model._vectoriser = None if told["columns"] is None else Vectoriser(**told["columns"])
     model._features, model._targets = tensors["features"].numpy(), tensors["targets"].numpy()
     model._residuals = tensors["residuals"].numpy() if "residuals" in tensors else None
-    device = launch(model.device).device
     weight, n_features = tensors["linear.weight"], 0
     prepare: Any
     if recipe.widths is None:
@@ -149,7 +176,29 @@ def _filled(model: RnCRegressor, told: dict[str, Any], tensors: dict[str, torch.
     if told["regressor"] is not None:
         x, y = (one[model.training_] for one in (model._features, model._targets))
         model._network.regressor = refitted(told["regressor"], x, y)
+    _try(model, told)
     return model
+
+
+def _try(model: RnCRegressor, told: dict[str, Any]) -> None:
+    """Predict one sample, so that parts which do not fit together are found now."""
+    recipe, n = model.recipe_, len(model._targets)
+    n_targets = 1 if model._single or model._targets.ndim == 1 else model._targets.shape[1]
+    wanted = () if model._residuals is None else (len(model.calibration_), *([n_targets] if n_targets > 1 else []))
+    residuals = () if model._residuals is None else model._residuals.shape
+    if model._features.ndim != 2 or len(model._features) != n or residuals != wanted:
+        raise ValueError("features, targets and residuals are of different samples")
+    for rows in (model.training_, model.validation_, model.calibration_):
+        if rows.ndim != 1 or rows.dtype != np.int64 or (len(rows) and not 0 <= rows.min() <= rows.max() < n):
+            raise ValueError("rows are none of the samples'")
+    if told["numbers"] is None:
+        return
+    example: Any = np.array(told["numbers"]["medians"], float)[None]
+    if recipe.featuriser == "descriptors":
+        example = Molecules(("CCO",))
+    found, features = model._network.predict(example), model._network.features(example)
+    if not np.isfinite(found).all() or found.size != n_targets or features.shape[1] != model._features.shape[1]:
+        raise ValueError("a prediction is not finite, or not of these targets")
 
 
 def _recipe(told: dict[str, Any]) -> Recipe:
@@ -166,6 +215,8 @@ def _encoder(own: nn.Module | None, recipe: Recipe, n_features: int, state: dict
         encoder = copy.deepcopy(own)
         encoder.load_state_dict(state)
         return encoder
+    if len(recipe.widths or ()) > len(state):
+        raise ValueError("more layers than weights")
     with torch.device("meta"):  # whatever size the recipe says, no memory is taken for it
         encoder = new_encoder(recipe, n_features)
     encoder.load_state_dict(state, assign=True)
@@ -205,13 +256,14 @@ def unscaled(kind: str | None, state: dict[str, Any]) -> Any:
         From `scaled`.
     """
     medians = np.array(state["medians"], float)
-    # fitted to these rows the medians are right; the other steps are given what they had learnt
-    n = max(2, len(state.get("quantiles", ())))
-    pipeline = scaling(kind, n).fit(np.repeat(medians[None], n, axis=0) + np.linspace(-1, 1, n)[:, None])
+    # fitted to these two rows the medians are right; the other steps are given what they had learnt
+    pipeline = scaling(kind, 2).fit(np.stack([medians - 1, medians + 1]))
     steps = pipeline.named_steps
     steps["simpleimputer"].fit(medians[None])
     if kind == "quantile":
         quantiles = steps["quantiletransformer"]
+        if any(len(row) != len(medians) for row in state["quantiles"]):
+            raise ValueError("quantiles of another number of columns")
         quantiles.quantiles_ = np.array(state["quantiles"], float)
         quantiles.n_quantiles_ = len(quantiles.quantiles_)
         quantiles.references_ = np.linspace(0, 1, quantiles.n_quantiles_, endpoint=True)
