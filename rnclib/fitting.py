@@ -91,6 +91,7 @@ def fit(
 
     Examples
     --------
+    >>> from rnclib.recipe import Stage
     >>> x = np.linspace(-1, 1, 40)[:, None].astype(np.float32)
     >>> sets = Samples(x, 3 * x[:, 0] + 5), Samples(x[::4], 3 * x[::4, 0] + 5)
     >>> stage = Stage("l1", epochs=60, batch_size=8, learning_rate=0.05, lr_decay_rate=0.1, weight_decay=0)

@@ -317,7 +317,16 @@ def test_papermill_runs_the_profile_of_seconds_to_its_end(name, tmp_path):
     ("name", "parameters", "left"),
     [
         *((name, {"molecules": "none"}, {"synthetic"}) for name in TWO_KINDS),
-        *((name, {"molecules": "standin", "faces": "none"}, {"standin"}) for name in TWO_KINDS),
+        # the two that take longest are slow
+        *(
+            pytest.param(
+                name,
+                {"molecules": "standin", "faces": "none"},
+                {"standin"},
+                marks=pytest.mark.slow if name in ("ablations", "methods") else (),
+            )
+            for name in TWO_KINDS
+        ),
         ("robustness", {"molecules": "none", "faces": "none"}, set()),
         ("ablations", {"molecules": "standin", "choice": "views"}, {"synthetic"}),
     ],
@@ -328,7 +337,11 @@ def test_it_runs_on_other_data(execute, tmp_path, name, parameters, left):
     assert {record["dataset"] for record in records} == left
 
 
-@pytest.mark.parametrize("parameters", [{"seed": 6}, {"n_samples": 40}, {"temperature": 0.05}], ids=str)
+@pytest.mark.parametrize(
+    "parameters",
+    [{"seed": 6}, pytest.param({"n_samples": 40}, marks=pytest.mark.slow), {"temperature": 0.05}],
+    ids=str,
+)
 def test_the_statements_on_the_loss_hold_for_other_parameters(execute, parameters):
     printed = execute("loss", **parameters)
     assert "all of them in order" in printed and "comparisons out of order" in printed
@@ -399,7 +412,7 @@ def photographs(tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("split", ["standard", "identity"])
+@pytest.mark.parametrize("split", ["standard", pytest.param("identity", marks=pytest.mark.slow)])
 def test_the_face_chapter_runs_on_a_folder_of_photographs(execute, photographs, tmp_path, split):
     data = {"dataset": "agedb", "data_dir": str(photographs), "split": split}
     execute("agedb", profile="smoke", results_dir=str(tmp_path / "results"), **data)
@@ -407,7 +420,9 @@ def test_the_face_chapter_runs_on_a_folder_of_photographs(execute, photographs, 
     assert len(records) == 7 and not any(record["data"]["synthetic"] for record in records)
 
 
-@pytest.mark.parametrize("name", TWO_KINDS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n == "robustness" else n for n in TWO_KINDS]
+)
 def test_the_chapters_on_the_claims_run_on_a_folder_of_photographs(execute, photographs, tmp_path, name):
     data = {"molecules": "none", "faces": "agedb", "data_dir": str(photographs)}
     execute(name, profile="smoke", results_dir=str(tmp_path / "results"), **data)
