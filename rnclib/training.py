@@ -25,7 +25,7 @@ from rnclib.loss import RnCLoss, rnc_loss
 from rnclib.other_losses import bin_edges, binned_supcon_loss, conr, ordinal_entropy, ranksim
 from rnclib.recipe import ENCODER_LOSSES, Stage, given
 
-__all__ = ["History", "Samples", "learning_rate", "predict", "read_state", "train", "write_state"]
+__all__ = ["FEWEST_STEPS", "History", "Samples", "learning_rate", "predict", "read_state", "train", "write_state"]
 
 _REGRESSION: dict[str, Callable[..., torch.Tensor]] = {
     "l1": nn.functional.l1_loss,

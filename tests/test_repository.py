@@ -119,6 +119,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         {"rnclib.data", "rnclib.data.catalogue", "rnclib.data.images"},
         {"PIL", "numpy", "torch"},
     ),
+    "rnclib.data.csv_files": (set(), {"numpy", "pandas"}),
     "rnclib.data.esol": (
         {"rnclib.data", "rnclib.data.catalogue", "rnclib.data.molecules"},
         {"numpy", "pandas", "rdkit"},
@@ -147,6 +148,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
             "rnclib.recipe",
             "rnclib.regressors",
             "rnclib.saved",
+            "rnclib.training",
             "rnclib.vectoriser",
         },
         {"numpy", "sklearn", "torch", "tqdm"},
@@ -290,7 +292,14 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         {"PIL", "lightning_fabric", "numpy", "pandas", "torch", "torchvision"},
     ),
     "rnclib.saved": (
-        {"rnclib.inputs", "rnclib.networks", "rnclib.recipe", "rnclib.regressors", "rnclib.vectoriser"},
+        {
+            "rnclib.data.molecules",
+            "rnclib.inputs",
+            "rnclib.networks",
+            "rnclib.recipe",
+            "rnclib.regressors",
+            "rnclib.vectoriser",
+        },
         {"numpy", "safetensors", "scipy", "torch"},
     ),
     "rnclib.vectoriser": (set(), {"numpy", "pandas", "skrub"}),

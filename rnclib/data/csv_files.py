@@ -1,0 +1,598 @@
+"""A table that a stranger brings: a text file read without a silent guess, and cleaned with a reason for each row.
+
+What was detected is said; where two readings fit, an error names the option that decides. Nothing is run or fetched.
+
+The parser is Python's `csv`, in its strict mode. `csv.Sniffer` takes any sign that recurs for a separator, letters too.
+`pandas.read_csv` fills short rows up, joins what follows a closing quote, and knows no line numbers.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import difflib
+import gzip
+import io
+import os
+import re
+import stat
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+__all__ = ["MISSING", "SEPARATORS", "Cleaned", "Format", "Table", "clean", "leaks", "numbers", "read", "write"]
+
+SEPARATORS = (",", ";", "\t", "|", " ")
+#: What is larger is refused: of the text, however small its archive. A cell takes about 90 bytes of memory.
+MOST_BYTES, MOST_LINES, MOST_CELLS, LONGEST_LINE = 2**30, 10**7, 10**8, 2**22
+_MOST = f"{MOST_BYTES:,} bytes, {MOST_LINES:,} lines, {LONGEST_LINE:,} characters a line, {MOST_CELLS:,} cells"
+_WORDS = ("", "-", "?", "na", "n/a", "#n/a", "<na>", "nan", "null", "none")
+#: Cells that stand for a missing number.
+MISSING = frozenset(f(word) for word in _WORDS for f in (str.lower, str.upper, str.title)) | {"NaN"}
+_SAMPLE, _BLOCK, _CHUNK = 2**18, 2**20, 200_000
+# no digit can be matched in two ways: else a cell of many digits would take the square of their number
+_NUMBER = {m: re.compile(rf"[+-]?(\d+([{m}]\d*)?|[{m}]\d+)([eE][+-]?\d+)?", re.ASCII) for m in (".", ",", ".,")}
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",  # after UTF-32, whose mark begins with this one
+}  # fmt: skip
+_Record = tuple[int, int, list[str] | str]  # first and last line, and the fields or why there are none
+
+
+@dataclass(frozen=True)
+class Format:
+    r"""What is known of a file; None is to be detected.
+
+    Attributes
+    ----------
+    separator : {',', ';', '\t', '|', ' '}, optional
+        Between fields; a space stands for any run of spaces and tabs.
+    decimal : {'.', ','}, optional
+    encoding : str, optional
+        Any of Python's that contains ASCII, or UTF-16 or UTF-32.
+    comment : str, optional
+        What begins a line that is a comment, anywhere in the file.
+    """
+
+    separator: str | None = None
+    decimal: str | None = None
+    encoding: str | None = None
+    comment: str | None = None
+
+    def __post_init__(self) -> None:
+        sign = isinstance(self.comment, str) and re.fullmatch(r"[^\w\s\"]{1,3}", self.comment)
+        for name, fine, allowed in (
+            ("separator", self.separator in (None, *SEPARATORS), ", ".join(map(repr, SEPARATORS))),
+            ("decimal", self.decimal in (None, ".", ","), "'.', ','"),
+            ("encoding", self.encoding is None or _is_encoding(self.encoding), "a name such as 'utf-8' or 'cp1252'"),
+            ("comment", self.comment is None or sign, "one to three signs, no letters, digits, spaces or '\"'"),
+        ):
+            got = getattr(self, name)
+            if not fine:
+                raise ValueError(f"{name}: got {got!r}; allowed: {allowed}")
+            if name in ("decimal", "comment") and self.separator and (got or "")[:1] == self.separator:
+                raise ValueError(f"{name}: got {got!r}; allowed: another sign than the separator")
+
+
+def _is_encoding(name: Any) -> bool:
+    plain = bytes(range(1, 128)).decode("ascii")
+    try:
+        wide = re.match("utf-(8|16|32)", codecs.lookup(name).name)
+        return bool(wide) or plain.encode(name) == plain.encode("ascii")
+    except (LookupError, TypeError, ValueError):
+        return False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A file as it was read.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        Each cell as text, without white space around it. The index is the line on which a row begins, from 1.
+    found : tuple of str
+        Sentences on what was detected, declared or left out.
+    rejected : DataFrame
+        Columns ``line`` and ``reason`` of rows that could not be read.
+    decimal : {'.', ','}
+    """
+
+    frame: pd.DataFrame
+    found: tuple[str, ...]
+    rejected: pd.DataFrame
+    decimal: str
+
+
+def read(path: str | os.PathLike[str], declared: Format | None = None) -> Table:
+    """Read a table with a header from a text file, which may be packed with gzip.
+
+    Parameters
+    ----------
+    path : path
+    declared : Format, optional
+        By default all is detected.
+
+    Raises
+    ------
+    FileNotFoundError, PermissionError
+    ValueError
+        If there is no table in the file, or more than one reading of it.
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", os.fspath(path)):
+        raise ValueError(f"path: got {os.fspath(path)!r}; allowed: a file on this machine, no address")
+    path, declared = Path(path), declared or Format()
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe or a device might never end
+            raise ValueError(f"{path}: is {'a folder' if path.is_dir() else 'no ordinary file'}; allowed: a text file")
+        encoding, damaged, found = _encoding(path, declared.encoding)
+        with _opened(path, encoding) as lines:
+            beginning = [*io.StringIO(lines.read(_SAMPLE) + lines.readline(), newline="")]
+        separator, names, skipped, header, after, said = _layout(path, beginning, declared)
+        with _opened(path, encoding) as lines:
+            records = _records(islice(lines, skipped, None), separator, declared.comment, skipped)
+            frame, rejected, more = _collected(path, records, names, after, damaged)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path}: the gzip archive is damaged: {error}") from None
+    except OSError as error:
+        kind = PermissionError if isinstance(error, PermissionError) else FileNotFoundError
+        raise kind(f"{path}: cannot be read: {error.strerror}") from None
+    if frame.columns[0] == "":
+        if not all(map(str.isdecimal, frame[""])) or not frame[""].is_unique:
+            raise ValueError(f"{path}, line {header}: column 1 has no name; allowed: a name, or numbers of the rows")
+        frame = frame.iloc[:, 1:]
+        more.append("The first column has no name and numbers the rows: left out.")
+    decimal, how = _decimal(path, frame, separator, declared.decimal)
+    found += [*said, f"Decimal {'comma' if decimal == ',' else 'point'} ({how}).", *more]
+    found.append(f"Line {header} names the columns: {frame.shape[1]:,}. Rows: {len(frame):,}.")
+    return Table(frame, tuple(found), pd.DataFrame(rejected, columns=["line", "reason"]), decimal)
+
+
+@contextmanager
+def _opened(path: Path, encoding: str | None = None) -> Iterator[Any]:
+    """A file, unpacked: its bytes, or its lines with their ends as they are, as one within quotes is of the cell."""
+    with open(path, "rb") as file:
+        stream: Any = gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == b"\x1f\x8b" else file
+        yield io.TextIOWrapper(stream, encoding, "replace", newline="") if encoding else stream
+
+
+def _encoding(path: Path, declared: str | None) -> tuple[str, bool, list[str]]:
+    """The encoding, whether some of the file cannot be decoded by it, and what to say of it."""
+    with _opened(path) as file:
+        head = file.read(4)
+    if not head:
+        raise ValueError(f"{path}: is empty; allowed: a table as text")
+    mark = next((name for begins, name in _MARKS.items() if head.startswith(begins)), None)
+    if mark and declared and not codecs.lookup(declared).name.startswith(mark.removesuffix("-sig")):
+        raise ValueError(f"encoding: got {declared!r} for {path}; allowed: {mark!r}, of which it has the mark")
+    encoding = mark or declared or "utf-8"
+    if not mark and codecs.lookup(encoding).name in ("utf-16", "utf-32"):
+        raise ValueError(f"encoding: got {encoding!r}; allowed: '{encoding}-le' or '-be', as {path} has no mark")
+    how = "declared" if declared else "detected by its mark" if mark else "detected"
+    try:
+        _survey(path, encoding, "strict")
+        return encoding, False, [f"Encoding {encoding} ({how})."]
+    except UnicodeDecodeError:
+        wrong, right = _survey(path, encoding, "replace")
+    if declared or mark or right > wrong:  # damage, in a file that is otherwise what it seems
+        return encoding, True, [f"Encoding {encoding} ({how}); characters that cannot be decoded: {wrong:,}."]
+    if _survey(path, "cp1252", "replace")[0]:
+        raise ValueError(f"encoding: {path} is valid neither as UTF-8 nor as cp1252; declare encoding")
+    return "cp1252", False, ["Encoding cp1252, which contains Latin-1 (detected: not valid UTF-8)."]
+
+
+def _survey(path: Path, encoding: str, errors: str) -> tuple[int, int]:
+    """Count characters that cannot be decoded, and others beyond ASCII; refuse what is no text, or too large."""
+    decoder = codecs.getincrementaldecoder(encoding)(errors)
+    n_bytes = n_lines = in_line = wrong = beyond = 0
+    with _opened(path) as file:
+        for block in chain(iter(lambda: file.read(_BLOCK), b""), [b""]):
+            text = decoder.decode(block, not block)
+            pieces = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+            control = 0 if n_bytes else len(re.findall(r"[\x01-\x08\x0e-\x1f\x7f]", text))
+            if "\0" in text or control > len(text) / 100:
+                line = n_lines + next((i for i, piece in enumerate(pieces, 1) if "\0" in piece), 1)
+                kind = "a spreadsheet or an archive" if block[:2] == b"PK" and not n_bytes else f"no text in {encoding}"
+                raise ValueError(f"{path}, line {line}: is {kind}; allowed: a table as text, or declare encoding")
+            n_bytes, n_lines, in_line = n_bytes + len(block), n_lines + len(pieces) - 1, in_line + len(pieces[0])
+            if n_bytes > MOST_BYTES or n_lines > MOST_LINES or in_line > LONGEST_LINE:
+                raise ValueError(f"{path}, line {n_lines + 1}: is too large here; allowed: {_MOST}")
+            in_line = len(pieces[-1]) if len(pieces) > 1 else in_line
+            wrong += text.count("\ufffd")
+            beyond += 0 if text.isascii() else len(text) - len(text.encode("ascii", "ignore"))
+    return wrong, beyond - wrong
+
+
+def _records(lines: Iterable[str], separator: str, comment: str | None, before: int) -> Iterator[_Record]:
+    """Records of lines, of which `before` have been read already."""
+    begins = True
+
+    def fed() -> Iterator[str]:
+        nonlocal begins
+        for line in lines:
+            if begins and comment and line.lstrip().startswith(comment):
+                line = "\n"  # no record, but a line that counts
+            begins = False
+            yield line.replace("\t", " ") if separator == " " else line
+
+    # spaces that begin a field are skipped: as a separator, a space so is a run of them
+    source = fed() if comment or separator == " " else lines
+    reader = csv.reader(source, delimiter=separator, skipinitialspace=True, strict=True)
+    while True:
+        first, begins = before + reader.line_num + 1, True
+        try:
+            fields: list[str] | str = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            long = "field larger" in str(error) or "end of data" in str(error)
+            fields = "a quote is not closed, or a field is too long" if long else "text follows a closing quote"
+        yield first, before + reader.line_num, fields
+
+
+def _short(fields: Sequence[str]) -> list[str]:
+    """Fields without the empty ones at the end."""
+    fields = [field.strip() for field in fields]
+    return fields[: max((i for i, field in enumerate(fields, 1) if field), default=0)]
+
+
+def _share(records: Sequence[_Record], n: int) -> float:
+    """Of records, those with `n` fields, not counting empty ones at the end."""
+    fit = [not isinstance(fields, str) and len(fields) >= n and not any(fields[n:]) for *_, fields in records]
+    return sum(fit) / len(fit) if fit else 1.0
+
+
+def _fit(records: Sequence[_Record], separator: str) -> tuple[float, list[str]]:
+    """Share of the rows that fit the best of the headers that the first record can be, and that header."""
+    if not records or isinstance(records[0][2], str):
+        return 0.0, []
+    short = _short(records[0][2])
+    headers = [short, [name.strip() for name in records[0][2]]]
+    # R numbers the rows, but does not name their column; of a comma it would be no sign, as "1,5" may be one number
+    if separator != "," and len(short) > 1 and [fields[0] for *_, fields in records[1:3]] == ["1", "2"]:
+        headers.append(["", *short])
+    rows = records[1:-1] if isinstance(records[-1][2], str) else records[1:]  # the beginning may end within quotes
+    return max(((_share(rows, len(names)), names) for names in headers), key=lambda one: one[0])
+
+
+def _separator(path: Path, lines: list[str], before: int, declared: Format) -> tuple[str, list[str], list, str]:
+    """Separator, names in the first record, records, and a sentence."""
+    asked = [declared.separator] if declared.separator else [s for s in SEPARATORS if s != declared.decimal]
+    records = {s: [one for one in _records(lines, s, declared.comment, before) if any(one[2])] for s in asked}
+    fits = {s: _fit(records[s], s) for s in asked}
+    good = {s: share for s, (share, names) in fits.items() if share > 0.5 and (len(names) > 1 or declared.separator)}
+    if len(good) > 1:
+        good.pop(" ", None)  # it serves only where nothing else does
+    said = f"The separator is {{!r}} ({'declared' if declared.separator else 'detected'})."
+    alone = [not isinstance(one[2], str) and len(_short(one[2])) == 1 for s in asked[:-1] for one in records[s]]
+    if not good and alone and all(alone) and records[asked[0]]:
+        good, said = {asked[0]: 1.0}, "There is one column, and no separator."
+    if not good:
+        seen = {s: fit for s, fit in fits.items() if any(s in line for line in lines)}
+        told = [f"{s!r} makes {len(n)} fields of line {before + 1}, and of {k:.0%} after" for s, (k, n) in seen.items()]
+        raise ValueError(f"separator: none fits {path}; {'; '.join(told)}; declare separator, decimal or comment")
+    best, *rivals = sorted(good, key=lambda s: -good[s])
+    if rivals and good[rivals[0]] > good[best] - 0.1:
+        raise ValueError(f"separator: {path} can be read with {best!r} and with {rivals[0]!r}; declare separator")
+    return best, fits[best][1], records[best], said.format(best)
+
+
+def _numerals(names: Sequence[str]) -> int:
+    """How many names are numbers; 0 if some are, and in order, as years or wavelengths are."""
+    values = np.array([float(name.replace(",", ".")) for name in names if _NUMBER[".,"].fullmatch(name)])
+    with np.errstate(all="ignore"):
+        steps = np.diff(values)
+    sure = len(steps) > 3 or (len(steps) and np.allclose(steps, steps[0]) and (len(steps) > 1 or values[0] > 999))
+    in_order = sure and ((steps > 0).all() or (steps < 0).all()) and len(values) < len(names)
+    return 0 if in_order else len(values)
+
+
+def _layout(path: Path, lines: list[str], declared: Format) -> tuple[str, list[str], int, int, int, list[str]]:
+    """Separator, names, lines before the first record, line with the names, line where they end, and sentences."""
+    beginning = "".join(lines).lstrip()
+    sign = declared.comment or next((sign for sign in ("#", "%", "//") if beginning.startswith(sign)), "\n")
+    skipped = 0
+    while skipped < len(lines) and (not lines[skipped].strip() or lines[skipped].lstrip().startswith(sign)):
+        skipped += 1
+    if skipped == len(lines):
+        raise ValueError(f"{path}: has no rows in {skipped} lines; allowed: a line with names, and rows")
+    separator, names, records, said = _separator(path, lines[skipped:], skipped, declared)
+    header, last, _ = records[0]
+    found, above = [said], [i for i in range(skipped) if lines[i].strip()]
+    found += [f"Lines that begin with {declared.comment!r} are comments (declared)."] * bool(declared.comment)
+    if above:
+        ((_, _, fields),) = _records([lines[above[-1]].strip()[len(sign) :] + "\n"], separator, None, 0)
+        noted = [] if isinstance(fields, str) else _short(fields)
+        others = chain(*(fields for *_, fields in records[1:]))
+        here, below = (any(_NUMBER[".,"].fullmatch(cell) for cell in row) for row in (names, others))
+        if _share(records, len(noted)) > 0.5 and (here or MISSING & {*names[1:]} or not below):
+            names, header, last = [noted[0] or sign, *noted[1:]], above[-1] + 1, skipped
+        where = "; the header is in the last of them" if last == skipped else ""
+        found.append(f"Comment lines before the {'rows' if where else 'header'}: {len(above)}{where}.")
+    if last > skipped and (n := _numerals(names)):
+        told = f"{n} of the {len(names)} fields of the first row are numbers"
+        raise ValueError(f"{path}, line {header}: no header: {told}; put a line with {len(names)} names before it")
+    faults = [f"column {i} has no name" for i, name in enumerate(names, 1) if not name and i > 1]
+    faults += [f"{name!r} is given {n} times" for name, n in Counter(names).items() if n > 1 and name]
+    if faults:
+        raise ValueError(f"{path}, line {header}: {', '.join(faults)}; allowed: a name of its own for each column")
+    return separator, names, skipped, header, last, found
+
+
+def _collected(path: Path, records: Iterable[_Record], names: list[str], after: int, damaged: bool) -> tuple:
+    """Cells of all rows, rejected rows, and sentences."""
+    n, chunks, rows, at, rejected = len(names), [], [], [], []  # type: ignore[var-annotated]
+    lost = empty = ended = 0
+
+    def put_away() -> None:
+        if len(at) * n > MOST_CELLS:
+            raise ValueError(f"{path}, line {at[-1]}: is too large here; allowed: {_MOST}")
+        chunks.append([np.array([*map(str.strip, cells)], object) for cells in zip(*rows, strict=True)])
+        rows.clear()
+
+    for first, last, fields in records:
+        if first <= after or not any(fields):
+            empty += first > after and len(fields) > 0
+            continue
+        fault = fields if isinstance(fields, str) else ""
+        if not fault and len(fields) > n and not any(fields[n:]):
+            fields, ended = fields[:n], ended + 1
+        if not fault and len(fields) != n:
+            fault = f"{len(fields)} fields where the header has {n}"
+        elif not fault and damaged and any("\ufffd" in field for field in fields):
+            fault = "cannot be decoded"
+        if fault:
+            rejected.append((first, fault + f", to line {last}" * (last > first)))
+            lost += last - first + 1
+            continue
+        rows.append(fields)
+        at.append(first)
+        if len(rows) * n >= _CHUNK:
+            put_away()
+    if lost > len(at) or not at:
+        told = f"has {len(at):,} rows that fit the header and {lost:,} lines that do not"
+        such = "".join(f", such as line {line}: {why}" for line, why in rejected[:1])
+        raise ValueError(f"{path}: {told}{such}; allowed: more rows than others; declare separator or comment")
+    put_away()
+    columns = {j: np.concatenate([chunk[j] for chunk in chunks if chunk]) for j in range(n)}
+    frame = pd.DataFrame(columns, index=pd.Index(at, name="line"), dtype=object)
+    frame.columns = pd.Index(names)
+    counts = {"end in needless separators, which are ignored": ended, "have no value, and are left out": empty}
+    counts["cannot be read"] = len(rejected)
+    return frame, rejected, [f"Rows that {what}: {k:,}." for what, k in counts.items() if k]
+
+
+def _marked(column: np.ndarray, mark: str) -> list[str]:
+    """Numbers with this decimal mark, if it makes nearly all of a column numbers."""
+    if not any(mark in cell for cell in column):
+        return []
+    read = [cell for cell in column if _NUMBER[mark].fullmatch(cell)]
+    enough = len(read) >= 0.95 * sum(cell not in MISSING for cell in column)
+    return [cell for cell in read if mark in cell] if enough else []
+
+
+def _decimal(path: Path, frame: pd.DataFrame, separator: str, declared: str | None) -> tuple[str, str]:
+    if declared or separator == ",":
+        return declared or ".", "declared" if declared else "a comma would separate fields"
+    for part in (frame.head(1000), frame):
+        columns = list(zip(part, part.to_numpy().T, strict=True))
+        dot, comma = ([(n, cells) for n, column in columns if (cells := _marked(column, mark))] for mark in ".,")
+        told = f" and column {dot[0][0]!r} has {dot[0][1][0]!r}" if dot and comma else ""
+        if comma and all(re.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}", cell) for _, cells in comma for cell in cells):
+            told += ", a decimal number or thousands"
+        if told:
+            raise ValueError(f"decimal: in {path} column {comma[0][0]!r} has {comma[0][1][0]!r}{told}; declare decimal")
+        if dot or comma:
+            return "," if comma else ".", "detected"
+    return ".", "no number has a decimal mark"
+
+
+def numbers(column: pd.Series, decimal: str = ".") -> tuple[pd.Series, pd.Series]:
+    """Numbers that the cells of a column are, in plain digits: no hexadecimals, underscores or thousands.
+
+    Parameters
+    ----------
+    column : Series of str
+        From a `Table`.
+    decimal : {'.', ','}
+
+    Returns
+    -------
+    values : Series of float
+        NaN where there is no finite number.
+    reasons : Series of str
+        For those cells alone: ``'missing'``, or what begins with ``'infinite'`` or ``'no number'``.
+
+    Examples
+    --------
+    >>> values, reasons = numbers(pd.Series(["1,5", "?", "0x1F"], index=[2, 3, 4]), ",")
+    >>> values.tolist(), reasons.to_dict()
+    ([1.5, nan, nan], {3: 'missing', 4: "no number: '0x1F'"})
+    """
+    there = ~column.isin(MISSING).to_numpy()
+    values, reasons = np.full(len(column), np.nan), np.full(len(column), "missing", object)
+    cells, read = column.to_numpy(object), _NUMBER[decimal].fullmatch
+    values[there] = [float(cell.replace(decimal, ".")) if read(cell) else np.nan for cell in cells[there]]
+    for i in np.flatnonzero(there & ~np.isfinite(values)):
+        infinite = np.isinf(values[i]) or re.fullmatch(r"[+-]?inf(inity)?", cells[i], re.IGNORECASE)
+        values[i], reasons[i] = np.nan, f"{'infinite' if infinite else 'no number'}: {cells[i][:40]!r}"
+    flagged = np.isnan(values)
+    return pd.Series(values, column.index), pd.Series(reasons[flagged], column.index[flagged], dtype=object)
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """Rows and columns that a model can be fitted to.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        Keys as text, inputs as numbers or text, the target last; missing cells are NaN. The index has the lines.
+    numeric, text : tuple of str
+        Inputs of each kind.
+    rejects : DataFrame
+        Columns ``line`` and ``reason`` of all rows that are left out, those of `Table.rejected` among them.
+    said : tuple of str
+        Sentences on what was left out, and warnings.
+    """
+
+    frame: pd.DataFrame
+    numeric: tuple[str, ...]
+    text: tuple[str, ...]
+    rejects: pd.DataFrame
+    said: tuple[str, ...]
+
+
+def clean(
+    table: Table, *, target: str, inputs: Sequence[str] | None = None, keys: Sequence[str] = (), repeats: bool = False
+) -> Cleaned:
+    """Leave out rows without a target and exact repetitions, and columns that say nothing.
+
+    A column is one of numbers if at least 95 % of its cells that are not missing are; the others then count as missing,
+    which is said. In a column of text only an empty cell is missing: a country may be called NA.
+
+    Parameters
+    ----------
+    table : Table
+    target : str
+    inputs : sequence of str, optional
+        By default all columns but the target and `keys`.
+    keys : sequence of str
+        Columns, such as SMILES, that stay text; a row needs them all.
+    repeats : bool
+        Keep rows that repeat another in all inputs and the target; where inputs are few and coarse, they can be
+        measurements in their own right.
+
+    Raises
+    ------
+    ValueError
+        If there is no such column, or nothing to learn.
+    """
+    frame = table.frame
+    inputs = [name for name in frame if name not in (target, *keys)] if inputs is None else list(inputs)
+    uses = Counter([target, *keys, *inputs])
+    for what, asked in (("target", [target]), ("keys", keys), ("inputs", inputs)):
+        for name in asked:
+            if name not in frame or uses[name] > 1:
+                allowed = ", ".join(map(repr, frame.columns[:30])) + ", …" * (frame.shape[1] > 30)
+                raise ValueError(f"{what}: got {name!r}; allowed: one of {allowed}, in one role")
+    values, why = numbers(frame[target], table.decimal)
+    lost = {line: f"{target!r} is {reason}" for line, reason in why.items()}
+    for key in keys:
+        lost = dict.fromkeys(frame.index[frame[key].isin(MISSING)], f"{key!r} is missing") | lost
+    rest = frame.drop(index=list(lost))
+    read = {name: _input(rest[name], table.decimal) for name in inputs}
+    columns = {key: rest[key] for key in keys} | {name: one for name, (one, _) in read.items() if one is not None}
+    rest = pd.DataFrame({**columns, target: values.loc[rest.index]}, rest.index)
+    if not columns or rest[target].nunique() < 2:
+        told = f"{target!r}: rows left: {len(rest)}, values: {rest[target].nunique()}, inputs: {len(columns)}"
+        raise ValueError(f"target: got {told}; allowed: at least two values and an input")
+    again, warnings = _repeated(rest, list(columns), target)
+    if not repeats:
+        lost, rest = lost | again, rest.drop(index=list(again))
+    gaps = ", ".join(f"{name!r} {n:,}" for name, n in rest.isna().sum().items() if n)
+    said = [f"Rows used: {len(rest):,} of {len(frame):,}."]
+    for reason, n in Counter(reason.partition(": ")[0] for reason in lost.values()).items():
+        said.append(f"Rows left out: {n:,} ({reason}).")
+    said += [f"Missing cells, which stay: {gaps}."] * bool(gaps) + [one for _, one in read.values() if one] + warnings
+    faults = sorted([*table.rejected.itertuples(index=False, name=None), *lost.items()])
+    rejects = pd.DataFrame(faults, columns=["line", "reason"])
+    numeric = tuple(name for name in inputs if name in rest and rest[name].dtype == float)
+    text = tuple(name for name in inputs if name in rest and name not in numeric)
+    return Cleaned(rest, numeric, text, rejects, tuple(said))
+
+
+def _input(column: pd.Series, decimal: str) -> tuple[pd.Series | None, str]:
+    """A column as numbers or text, or None if it says nothing; and a sentence, which may be empty."""
+    values, why = numbers(column, decimal)
+    wrong = why[why != "missing"]
+    present, strange = len(column) - len(why) + len(wrong), wrong.str.startswith("no number").sum()
+    is_text = strange > 0.05 * present
+    kept = column.mask(column == "") if is_text else values
+    told = ", ".join(f"line {line}: {reason}" for line, reason in wrong.head(3).items())
+    of = f"Column {column.name!r}"
+    if (n := kept.nunique()) < 2:
+        return None, f"{of} is left out: it {'has one value' if n else 'is empty'}."
+    if is_text and strange < 0.5 * present:
+        return kept, f"{of} is taken as text: {strange:,} of {present:,} cells are no number ({told})."
+    said = f"{of}: {len(wrong):,} cells are no finite number and count as missing ({told})."
+    return kept, said if len(wrong) and not is_text else ""
+
+
+def _repeated(rest: pd.DataFrame, same: list[str], target: str) -> tuple[dict[Any, str], list[str]]:
+    """Rows that repeat an earlier one; and a warning of rows with equal inputs and another target."""
+    twice = rest[rest.duplicated(same, keep=False)]
+    alike = twice.groupby(same, dropna=False, sort=False)[target]
+    lines = pd.Series(twice.index, twice.index)
+    first = lines.groupby([alike.ngroup(), twice[target]], sort=False).transform("first")
+    again = {line: f"repeats an earlier row: line {of}" for line, of in first.items() if line != of}
+    spread = alike.transform("max") - alike.transform("min")
+    other = lines[spread > 0]
+    such = f"{len(other):,}, such as lines {', '.join(map(str, other.head(3)))}"
+    said = f"Rows with all inputs of another but not its target: {such}; these differ by up to {spread.max():.4g}."
+    return again, [said] if len(other) else []
+
+
+def leaks(frame: pd.DataFrame, target: str, keys: Sequence[str] = ()) -> list[str]:
+    """Warnings of columns that may give the target away, or merely name or count the rows.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Of a `Cleaned`.
+    target : str
+    keys : sequence of str
+        Columns that are to name the rows.
+    """
+    said = []
+    for name in frame.columns.drop([target, *keys]):
+        pair = frame[[name, target]].dropna()
+        if pair[name].dtype == float and len(pair) >= 10:
+            linear, ranks = (abs(both.corr().iloc[0, 1]) for both in (pair, pair.rank()))  # nan if one is constant
+            if max(linear, ranks) >= 0.9999:
+                same = "is the target but for scale and offset" if linear >= 0.9999 else "has the order of the target"
+                said.append(f"Column {name!r} {same} (correlation {max(linear, ranks):.6f}).")
+            steps = np.diff(pair[name])
+            if abs(np.median(steps)) == 1 and (steps % 1 == 0).all() and ((steps > 0).all() or (steps < 0).all()):
+                said.append(f"Column {name!r} counts the rows: as an input, it is their order in the file.")
+        elif len(pair) >= 10 and pair[name].is_unique:
+            said.append(f"Column {name!r} differs in every row, as a name does: nothing can be learnt from it.")
+        one, other = (set(re.findall(r"[^\W_]+", text.casefold())) for text in (name, target))
+        if other <= one or difflib.SequenceMatcher(None, name[:99].lower(), target[:99].lower()).ratio() >= 0.8:
+            said.append(f"Column {name!r} has nearly the name of the target {target!r}: is it known beforehand?")
+    return said
+
+
+def write(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+    """Write rows or rejects as CSV in one step, with the index if it has a name; text is quoted.
+
+    A spreadsheet runs a cell of text that begins with ``=``, ``+``, ``-`` or ``@`` as a formula, and the text is a
+    stranger's. Such a cell gets an apostrophe before it, unless it is a number or a single sign.
+
+    Parameters
+    ----------
+    frame : DataFrame
+    path : path
+    """
+    path = Path(path)
+
+    def harmless(cell: Any) -> Any:
+        risky = isinstance(cell, str) and re.match(r"[=+\-@\t\r].", cell, re.DOTALL)
+        return f"'{cell}" if risky and not _NUMBER[".,"].fullmatch(cell) else cell
+
+    texts = [name for name, column in frame.items() if not pd.api.types.is_numeric_dtype(column)]
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        safe = frame.assign(**{name: frame[name].map(harmless) for name in texts}).rename(columns=harmless)
+        safe.to_csv(draft, index=bool(frame.index.name), quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
