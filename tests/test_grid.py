@@ -246,6 +246,39 @@ def test_the_bar_ends_full_and_threads_are_as_before(monkeypatch, tmp_path, caps
     assert "2 runs: 100%" in capsys.readouterr().err
 
 
+# --- engines --------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_engine_is_refused_before_anything(monkeypatch, tmp_path):
+    runs = molecule_runs("training mean")
+    carry(runs, tmp_path)
+    with pytest.raises(ValueError, match=r"^engine: got 'spark'; allowed: 'loky', "):
+        carry(runs, tmp_path, engine="spark")
+    monkeypatch.setenv("RNC_ENGINE", "spark")
+    with pytest.raises(ValueError, match=r"^engine: got 'spark'; allowed: "):
+        carry(runs, tmp_path)
+    assert carry(runs, tmp_path, engine="loky").loaded == runs
+    assert run_on_one_machine(runs, results_dir=tmp_path).loaded == runs
+
+
+def test_a_scheduler_is_not_told_a_number_of_processes_nor_asked_under_torchrun(monkeypatch, tmp_path):
+    runs = molecule_runs("training mean")
+    with pytest.raises(ValueError, match=r"^engine: got 'tcp://host:8786' and n_jobs; allowed: one of them"):
+        carry(runs, tmp_path, engine="tcp://host:8786", n_jobs=2)
+    monkeypatch.setattr(grid, "processes", lambda: (4, 0))
+    with pytest.raises(ValueError, match=r"^engine: got 'tcp://host:8786' and torchrun; allowed: one of them"):
+        carry(runs, tmp_path, engine="tcp://host:8786")
+
+
+def test_nothing_is_asked_of_a_scheduler_where_nothing_is_missing(tmp_path):
+    runs = molecule_runs("training mean")
+    carry(runs, tmp_path)
+    assert carry(runs, tmp_path, engine="tcp://127.0.0.1:1").loaded == runs
+    with pytest.raises(ConnectionError, match=r"^engine: got 'tcp://127.0.0.1:1', where no Dask scheduler answers"):
+        carry(runs, tmp_path, engine="tcp://127.0.0.1:1", refresh=True)
+    assert len(list(tmp_path.rglob("*.json"))) == 1
+
+
 # --- runs that diverge ----------------------------------------------------------------------------------
 
 

@@ -106,6 +106,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         {"numpy", "pandas", "scipy"},
     ),
     "rnclib.claims": ({"rnclib.paired", "rnclib.results", "rnclib.statistics"}, {"numpy", "pandas"}),
+    "rnclib.cluster": (set(), {"distributed"}),
     "rnclib.comparison": (
         {"rnclib.data", "rnclib.estimator", "rnclib.fitting", "rnclib.paired", "rnclib.recipe"},
         {"numpy", "pandas", "sklearn", "tqdm"},
@@ -197,7 +198,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "rnclib.forest": ({"rnclib.claims", "rnclib.plots"}, {"matplotlib", "pandas"}),
     "rnclib.grid": (
-        {"rnclib.experiment", "rnclib.fitting", "rnclib.provenance", "rnclib.results"},
+        {"rnclib.cluster", "rnclib.experiment", "rnclib.fitting", "rnclib.provenance", "rnclib.results"},
         {"joblib", "torch", "tqdm"},
     ),
     "rnclib.inputs": (
@@ -630,7 +631,7 @@ class Absent:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in {{"papermill", "jupytext", "seaborn", "matplotlib", "ipykernel", "nbformat",
                                      "IPython", "jupyter_book", "sphinx", "torch_geometric", "rdkit", "torchvision",
-                                     "PIL", "skrub", "safetensors"}}:
+                                     "PIL", "skrub", "safetensors", "distributed"}}:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Absent())
