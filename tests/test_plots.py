@@ -19,6 +19,7 @@ MAE = {"RnC frozen, L1": [0.20, 0.22, 0.27], "L1 end to end": [0.30, 0.28, 0.35]
 @pytest.fixture(autouse=True)
 def figures_are_closed():
     with mpl.rc_context():
+        mpl.rcdefaults()  # a test before these may have set the style of the book
         yield
     plt.close("all")
 

@@ -179,7 +179,8 @@ _BESIDE = tuple(
 def steps(profile: str = "paper") -> dict[str, list[Run]]:
     """The runs that verdicts rest on, in the order in which they are made, by what they are for.
 
-    Those of one seed follow each other, so that a sitting that ends early leaves whole pairs.
+    Those of one seed follow each other, so that a session that ends early leaves whole pairs. Each step is made on one
+    machine, so runs that are compared with each other are in one step.
 
     Parameters
     ----------
@@ -196,13 +197,14 @@ def steps(profile: str = "paper") -> dict[str, list[Run]]:
 
     faces = needed("face_sets", dataset="synthetic")
     whole = [run for run in faces if run.data.fraction is None and run.data.holes is None]
+    primary = set(faces)
     every = {
         "ESOL": needed("esol", dataset="esol"),
         "faces": [run for run in whole if run.data.spurious != "untied"],
         "faces without a spurious correlation": whole,  # with networks that are trained by then
         "faces, fewer": faces,
         "ESOL, shifts": needed("robustness", dataset="esol"),
-        "faces, other settings": of("face_sets", "synthetic"),
+        "faces, other settings": [run for run in of("face_sets", "synthetic") if run not in primary],
         "ESOL, fewer": of("data_efficiency", "esol", n_seeds=22 if profile == "paper" else None),
         "negative control": of("control", "esol"),
         "crossed": of("crossed", "esol"),
