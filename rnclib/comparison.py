@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from sklearn.base import clone
+from sklearn.model_selection import TimeSeriesSplit
 from tqdm import tqdm
 
 from rnclib.data import Split, group_split, take
@@ -19,7 +20,9 @@ from rnclib.fitting import Samples, fit
 from rnclib.paired import LEVEL, Paired, correlation_of
 from rnclib.recipe import Recipe
 
-__all__ = ["MARGIN", "METHODS", "PEERS", "Answer", "Comparison", "compare"]
+__all__ = [
+    "MARGIN", "METHODS", "PEERS", "Answer", "Comparison", "compare", "split_as_given", "splits_in_time", "splits_of",
+]  # fmt: skip
 
 METHODS = ("end_to_end", "rnc", "joint")
 #: What people would use instead.
@@ -27,6 +30,7 @@ PEERS = ("training mean", "ridge", "trees", "gaussian process")
 #: Of practical equality, in multiples of the other method's error; that of the book.
 MARGIN = 0.05
 _MOST = 2000  # samples of a Gaussian process
+_PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _FEATURES = {"table": None, "smiles": "descriptors", "images": "colours"}
 
 
@@ -45,6 +49,8 @@ class Answer:
         Splits.
     needed : float
         Splits that would decide if mean and spread stay as they are; infinite if no number of splits of this data can.
+    one_test_set : bool
+        All splits are the same, and training differs: the interval is that of training, for this test set.
     """
 
     verdict: str
@@ -53,14 +59,17 @@ class Answer:
     high: float
     n: int
     needed: float
+    one_test_set: bool = False
 
     def __str__(self) -> str:
         times, low, high = (math.exp(value) for value in (self.effect, self.low, self.high))
-        said = f"{self.verdict}: the error is {times:.2f} × that of the other [{low:.2f}, {high:.2f}], {self.n} splits"
+        of = "runs on one test set" if self.one_test_set else "splits"
+        said = f"{self.verdict}: the error is {times:.2f} × that of the other [{low:.2f}, {high:.2f}], {self.n} {of}"
         if self.verdict != "undecided" or math.isnan(self.needed):
             return said
-        more = "no number of splits of this data would decide; more samples may"
-        return f"{said}; {more if math.isinf(self.needed) else f'about {self.needed:.0f} splits would decide'}"
+        of = "runs" if self.one_test_set else "splits"
+        more = f"no number of {of} of this data would decide; more samples may"
+        return f"{said}; {more if math.isinf(self.needed) else f'about {self.needed:.0f} {of} would decide'}"
 
 
 @dataclass(frozen=True)
@@ -70,14 +79,24 @@ class Comparison:
     Attributes
     ----------
     errors : DataFrame
-        A row for each split and method: ``split``, ``method``, ``mae`` and ``rmse`` on the test set, in the unit of the
-        target, and ``seconds`` of fitting.
-    correlation : float
-        Between differences on two splits, see `rnclib.paired.correlation_of`.
+        A row for each split and method: ``split``, ``method``, ``n_train`` and ``n_test``, ``mae`` and ``rmse`` on the
+        test set, in the unit of the target, ``val_mae``, NaN where a method has no validation error, and ``seconds`` of
+        fitting.
+    predictions : DataFrame
+        A row for each test sample of each split and method: ``split``, ``method``, ``row``, ``target`` and
+        ``prediction``.
+    overlap : float
+        Mean fraction of a test set that is in another one too.
     """
 
     errors: pd.DataFrame
-    correlation: float
+    predictions: pd.DataFrame
+    overlap: float
+
+    @property
+    def correlation(self) -> float:
+        """Between differences on two splits, see `rnclib.paired.correlation_of`."""
+        return correlation_of(self.errors["n_train"].mean(), self.errors["n_test"].mean(), self.overlap)
 
     def answer(self, method: str = "rnc", other: str = "end_to_end") -> Answer:
         """Whether a method has a lower MAE than another.
@@ -98,27 +117,128 @@ class Comparison:
             verdict = "practically equal"
         elif paired.p < LEVEL:
             verdict = "helps" if mean < 0 else "harms"
-        return Answer(verdict, mean, low, high, paired.n, paired.needed(-margin, margin))
+        needed = paired.needed(-margin, margin)
+        return Answer(verdict, mean, low, high, paired.n, needed, self.overlap == 1)
 
     def table(self) -> pd.DataFrame:
-        """Means over splits by method, the lowest MAE first: ``mae``, ``rmse``, ``seconds``."""
-        means = self.errors.groupby("method")[["mae", "rmse", "seconds"]].mean()
-        return means.sort_values("mae")
+        """A row for each method, the lowest MAE first.
+
+        Columns ``mae``, with the bounds ``low`` and ``high`` of its 95% interval, ``rmse`` and ``seconds``: means over
+        splits.
+        """
+        rows = {}
+        for method, part in self.errors.groupby("method"):
+            mean, low, high = Paired(part["mae"].to_numpy(), self.correlation).interval()
+            others = part[["rmse", "seconds"]].mean()
+            rows[method] = {"mae": mean, "low": low, "high": high, **others}
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method").sort_values("mae")
+
+    def better(self) -> str:
+        """The method with a network whose validation error is lowest, as a mean over splits."""
+        return str(self.errors.groupby("method")["val_mae"].mean().idxmin())
+
+
+def splits_of(n: int, n_splits: int = 10, *, groups: Sequence[Any] | None = None) -> list[Split]:
+    """Random splits: 80% of the samples train, 10% validate and 10% test.
+
+    Parameters
+    ----------
+    n : int
+        Samples.
+    n_splits : int
+        At least 2, with seeds 0, 1, ….
+    groups : sequence, length n, optional
+        What belongs together and stays in one set, such as the measurements of one patient.
+
+    Raises
+    ------
+    ValueError
+    """
+    _check_number(n_splits)
+    belongs = range(n) if groups is None else list(groups)
+    if len(belongs) != n:
+        raise ValueError(f"groups: got {len(belongs)}; allowed: one for each of {n} samples")
+    return [group_split(belongs, seed) for seed in range(n_splits)]
+
+
+def splits_in_time(times: Sequence[Any], n_splits: int = 10) -> list[Split]:
+    """Splits that test on what comes after: training on all before, at least half of the samples.
+
+    The later half is cut into blocks; each is tested once. The last ninth of the samples before it validate. Samples of
+    one time stay together.
+
+    Parameters
+    ----------
+    times : sequence, length n
+        Numbers, or dates that can be compared.
+    n_splits : int
+        At least 2.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer times than that needs.
+    """
+    _check_number(n_splits)
+    moments, number = np.unique(np.asarray(times), return_inverse=True)
+    if len(moments) < 4 * n_splits:
+        raise ValueError(
+            f"times: got {len(moments)} distinct ones for {n_splits} splits; allowed: at least {4 * n_splits}"
+        )
+    found = []
+    for before, test in TimeSeriesSplit(n_splits, test_size=len(moments) // (2 * n_splits)).split(moments):
+        held_out = max(1, len(before) // 9)
+        parts = before[:-held_out], before[-held_out:], test
+        found.append(Split(*(np.flatnonzero(np.isin(number, part)) for part in parts)))
+    return found
+
+
+def split_as_given(parts: Sequence[str], n_splits: int = 10) -> list[Split]:
+    """One split, as often as training is to be repeated with other seeds.
+
+    Parameters
+    ----------
+    parts : sequence of str, length n
+        ``train``, ``test`` and ``val`` (or ``valid``, ``validation``). Without ``val``, a ninth of ``train`` validates.
+    n_splits : int
+        At least 2.
+
+    Raises
+    ------
+    ValueError
+        If a part is none of these, or one is missing.
+    """
+    _check_number(n_splits)
+    named = np.array([_PARTS.get(str(part).strip().lower(), "") for part in parts])
+    if (named == "").any():
+        wrong = parts[int(np.argmax(named == ""))]
+        raise ValueError(f"split: got {wrong!r}; allowed: {', '.join(map(repr, _PARTS))}")
+    train, val, test = (np.flatnonzero(named == part) for part in ("train", "val", "test"))
+    if not len(val) and len(train) > 1:
+        order = np.random.default_rng(0).permutation(train)
+        n_val = max(1, len(train) // 9)
+        train, val = np.sort(order[n_val:]), np.sort(order[:n_val])
+    for name, rows in (("train", train), ("val", val), ("test", test)):
+        if not len(rows):
+            raise ValueError(f"split: got no row of {name!r}; allowed: at least one")
+    return [Split(train, val, test)] * n_splits
+
+
+def _check_number(n_splits: Any) -> None:
+    if type(n_splits) is not int or n_splits < 2:
+        raise ValueError(f"n_splits: got {n_splits!r}; allowed: an integer of at least 2")
 
 
 def compare(
     model: RnCRegressor,
     X: Any,
     y: Any,
+    splits: Sequence[Split] | None = None,
     *,
-    groups: Sequence[Any] | None = None,
-    n_splits: int = 10,
     peers: Iterable[str] = PEERS,
     progress: bool = True,
 ) -> Comparison:
     """Fit each method of `RnCRegressor`, and other regressors, on the same splits.
-
-    Of each split 80% of the samples train, 10% validate and 10% test.
 
     Parameters
     ----------
@@ -126,10 +246,9 @@ def compare(
         Its settings are those of all methods; what a method does not have is left out there.
     X, y
         As for its `fit`; one target.
-    groups : sequence, length n, optional
-        What belongs together and stays in one set, such as the measurements of one patient.
-    n_splits : int
-        At least 2, with seeds 0, 1, ….
+    splits : sequence of Split, optional
+        At least two: from `splits_of` (by default ten), `splits_in_time` or `split_as_given`. A network trains on the
+        samples of the first two sets of a split, some of which, chosen at random, are its validation set.
     peers : iterable of str
         Of `PEERS`. The Gaussian process is left out beyond 2000 samples.
     progress : bool
@@ -142,29 +261,30 @@ def compare(
     y, peers = np.asarray(y, float), tuple(peers)
     if y.ndim != 1:
         raise ValueError(f"y: got shape {y.shape}; allowed: (n,), one target")
-    if type(n_splits) is not int or n_splits < 2:
-        raise ValueError(f"n_splits: got {n_splits!r}; allowed: an integer of at least 2")
+    splits = splits_of(len(y)) if splits is None else list(splits)
+    if len(splits) < 2:
+        raise ValueError(f"splits: got {len(splits)}; allowed: at least 2")
     if unknown := [name for name in peers if name not in PEERS]:
         raise ValueError(f"peers: got {unknown}; allowed: {', '.join(map(repr, PEERS))}")
     peers = tuple(name for name in peers if name != "gaussian process" or len(y) <= _MOST)
-    belongs = range(len(y)) if groups is None else list(groups)
-    if len(belongs) != len(y):
-        raise ValueError(f"groups: got {len(belongs)}; allowed: one for each of {len(y)} samples")
-    splits = [group_split(belongs, seed) for seed in range(n_splits)]
-    rows: list[dict[str, Any]] = []
-    with tqdm(total=n_splits * (len(METHODS) + len(peers)), disable=not progress, desc="fits") as bar:
+    rows, tested = [], []
+    with tqdm(total=len(splits) * (len(METHODS) + len(peers)), disable=not progress, desc="fits") as bar:
         for number, split in enumerate(splits):
-            for row in _on_split(model, X, y, split, peers, number):
-                rows.append({"split": number} | row)
+            for one, predicted in _on_split(model, X, y, split, peers, number):
+                its = {"split": number, "method": one["method"]}
+                rows.append({**its, **one, "n_train": len(split.train), "n_test": len(split.test)})
+                tested.append(
+                    pd.DataFrame({**its, "row": split.test, "target": y[split.test], "prediction": predicted})
+                )
                 bar.update()
     overlaps = [np.isin(a.test, b.test).mean() for i, a in enumerate(splits) for b in splits[:i]]
-    n_train, n_test = (float(np.mean([len(getattr(one, part)) for one in splits])) for part in ("train", "test"))
-    return Comparison(pd.DataFrame(rows), correlation_of(n_train, n_test, float(np.mean(overlaps))))
+    return Comparison(pd.DataFrame(rows), pd.concat(tested, ignore_index=True), float(np.mean(overlaps)))
 
 
 def _on_split(
     model: RnCRegressor, X: Any, y: np.ndarray, split: Split, peers: Sequence[str], seed: int
-) -> Iterable[dict[str, Any]]:
+) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+    """Errors and test predictions of each method."""
     seen = np.sort(np.concatenate([split.train, split.val]))
     for method in METHODS:
         settings = {"method": method, "random_state": seed, "verbose": False}
@@ -173,7 +293,8 @@ def _on_split(
         one = clone(model).set_params(**settings, validation_fraction=len(split.val) / len(seen))
         began = time.monotonic()
         one.fit(_rows(X, seen), y[seen])
-        yield _row(method, one.predict(_rows(X, split.test)), y[split.test], time.monotonic() - began)
+        seconds, found = time.monotonic() - began, one.predict(_rows(X, split.test))
+        yield _errors(method, found, y[split.test], seconds) | {"val_mae": one.validation_error_}, found
     inputs = {name: one.inputs_of(_rows(X, getattr(split, name))) for name in ("train", "val", "test")}
     if model.encoder is not None:
         inputs = {name: its.reshape(len(its), -1) for name, its in inputs.items()}
@@ -183,10 +304,11 @@ def _on_split(
         train, val = (Samples(inputs[part], y[getattr(split, part)]) for part in ("train", "val"))
         began = time.monotonic()
         fitted = fit(recipe, train, val, seed=seed)
-        yield _row(name, fitted.predict(inputs["test"]), y[split.test], time.monotonic() - began)
+        seconds, found = time.monotonic() - began, fitted.predict(inputs["test"])
+        yield _errors(name, found, y[split.test], seconds) | {"val_mae": math.nan}, found
 
 
-def _row(method: str, predicted: np.ndarray, measured: np.ndarray, seconds: float) -> dict[str, Any]:
+def _errors(method: str, predicted: np.ndarray, measured: np.ndarray, seconds: float) -> dict[str, Any]:
     off = predicted - measured
     mae, rmse = float(np.abs(off).mean()), float(np.sqrt((off**2).mean()))
     return {"method": method, "mae": mae, "rmse": rmse, "seconds": seconds}

@@ -104,6 +104,8 @@ class RnCRegressor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RegressorM
         Training loss of each.
     training_, validation_, calibration_ : ndarray of int
         Which rows of `X` were used for what.
+    notes_ : dict
+        Empty; whatever you put there, of the kinds that JSON has, is saved with the model.
 
     Notes
     -----
@@ -223,6 +225,7 @@ class RnCRegressor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RegressorM
         assert isinstance(fitted, FittedNetwork)
         self._network, self._vectoriser, self._single, self.recipe_ = fitted, vectoriser, single, recipe
         self.training_, self.validation_, self.calibration_ = training, validation, calibration
+        self.notes_: dict[str, Any] = {}
         self.loss_curve_ = [loss for stage in fitted.stages for loss in stage.history.train_loss]
         self.n_iter_ = len(self.loss_curve_)
         if isinstance(fitted.prepare, Numbers):

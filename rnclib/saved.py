@@ -33,7 +33,7 @@ __all__ = ["FORMAT", "read", "write"]
 
 FORMAT = 1  # raised when a file of before would be read in another way
 _NAME = "rnclib"  # of the header's entry
-_GIVEN = ("head_", "validation_error_", "n_iter_", "loss_curve_", "n_features_in_")
+_GIVEN = ("head_", "validation_error_", "n_iter_", "loss_curve_", "n_features_in_", "notes_")
 _OURS = "a model that RnCRegressor.save has written"
 _LONGEST = 200  # characters of another's message in ours
 _ROWS = ("training_", "validation_", "calibration_")

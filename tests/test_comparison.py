@@ -10,18 +10,28 @@ import pytest
 from scipy import stats
 
 from rnclib import comparison
-from rnclib.comparison import METHODS, PEERS, Answer, Comparison, compare
+from rnclib.comparison import (
+    METHODS,
+    PEERS,
+    Answer,
+    Comparison,
+    compare,
+    split_as_given,
+    splits_in_time,
+    splits_of,
+)
 from rnclib.estimator import RnCRegressor
 
 
-def errors(ratios, correlation: float = 1 / 9) -> Comparison:
+def errors(ratios, n_test: int = 10, overlap: float = 0.0) -> Comparison:
     """End to end has errors of 2, RnC `ratios` times as much."""
+    rest = {"rmse": 3.0, "seconds": 1.0, "n_train": 80, "n_test": n_test}
     rows = [
-        {"split": i, "method": method, "mae": 2.0 * times, "rmse": 3.0, "seconds": 1.0}
+        {"split": i, "method": method, "mae": 2.0 * times, "val_mae": 1.0 + times} | rest
         for i, ratio in enumerate(ratios)
         for method, times in (("end_to_end", 1.0), ("rnc", ratio))
     ]
-    return Comparison(pd.DataFrame(rows), correlation)
+    return Comparison(pd.DataFrame(rows), pd.DataFrame(), overlap)
 
 
 def test_the_answer_is_that_of_the_corrected_resampled_t():
@@ -52,15 +62,62 @@ def test_the_four_verdicts(ratios, verdict):
 
 
 def test_an_undecided_answer_says_what_would_decide():
-    few = errors([0.9, 0.7, 1.05], correlation=0.0).answer()
+    few = errors([0.9, 0.7, 1.05], n_test=0).answer()
     assert few.verdict == "undecided" and 3 < few.needed < math.inf
     assert str(few).endswith(f"about {few.needed:.0f} splits would decide")
-    enough = errors([0.9, 0.7, 1.05] * math.ceil(few.needed / 3 + 1), correlation=0.0).answer()
+    enough = errors([0.9, 0.7, 1.05] * math.ceil(few.needed / 3 + 1), n_test=0).answer()
     assert enough.verdict == "helps"
     none = errors([0.95, 0.7, 1.2, 0.9]).answer()
     assert math.isinf(none.needed) and "no number of splits of this data" in str(none)
     with pytest.raises(ValueError, match=r"^other: got 'svm'; allowed: 'end_to_end', 'rnc'"):
         errors([1.0, 1.1]).answer("rnc", "svm")
+
+
+def test_runs_on_one_test_set_are_no_splits():
+    answer = errors([0.8, 0.82, 0.79, 0.81], overlap=1.0).answer()
+    assert answer.one_test_set and str(answer).endswith(", 4 runs on one test set")
+    half = stats.t.ppf(0.975, 3) * np.log([0.8, 0.82, 0.79, 0.81]).std(ddof=1) / 2
+    assert answer.high - answer.effect == pytest.approx(half)
+    assert "of this data" not in str(answer) and not errors([0.8, 0.82]).answer().one_test_set
+
+
+def test_means_have_the_interval_of_the_corrected_resampled_t():
+    found = errors([0.9, 0.8, 0.85, 0.7, 0.95])
+    assert list(found.table().index) == ["rnc", "end_to_end"] and found.better() == "rnc"
+    row, maes = found.table().loc["rnc"], 2 * np.array([0.9, 0.8, 0.85, 0.7, 0.95])
+    half = stats.t.ppf(0.975, 4) * maes.std(ddof=1) * math.sqrt(1 / 5 + 1 / 8)
+    assert (row["mae"], row["low"], row["high"]) == pytest.approx((maes.mean(), maes.mean() - half, maes.mean() + half))
+
+
+# --- splits -------------------------------------------------------------------------------------------------
+
+
+def test_splits_in_time_never_look_ahead():
+    rng = np.random.default_rng(0)
+    times = rng.integers(0, 50, 300)
+    found = splits_in_time(times.tolist(), 5)
+    tested = np.concatenate([one.test for one in found])
+    assert len(found) == 5 and len(set(tested)) == len(tested)
+    for one in found:
+        assert times[one.train].max() < times[one.val].min() and times[one.val].max() < times[one.test].min()
+        assert len(one.train) + len(one.val) == (times < times[one.test].min()).sum() >= 0.45 * 300
+    dates = np.array(["2024-01-01"], "datetime64[D]") + times
+    assert all((a.test == b.test).all() for a, b in zip(found, splits_in_time(dates.tolist(), 5), strict=True))
+    with pytest.raises(ValueError, match=r"^times: got 3 distinct ones for 2 splits; allowed: at least 8"):
+        splits_in_time([1, 2, 3, 3], 2)
+
+
+def test_a_split_of_ones_own_is_taken_as_it_is():
+    parts = ["Train", "valid", "test", "train ", "TEST"]
+    found = split_as_given(parts, 3)
+    assert len(found) == 3 and found[0] is found[2]
+    assert (found[0].train.tolist(), found[0].val.tolist(), found[0].test.tolist()) == ([0, 3], [1], [2, 4])
+    one = split_as_given(["train"] * 18 + ["test"] * 3, 2)[0]
+    assert (len(one.train), len(one.val), len(one.test)) == (16, 2, 3) and not set(one.train) & set(one.val)
+    with pytest.raises(ValueError, match=r"^split: got 'held-out'; allowed: 'train', 'val', "):
+        split_as_given(["train", "held-out"])
+    with pytest.raises(ValueError, match=r"^split: got no row of 'test'"):
+        split_as_given(["train", "train"])
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +143,8 @@ def test_all_methods_see_the_same_sets(data, monkeypatch):
     monkeypatch.setattr(RnCRegressor, "fit", watched)
     monkeypatch.setattr(comparison, "fit", watched_peer)
     groups = [i // 2 for i in range(60)]
-    found = compare(RnCRegressor(epochs=5, temperature=1.0), table, y, groups=groups, n_splits=2, progress=False)
+    splits = splits_of(60, 2, groups=groups)
+    found = compare(RnCRegressor(epochs=5, temperature=1.0), table, y, splits, progress=False)
     assert [name for name, *_ in seen] == [*METHODS, *PEERS] * 2
     for split in range(2):
         ours = seen[7 * split : 7 * split + 3]
@@ -102,7 +160,7 @@ def test_all_methods_see_the_same_sets(data, monkeypatch):
 
 def test_errors_are_those_of_a_fit_by_hand(data):
     table, y = data
-    found = compare(RnCRegressor(epochs=5), table, y, n_splits=2, peers=["training mean"], progress=False)
+    found = compare(RnCRegressor(epochs=5), table, y, splits_of(60, 2), peers=["training mean"], progress=False)
     split = comparison.group_split(range(60), 1)
     by_method = found.errors[found.errors["split"] == 1].set_index("method")
     assert by_method.loc["training mean", "mae"] == pytest.approx(np.abs(y[split.test] - y[split.train].mean()).mean())
@@ -111,17 +169,24 @@ def test_errors_are_those_of_a_fit_by_hand(data):
     off = model.predict(table.iloc[split.test]) - y[split.test]
     assert by_method.loc["joint", "mae"] == pytest.approx(np.abs(off).mean())
     assert by_method.loc["joint", "rmse"] == pytest.approx(np.sqrt((off**2).mean()))
+    assert by_method.loc["joint", "val_mae"] == model.validation_error_
+    kept = found.predictions.query("split == 1 and method == 'joint'")
+    assert kept["row"].tolist() == split.test.tolist() and (kept["target"] == y[split.test]).all()
+    assert kept["prediction"].to_numpy() == pytest.approx(model.predict(table.iloc[split.test]))
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"n_splits": 1}, "n_splits: got 1; allowed: an integer of at least 2"),
+        ({"splits": splits_of(60, 2)[:1]}, "splits: got 1; allowed: at least 2"),
         ({"peers": ["svm"]}, r"peers: got \['svm'\]; allowed: 'training mean', 'ridge', "),
-        ({"groups": [1, 2]}, "groups: got 2; allowed: one for each of 60 samples"),
     ],
 )
 def test_wrong_arguments_are_named(data, changes, message):
+    with pytest.raises(ValueError, match=r"^n_splits: got 1; allowed: an integer of at least 2"):
+        splits_of(60, 1)
+    with pytest.raises(ValueError, match=r"^groups: got 2; allowed: one for each of 60 samples"):
+        splits_of(60, groups=[1, 2])
     with pytest.raises(ValueError, match=f"^{message}"):
         compare(RnCRegressor(epochs=5), *data, progress=False, **changes)
     with pytest.raises(ValueError, match=r"^y: got shape \(60, 2\); allowed: \(n,\), one target"):
@@ -131,6 +196,7 @@ def test_wrong_arguments_are_named(data, changes, message):
 def test_smiles_and_arrays_are_compared_too():
     smiles = ["C" * n + end for n in range(1, 8) for end in ("", "O", "N")]
     y = np.array([len(one) for one in smiles], float)
-    found = compare(RnCRegressor(inputs="smiles", epochs=5), smiles, y, n_splits=2, peers=["ridge"], progress=False)
+    model, splits = RnCRegressor(inputs="smiles", epochs=5), splits_of(len(y), 2)
+    found = compare(model, smiles, y, splits, peers=["ridge"], progress=False)
     assert set(found.errors["method"]) == {*METHODS, "ridge"} and found.errors["mae"].notna().all()
     assert isinstance(found.answer("joint"), Answer)

@@ -159,26 +159,17 @@ def decode(paths: Sequence[Path], size: int, *, progress: bool = True, upright: 
 
 
 def _decode_all(paths: Sequence[Path], stored: int, target: Path, progress: bool, upright: bool) -> None:
-    from PIL import Image
-
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_suffix(f".{os.getpid()}.tmp")
     try:
         pixels = np.lib.format.open_memmap(unfinished, "w+", np.uint8, (len(paths), stored, stored, 3))
 
         def decode_one(i: int) -> str | None:
-            try:
-                pixels[i] = _square(paths[i], stored, upright)
-                return None
-            except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-                # Pillow looks at the size before `_square` can: it raises beyond twice the limit, and beyond the
-                # limit where warnings are errors
-                got = re.search(r"\d+ pixels", str(error))
-                reason = _too_many(got.group() if got else str(error))
-            # what Pillow raises for a broken file, for broken EXIF data, and where warnings are errors
-            except (OSError, SyntaxError, ValueError, struct.error, Warning) as error:
-                reason = str(error)
-            return f"{paths[i].name} ({' '.join(reason.split())[:120]})"
+            found = _square_or_reason(paths[i], stored, upright)
+            if isinstance(found, str):
+                return f"{paths[i].name} ({found})"
+            pixels[i] = found
+            return None
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             found = pool.map(decode_one, range(len(paths)))
@@ -189,6 +180,41 @@ def _decode_all(paths: Sequence[Path], stored: int, target: Path, progress: bool
         os.replace(unfinished, target)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def unreadable(paths: Sequence[Path], *, progress: bool = True) -> dict[int, str]:
+    """Which images cannot be decoded, and why; a loader leaves them out.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+    progress : bool
+        Show a bar.
+    """
+
+    def reason(path: Path) -> str | None:
+        found = _square_or_reason(path, 8, True)
+        return found if isinstance(found, str) else None
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        reasons = tqdm(pool.map(reason, paths), "checking", len(paths), disable=not progress, unit="image")
+        return {i: text for i, text in enumerate(reasons) if text}
+
+
+def _square_or_reason(path: Path, stored: int, upright: bool) -> np.ndarray | str:
+    from PIL import Image
+
+    try:
+        return _square(path, stored, upright)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        # Pillow looks at the size before `_square` can: it raises beyond twice the limit, and beyond the limit where
+        # warnings are errors
+        got = re.search(r"\d+ pixels", str(error))
+        reason = _too_many(got.group() if got else str(error))
+    # what Pillow raises for a broken file, for broken EXIF data, and where warnings are errors
+    except (OSError, SyntaxError, ValueError, struct.error, Warning) as error:
+        reason = str(error)
+    return " ".join(reason.split())[:120]
 
 
 def _too_many(got: str) -> str:

@@ -1,0 +1,202 @@
+"""Command line for a file of your own: fit a model, predict another file, or ask whether contrastive training helps."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rnclib.your_data import YourData
+
+__all__ = ["main"]
+
+_METHODS = ("rnc", "joint", "end_to_end")
+_EXAMPLES = """examples:
+  python -m rnclib compare concrete.csv --target strength      does Rank-N-Contrast help here?
+  python -m rnclib fit concrete.csv --target strength          fit a model to all rows, and save it
+  python -m rnclib fit solvents.txt --target energy --smiles SMILES
+  python -m rnclib predict concrete.rnclib/model.safetensors new.csv
+
+exit status: 0 done; 1 the file or a setting is not as it should be, in one line; 2 wrong usage; 130 interrupted
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m rnclib", description=__doc__, epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, about in (
+        ("compare", "Train with Rank-N-Contrast and without on several splits, and say whether it helps."),
+        ("fit", "Fit a model to all rows, and save it."),
+        ("predict", "Predict each row of a second file with a saved model."),
+    ):
+        one = commands.add_parser(name, help=about, description=about)
+        if name == "predict":
+            one.add_argument("model", help="model.safetensors that fit has written")
+        one.add_argument("csv", help="a text file with a table and a header, perhaps packed with gzip")
+        _of_the_file(one)
+        if name != "predict":
+            _of_the_columns(one)
+            _of_training(one, name)
+        folder = "FILE" if name == "predict" else "FOLDER"
+        default = "predictions.csv" if name == "predict" else "NAME.rnclib beside the file"
+        one.add_argument("--out", metavar=folder, help=f"where results go (default: {default})")
+    return parser
+
+
+def _of_the_file(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("the file (by default detected; what is found is said)")
+    group.add_argument("--separator", help="between fields; a space stands for any white space")
+    group.add_argument("--decimal", help="the decimal mark, . or ,")
+    group.add_argument("--encoding", help="such as utf-8 or cp1252")
+    group.add_argument("--comment", help="what begins a line that is a comment")
+
+
+def _of_the_columns(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("its columns")
+    group.add_argument("--target", required=True, metavar="COLUMN", help="what is to be predicted, numbers")
+    group.add_argument("--smiles", metavar="COLUMN", help="molecules are the input, not the table")
+    group.add_argument("--image", metavar="COLUMN", help="images are: paths from the folder of the file on")
+    group.add_argument("--group", metavar="COLUMN", help="rows of one group stay in one set")
+    group.add_argument("--time", metavar="COLUMN", help="train on what was before, test on what comes after")
+    group.add_argument("--split", metavar="COLUMN", help="a split of your own: train, val, test")
+    group.add_argument("--inputs", nargs="+", metavar="COLUMN", help="of a table (default: all others)")
+    group.add_argument("--leave-out", nargs="+", default=[], metavar="COLUMN", help="columns that are no inputs")
+    group.add_argument("--repeats", action="store_true", help="keep rows that repeat another in inputs and target")
+
+
+def _of_training(parser: argparse.ArgumentParser, command: str) -> None:
+    group = parser.add_argument_group("training")
+    if command == "fit":
+        group.add_argument("--method", choices=_METHODS, default="rnc")
+        group.add_argument("--seed", type=_whole, default=0, help="of all that is random")
+    else:
+        group.add_argument("--splits", type=_whole, default=10, help="how many (default: 10)")
+    group.add_argument("--epochs", type=_whole, help="default: that of the recipe for this kind of input")
+    group.add_argument("--most", type=_whole, default=None, metavar="ROWS", help="rows that are used at most")
+    group.add_argument("--device", choices=("cpu", "cuda", "auto"), default="cpu")
+
+
+def _whole(text: str) -> int:
+    if not text.isascii() or not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"got {text!r}; allowed: a whole number")
+    return int(text)
+
+
+def _loaded(options: argparse.Namespace) -> tuple[YourData, Path]:
+    """The file as it is trained on, its cleaned rows and rejects written to the folder of results."""
+    from rnclib.data import csv_files
+
+    table = csv_files.read(options.csv, _format(options))  # before the imports that take seconds
+    from rnclib.your_data import MOST, Columns, load
+
+    given = {one.name: getattr(options, one.name) for one in fields(Columns)}
+    given |= {name: tuple(given[name]) for name in ("inputs", "leave_out") if given[name]}
+    most = MOST if options.most is None else options.most
+    data = load(options.csv, Columns(**given), table, repeats=options.repeats, most=most)
+    _say(data.said, data.warnings)
+    path = Path(options.csv)
+    folder = path.with_name(f"{path.name.partition('.')[0]}.rnclib") if options.out is None else Path(options.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    csv_files.write(data.frame, folder / "cleaned.csv")
+    csv_files.write(data.rejects, folder / "rejects.csv")
+    return data, folder
+
+
+def _format(options: argparse.Namespace) -> Any:
+    from rnclib.data.csv_files import Format
+
+    separator = {"tab": "\t", "\\t": "\t"}.get(options.separator, options.separator)
+    return Format(separator, options.decimal, options.encoding, options.comment)
+
+
+def _say(said: Sequence[str], warnings: Sequence[str] = ()) -> None:
+    print(*said, *(f"Warning: {one}" for one in warnings), sep="\n", flush=True)
+
+
+def _model(options: argparse.Namespace, data: YourData) -> Any:
+    from rnclib.estimator import RnCRegressor
+
+    return RnCRegressor(inputs=data.columns.kind, epochs=options.epochs, device=options.device)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    data, folder = _loaded(options)
+    from rnclib.comparison import compare
+    from rnclib.data import csv_files
+
+    splits = data.splits(options.splits)
+    _say((), [one for one in (data.shared(splits),) if one])
+    found = compare(_model(options, data), data.X, data.y, splits)
+    csv_files.write(found.errors, folder / "errors.csv")
+    csv_files.write(found.predictions, folder / "test_predictions.csv")
+    print(
+        f"\nErrors on test sets, in the unit of {data.columns.target!r}:", found.table().round(4).to_string(), sep="\n"
+    )
+    for method in ("rnc", "joint"):
+        print(f"\nDoes {method} help, compared with end_to_end? {found.answer(method)}")
+    print(f"\nOf the three networks {found.better()} has the lowest validation error. Results are in {folder}.")
+
+
+def _fit(options: argparse.Namespace) -> None:
+    data, folder = _loaded(options)
+    from rnclib.your_data import fit_model
+
+    model = _model(options, data).set_params(method=options.method, random_state=options.seed, verbose=True)
+    fit_model(data, model)
+    model.save(folder / "model.safetensors")
+    error, target = model.validation_error_, data.columns.target
+    print(
+        f"Mean absolute error of {target!r} on the {len(model.validation_)} rows that chose the regressor: {error:.4g}."
+    )
+    print(f"Wrote {folder / 'model.safetensors'}.")
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from rnclib.data import csv_files
+    from rnclib.estimator import RnCRegressor
+    from rnclib.your_data import predict_file
+
+    found = predict_file(RnCRegressor.load(options.model), options.csv, _format(options))
+    _say(found.said)
+    out = Path("predictions.csv" if options.out is None else options.out)
+    csv_files.write(found.frame, out)
+    if len(found.rejects):
+        csv_files.write(found.rejects, out.with_name(f"{out.stem}.rejects.csv"))
+    print(f"Wrote {out}.")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out one command.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        By default those of the process.
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
+    options = _parser().parse_args(arguments)
+    commands: dict[str, Callable[[argparse.Namespace], None]] = {"compare": _compare, "fit": _fit, "predict": _predict}
+    try:
+        commands[options.command](options)
+    except KeyboardInterrupt:
+        print("\nInterrupted; nothing of this command is kept but the cleaned rows and rejects.", file=sys.stderr)
+        return 130
+    except (FloatingPointError, OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

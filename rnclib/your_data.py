@@ -1,0 +1,395 @@
+"""From a file of your own to an answer and a model: its columns, honest splits, predictions of a second file."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rnclib.comparison import split_as_given, splits_in_time, splits_of
+from rnclib.data import Split
+from rnclib.data.csv_files import MISSING, Format, Table, clean, leaks, numbers, read
+from rnclib.data.images import unreadable
+from rnclib.data.molecules import canonical_smiles, readable
+from rnclib.estimator import RnCRegressor
+
+__all__ = ["Columns", "Predictions", "YourData", "fit_model", "load", "predict_file"]
+
+FEWEST = 20  # rows: ten splits into train, validation and test need some variety
+MOST = 20_000  # rows that are trained on, unless one asks for more
+_LEVEL = 0.9  # of the intervals of predictions
+_CALIBRATE = 60  # rows from which on some are held out for them
+_CATEGORIES = 40  # distinct texts, up to which one that was never seen is told
+_FAR = 0.99  # of held-out samples are nearer to the others than what counts as far
+_SAME = 1e-6  # of that distance; nearer ones are the same
+_ISO = re.compile(r"\d{4}-\d{2}(-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?)?")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the columns of a file are.
+
+    Attributes
+    ----------
+    target : str
+        What is to be predicted, numbers.
+    smiles, image : str, optional
+        The column with SMILES of molecules, or with paths of images, from the folder of the file on. Without either,
+        the table itself is the input.
+    group : str, optional
+        Rows of one group, such as a patient, stay in one set.
+    time : str, optional
+        Numbers or ISO dates: training on what was before, test on what comes after.
+    split : str, optional
+        ``train``, ``val`` and ``test``: a split of your own.
+    inputs : tuple of str, optional
+        Of a table: by default all columns that have no other role.
+    leave_out : tuple of str
+        Of a table: columns that are no inputs.
+    """
+
+    target: str
+    smiles: str | None = None
+    image: str | None = None
+    group: str | None = None
+    time: str | None = None
+    split: str | None = None
+    inputs: tuple[str, ...] | None = None
+    leave_out: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for one, other in (("smiles", "image"), ("group", "time"), ("group", "split"), ("time", "split")):
+            if getattr(self, one) is not None and getattr(self, other) is not None:
+                raise ValueError(f"{other}: got {getattr(self, other)!r} beside {one}; allowed: one of the two")
+        for name in ("inputs", "leave_out"):
+            if getattr(self, name) and self.kind != "table":
+                raise ValueError(f"{name}: got {getattr(self, name)!r} beside {self.kind}; allowed: for a table")
+
+    @property
+    def kind(self) -> str:
+        """What the inputs are, as `RnCRegressor` calls them."""
+        return "smiles" if self.smiles is not None else "images" if self.image is not None else "table"
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Columns that stay text."""
+        return tuple(one for one in (self.smiles, self.image, self.group, self.time, self.split) if one is not None)
+
+
+@dataclass(frozen=True)
+class YourData:
+    """A file as it is trained on.
+
+    Attributes
+    ----------
+    columns : Columns
+    X : DataFrame or list of str
+        As `RnCRegressor` takes it.
+    y : ndarray, shape (n,)
+    frame : DataFrame
+        The rows that were kept; the index has the lines of the file.
+    rejects : DataFrame
+        ``line`` and ``reason`` of all others.
+    said : tuple of str
+        What was read, left out and why.
+    warnings : tuple of str
+        What may give the target away, or make the error of the test set too small.
+    same : ndarray of int, shape (n,)
+        Rows with equal inputs have the same number.
+    numeric, text : tuple of str
+        Inputs of a table.
+    """
+
+    columns: Columns
+    X: Any
+    y: np.ndarray
+    frame: pd.DataFrame
+    rejects: pd.DataFrame
+    said: tuple[str, ...]
+    warnings: tuple[str, ...]
+    same: np.ndarray
+    numeric: tuple[str, ...] = ()
+    text: tuple[str, ...] = ()
+
+    def splits(self, n_splits: int = 10) -> list[Split]:
+        """Splits as the columns ask for; rows with equal inputs are in one set where they are random.
+
+        Parameters
+        ----------
+        n_splits : int
+        """
+        of = self.columns
+        if of.split is not None:
+            return split_as_given(self.frame[of.split].tolist(), n_splits)
+        if of.time is not None:
+            return splits_in_time(list(_times(self.frame[of.time])), n_splits)
+        groups = self.same.tolist() if of.group is None else self.frame[of.group].tolist()
+        return splits_of(len(self.y), n_splits, groups=groups)
+
+    def shared(self, splits: Sequence[Split]) -> str | None:
+        """A warning if rows of a test set have the inputs of a row that was trained on.
+
+        Parameters
+        ----------
+        splits : sequence of Split
+        """
+        seen = [np.isin(self.same[one.test], self.same[np.r_[one.train, one.val]]).mean() for one in splits]
+        if not any(seen):
+            return None
+        return f"{np.mean(seen):.1%} of the rows of a test set have the inputs of a row that is trained on."
+
+
+def load(
+    path: str | Path, columns: Columns, table: Table | None = None, *, repeats: bool = False, most: int = MOST
+) -> YourData:
+    """Leave out of a file what cannot be trained on, with a reason for each row.
+
+    Parameters
+    ----------
+    path : path
+    columns : Columns
+    table : Table, optional
+        What `rnclib.data.csv_files.read` has read; by default it reads the file, and detects how it is written.
+    repeats : bool
+        Keep rows that repeat another in all inputs and the target.
+    most : int
+        Rows that are kept at most, chosen at random.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be read, has no such column, or too few rows are left.
+    OSError
+    """
+    table = read(path) if table is None else table
+    inputs: list[str] | None = [] if columns.kind != "table" else None
+    if columns.kind == "table":
+        inputs = None if columns.inputs is None else list(columns.inputs)
+        if columns.leave_out:
+            _known(columns.leave_out, table.frame, "leave_out")
+            roles = {columns.target, *columns.keys, *columns.leave_out}
+            inputs = [name for name in inputs or table.frame.columns if name not in roles]
+    cleaned = clean(table, target=columns.target, inputs=inputs, keys=columns.keys, repeats=repeats)
+    frame, said = cleaned.frame, [*table.found, *cleaned.said]
+    faults = _unreadable(frame, columns, Path(path).parent)
+    if faults:
+        said.append(f"Rows left out: {len(faults):,} (cannot be read as {columns.kind}).")
+        frame = frame.drop(index=list(faults))
+    rejects = pd.concat([cleaned.rejects, pd.DataFrame({"line": [*faults], "reason": [*faults.values()]})])
+    if len(frame) > most:
+        said.append(f"Trained on {most:,} of {len(frame):,} rows, chosen at random.")
+        frame = frame.sample(most, random_state=0).sort_index()
+    if len(frame) < FEWEST:
+        raise ValueError(f"{path}: got {len(frame)} rows that can be trained on; allowed: at least {FEWEST}")
+    X, same = _inputs(frame, columns, Path(path).parent, (*cleaned.numeric, *cleaned.text))
+    warnings = leaks(frame, columns.target, columns.keys)
+    if columns.time is not None:
+        _times(frame[columns.time])
+    return YourData(
+        columns, X, frame[columns.target].to_numpy(float), frame, rejects.sort_values("line", ignore_index=True),
+        tuple(said), tuple(warnings), same, cleaned.numeric, cleaned.text,
+    )  # fmt: skip
+
+
+def _known(names: Sequence[str], frame: pd.DataFrame, what: str) -> None:
+    for name in names:
+        if name not in frame:
+            raise ValueError(f"{what}: got {name!r}; allowed: {', '.join(map(repr, frame.columns[:30]))}")
+
+
+def _unreadable(frame: pd.DataFrame, columns: Columns, folder: Path) -> dict[Any, str]:
+    """Lines whose molecule or image cannot be read, and why."""
+    if columns.smiles is not None:
+        texts = frame[columns.smiles]
+        bad = texts[~readable(texts.tolist())]
+        return {
+            line: f"{columns.smiles!r} is no molecule that RDKit can read: {text[:80]!r}" for line, text in bad.items()
+        }
+    if columns.image is not None:
+        paths = [folder / text for text in frame[columns.image]]
+        return {frame.index[i]: f"{columns.image!r}: {why}" for i, why in unreadable(paths, progress=False).items()}
+    return {}
+
+
+def _inputs(frame: pd.DataFrame, columns: Columns, folder: Path, names: Sequence[str]) -> tuple[Any, np.ndarray]:
+    """What the estimator takes, and a number for each row, the same for equal inputs."""
+    if columns.smiles is not None:
+        texts = frame[columns.smiles].tolist()
+        return texts, pd.factorize(np.array(canonical_smiles(texts), object))[0]
+    if columns.image is not None:
+        paths = [folder / text for text in frame[columns.image]]
+        digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+        return [str(path) for path in paths], pd.factorize(np.array(digests, object))[0]
+    X = frame[list(names)].reset_index(drop=True)
+    return X, X.groupby(list(names), dropna=False, sort=False).ngroup().to_numpy()
+
+
+def _times(column: pd.Series) -> np.ndarray:
+    """Moments that can be compared: numbers, or dates of ISO 8601."""
+    values, why = numbers(column)
+    if why.empty:
+        return values.to_numpy()
+    wrong = column[[_ISO.fullmatch(text) is None for text in column]]
+    if len(wrong):
+        line, text = next(iter(wrong.items()))
+        raise ValueError(f"time: got {text!r} in line {line}; allowed: numbers alone, or dates such as 2024-03-31")
+    try:
+        return pd.to_datetime(column, format="ISO8601", utc=True).to_numpy()
+    except ValueError as error:
+        raise ValueError(f"time: got a date that there is not ({error}); allowed: such as 2024-03-31") from None
+
+
+# --- a model, and a second file -------------------------------------------------------------------------------
+
+
+def fit_model(data: YourData, model: RnCRegressor) -> RnCRegressor:
+    """Fit a model to all rows, some of them held out for the intervals of predictions if there are enough.
+
+    Parameters
+    ----------
+    data : YourData
+    model : RnCRegressor
+        Its settings; it is fitted. Its `notes_` then say what `predict_file` needs.
+    """
+    n = len(data.y)
+    if n >= _CALIBRATE and not model.calibration_fraction:
+        model.set_params(calibration_fraction=max(0.1, 12 / n))
+    model.fit(data.X, data.y)
+    distances = np.asarray(model.kneighbors(n_neighbors=1)[0])[:, 0]
+    held_out = np.r_[model.validation_, model.calibration_]
+    numeric = data.frame[list(data.numeric)]
+    model.notes_ = {
+        "columns": {one.name: getattr(data.columns, one.name) for one in fields(Columns)},
+        "numeric": list(data.numeric),
+        "text": list(data.text),
+        "ranges": {name: [float(column.min()), float(column.max())] for name, column in numeric.items()},
+        "categories": {
+            name: sorted(data.frame[name].dropna().unique())
+            for name in data.text
+            if data.frame[name].nunique() <= _CATEGORIES
+        },
+        "far": float(np.quantile(distances[held_out], _FAR)),
+    }
+    return model
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says of a second file.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        Indexed by line: ``prediction``; where the model has intervals, ``low`` and ``high``, which hold the target of
+        90% of such samples; and ``unlike``: how the row differs from all that the model was fitted to, or nothing.
+    rejects : DataFrame
+        ``line`` and ``reason`` of rows without a prediction.
+    said : tuple of str
+        What was read, left out, and found.
+    """
+
+    frame: pd.DataFrame
+    rejects: pd.DataFrame
+    said: tuple[str, ...]
+
+
+def predict_file(model: RnCRegressor, path: str | Path, declared: Format | None = None) -> Predictions:
+    """Predict each row of a file that has the columns of that which the model was fitted to.
+
+    Parameters
+    ----------
+    model : RnCRegressor
+        From `fit_model`, perhaps saved and loaded.
+    path : path
+    declared : Format, optional
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be read, or lacks a column; or if the model does not say what its columns are.
+    OSError
+    """
+    columns, notes = _noted(model)
+    table = read(path, declared)
+    key = columns.smiles or columns.image
+    needed = [key] if key else [*notes["numeric"], *notes["text"]]
+    if missing := [name for name in needed if name not in table.frame]:
+        raise ValueError(f"{path}: got no column {', '.join(map(repr, missing))}; allowed: all of {needed}")
+    frame, said, lost = table.frame, [*table.found], {}
+    if key:
+        lost = dict.fromkeys(frame.index[frame[key].isin(MISSING)], f"{key!r} is missing")
+        lost |= _unreadable(frame.drop(index=list(lost)), columns, Path(path).parent)
+        frame = frame.drop(index=list(lost))
+    rejected = sorted([*table.rejected.itertuples(index=False, name=None), *lost.items()])
+    rejects = pd.DataFrame(rejected, columns=["line", "reason"])
+    if frame.empty:
+        raise ValueError(f"{path}: got no row that can be predicted; allowed: at least one")
+    rows = _as_fitted(frame, notes, table.decimal, said)
+    X = rows if not key else [str(Path(path).parent / text) if columns.image else text for text in frame[key]]
+    found = pd.DataFrame(index=frame.index)
+    if model.calibration_fraction:
+        found["prediction"], found["low"], found["high"] = model.predict(X, return_interval=True, level=_LEVEL)
+    else:
+        found["prediction"] = model.predict(X)
+    distance = np.asarray(model.kneighbors(X, n_neighbors=1)[0])[:, 0] / notes["far"]
+    found["unlike"] = _unlike(rows, distance, notes)
+    said.append(f"Rows predicted: {len(found):,}; left out: {len(rejects):,}.")
+    if (n := (found["unlike"] != "").sum()) > 0:
+        said.append(f"Rows unlike all that the model was fitted to: {n:,}; column 'unlike' says how.")
+    fitted = distance < _SAME
+    if fitted.any():
+        said.append(f"Rows that the model was fitted to: {fitted.sum():,}.")
+    if columns.target in frame:
+        off = (found["prediction"] - numbers(frame[columns.target], table.decimal)[0])[~fitted].abs().dropna()
+        if len(off):
+            told = f"The file has {columns.target!r} too, for {len(off):,} other rows"
+            said.append(f"{told}: mean absolute error {off.mean():.4g}.")
+    return Predictions(found, rejects, tuple(said))
+
+
+def _noted(model: RnCRegressor) -> tuple[Columns, dict[str, Any]]:
+    notes = getattr(model, "notes_", {})
+    try:
+        told = dict(notes["columns"])
+        told |= {name: tuple(value) for name, value in told.items() if isinstance(value, list)}
+        of = Columns(**told)
+        _ = notes["numeric"], notes["text"], notes["ranges"], notes["categories"], float(notes["far"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            "model: got one that does not say its columns; allowed: from rnclib.your_data.fit_model"
+        ) from error
+    return replace(of, split=None, group=None, time=None), notes
+
+
+def _as_fitted(frame: pd.DataFrame, notes: dict[str, Any], decimal: str, said: list[str]) -> pd.DataFrame:
+    """The inputs of a table as the model was fitted to them; what is no number counts as missing, which is said."""
+    parts = {}
+    for name in notes["numeric"]:
+        parts[name], why = numbers(frame[name], decimal)
+        wrong = why[why != "missing"]
+        if len(wrong):
+            told = ", ".join(f"line {line}: {reason}" for line, reason in wrong.head(3).items())
+            said.append(f"Column {name!r}: {len(wrong):,} cells are no finite number and count as missing ({told}).")
+    for name in notes["text"]:
+        parts[name] = frame[name].mask(frame[name] == "")
+    return pd.DataFrame(parts, index=frame.index)
+
+
+def _unlike(rows: pd.DataFrame, distance: np.ndarray, notes: dict[str, Any]) -> list[str]:
+    """How each row differs from all that the model was fitted to; distances are in multiples of what counts as far."""
+    found: list[list[str]] = [[] for _ in range(len(rows))]
+    for name, (low, high) in notes["ranges"].items():
+        for i in np.flatnonzero((rows[name] < low) | (rows[name] > high)):
+            found[i].append(f"{name} = {rows[name].iloc[i]:.6g}, outside {low:.6g} to {high:.6g}")
+    for name, known in notes["categories"].items():
+        for i in np.flatnonzero(rows[name].notna() & ~rows[name].isin(known)):
+            found[i].append(f"{name} = {rows[name].iloc[i][:40]!r}, never seen")
+    for i in np.flatnonzero(distance > 1):
+        found[i].append(f"features far from all others: {distance[i]:.1f} × what is usual")
+    return ["; ".join(one) for one in found]
