@@ -94,16 +94,14 @@ def _loaded(options: argparse.Namespace) -> tuple[YourData, Path]:
     from rnclib.data import csv_files
 
     table = csv_files.read(options.csv, _format(options))  # before the imports that take seconds
-    from rnclib.your_data import MOST, Columns, load
+    from rnclib.your_data import MOST, Columns, load, results_folder
 
     given = {one.name: getattr(options, one.name) for one in fields(Columns)}
     given |= {name: tuple(given[name]) for name in ("inputs", "leave_out") if given[name]}
     most = MOST if options.most is None else options.most
     data = load(options.csv, Columns(**given), table, repeats=options.repeats, most=most)
     _say(data.said, data.warnings)
-    path = Path(options.csv)
-    folder = path.with_name(f"{path.name.partition('.')[0]}.rnclib") if options.out is None else Path(options.out)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = results_folder(options.csv, options.out)
     csv_files.write(data.frame, folder / "cleaned.csv")
     csv_files.write(data.rejects, folder / "rejects.csv")
     return data, folder

@@ -6,10 +6,11 @@ import ast
 import difflib
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["ParameterError", "check_parameters"]
+__all__ = ["ParameterError", "check_parameters", "in_one_line"]
 
 
 class ParameterError(ValueError):
@@ -67,6 +68,29 @@ def check_parameters(namespace: Mapping[str, Any], /, **allowed: Any) -> None:
             problems.append(f"{name}: got {value!r}{_hint(value, rule)}; allowed: {_describe(rule)}")
     if problems:
         raise ParameterError(" | ".join(problems))
+
+
+@contextmanager
+def in_one_line() -> Iterator[None]:
+    """End a notebook with one line, where a file or a column that a parameter names is not as it should be.
+
+    Raises
+    ------
+    ParameterError
+        For a ValueError or OSError within.
+
+    Examples
+    --------
+    >>> with in_one_line():
+    ...     raise ValueError("target: got 'prise'; allowed: 'price'")
+    Traceback (most recent call last):
+        ...
+    rnclib.parameters.ParameterError: target: got 'prise'; allowed: 'price'
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise ParameterError(str(error)) from None
 
 
 def _injected_names(namespace: Mapping[str, Any]) -> list[str]:

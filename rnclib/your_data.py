@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -19,10 +20,11 @@ from rnclib.data.images import unreadable
 from rnclib.data.molecules import canonical_smiles, readable
 from rnclib.estimator import RnCRegressor
 
-__all__ = ["Columns", "Predictions", "YourData", "fit_model", "load", "predict_file"]
+__all__ = ["MOST", "Columns", "Predictions", "YourData", "fit_model", "load", "predict_file", "results_folder"]
 
 FEWEST = 20  # rows: ten splits into train, validation and test need some variety
-MOST = 20_000  # rows that are trained on, unless one asks for more
+#: Rows that are trained on, unless one asks for more.
+MOST = 20_000
 _LEVEL = 0.9  # of the intervals of predictions
 _CALIBRATE = 60  # rows from which on some are held out for them
 _CATEGORIES = 40  # distinct texts, up to which one that was never seen is told
@@ -64,6 +66,8 @@ class Columns:
     leave_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.target, str):
+            raise ValueError(f"target: got {self.target!r}; allowed: the name of a column")
         for one, other in (("smiles", "image"), ("group", "time"), ("group", "split"), ("time", "split")):
             if getattr(self, one) is not None and getattr(self, other) is not None:
                 raise ValueError(f"{other}: got {getattr(self, other)!r} beside {one}; allowed: one of the two")
@@ -116,6 +120,18 @@ class YourData:
     same: np.ndarray
     numeric: tuple[str, ...] = ()
     text: tuple[str, ...] = ()
+
+    @property
+    def origin(self) -> str:
+        """How splits are made, in words."""
+        of = self.columns
+        if of.split is not None:
+            return f"the split in column {of.split!r}, with other seeds of training"
+        if of.time is not None:
+            return f"splits in time: test sets come after all that is trained on ({of.time!r})"
+        if of.group is not None:
+            return f"random splits, 80:10:10, that keep rows of one {of.group!r} together"
+        return "random splits, 80:10:10, that keep rows with equal inputs together"
 
     def splits(self, n_splits: int = 10) -> list[Split]:
         """Splits as the columns ask for; rows with equal inputs are in one set where they are random.
@@ -188,12 +204,12 @@ def load(
     if len(frame) < FEWEST:
         raise ValueError(f"{path}: got {len(frame)} rows that can be trained on; allowed: at least {FEWEST}")
     X, same = _inputs(frame, columns, Path(path).parent, (*cleaned.numeric, *cleaned.text))
-    warnings = leaks(frame, columns.target, columns.keys)
+    doubts = leaks(frame, columns.target, columns.keys)
     if columns.time is not None:
         _times(frame[columns.time])
     return YourData(
         columns, X, frame[columns.target].to_numpy(float), frame, rejects.sort_values("line", ignore_index=True),
-        tuple(said), tuple(warnings), same, cleaned.numeric, cleaned.text,
+        tuple(said), tuple(doubts), same, cleaned.numeric, cleaned.text,
     )  # fmt: skip
 
 
@@ -243,6 +259,22 @@ def _times(column: pd.Series) -> np.ndarray:
         return pd.to_datetime(column, format="ISO8601", utc=True).to_numpy()
     except ValueError as error:
         raise ValueError(f"time: got a date that there is not ({error}); allowed: such as 2024-03-31") from None
+
+
+def results_folder(path: str | Path, out: str | Path | None = None) -> Path:
+    """The folder in which results about a file go; it is made.
+
+    Parameters
+    ----------
+    path : path
+        Of the file.
+    out : path, optional
+        By default beside the file, with its name.
+    """
+    path = Path(path)
+    folder = path.with_name(f"{path.name.partition('.')[0]}.rnclib") if out is None else Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 # --- a model, and a second file -------------------------------------------------------------------------------
@@ -333,16 +365,19 @@ def predict_file(model: RnCRegressor, path: str | Path, declared: Format | None 
     rows = _as_fitted(frame, notes, table.decimal, said)
     X = rows if not key else [str(Path(path).parent / text) if columns.image else text for text in frame[key]]
     found = pd.DataFrame(index=frame.index)
-    if model.calibration_fraction:
-        found["prediction"], found["low"], found["high"] = model.predict(X, return_interval=True, level=_LEVEL)
-    else:
-        found["prediction"] = model.predict(X)
-    distance = np.asarray(model.kneighbors(X, n_neighbors=1)[0])[:, 0] / notes["far"]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Found unknown categories")  # told of each row below
+        if model.calibration_fraction:
+            found["prediction"], found["low"], found["high"] = model.predict(X, return_interval=True, level=_LEVEL)
+        else:
+            found["prediction"] = model.predict(X)
+        distance = np.asarray(model.kneighbors(X, n_neighbors=1)[0])[:, 0] / notes["far"]
     found["unlike"] = _unlike(rows, distance, notes)
     said.append(f"Rows predicted: {len(found):,}; left out: {len(rejects):,}.")
     if (n := (found["unlike"] != "").sum()) > 0:
         said.append(f"Rows unlike all that the model was fitted to: {n:,}; column 'unlike' says how.")
-    fitted = distance < _SAME
+    # scaling by quantiles makes a number out of range the same as the last within
+    fitted = (distance < _SAME) & (found["unlike"] == "").to_numpy()
     if fitted.any():
         said.append(f"Rows that the model was fitted to: {fitted.sum():,}.")
     if columns.target in frame:

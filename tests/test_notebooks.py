@@ -299,7 +299,7 @@ def test_a_bad_value_is_refused_with_what_was_meant(execute, name, parameter, va
 
 
 # the longest are run in this process below, on one kind of data after the other
-LONGEST = ("robustness", "ablations", "methods")
+LONGEST = ("data_efficiency", "robustness", "ablations", "methods")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LONGEST else n for n in NAMES])
@@ -317,13 +317,13 @@ def test_papermill_runs_the_profile_of_seconds_to_its_end(name, tmp_path):
     ("name", "parameters", "left"),
     [
         *((name, {"molecules": "none"}, {"synthetic"}) for name in TWO_KINDS),
-        # the two that take longest are slow
+        # the three that take longest are slow
         *(
             pytest.param(
                 name,
                 {"molecules": "standin", "faces": "none"},
                 {"standin"},
-                marks=pytest.mark.slow if name in ("ablations", "methods") else (),
+                marks=pytest.mark.slow if name != "data_efficiency" else (),
             )
             for name in TWO_KINDS
         ),
@@ -421,7 +421,8 @@ def test_the_face_chapter_runs_on_a_folder_of_photographs(execute, photographs, 
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow) if n == "robustness" else n for n in TWO_KINDS]
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n in ("robustness", "methods") else n for n in TWO_KINDS],
 )
 def test_the_chapters_on_the_claims_run_on_a_folder_of_photographs(execute, photographs, tmp_path, name):
     data = {"molecules": "none", "faces": "agedb", "data_dir": str(photographs)}

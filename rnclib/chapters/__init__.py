@@ -19,7 +19,8 @@ __all__ = ["NAMES", "UNPUBLISHED", "all_claims", "chapter", "experiments", "plan
 
 #: Chapters in the order of the book.
 NAMES = (
-    "loss", "esol", "agedb", "data_efficiency", "robustness", "ablations", "methods", "claims", "tasks", "benchmark",
+    "loss", "esol", "agedb", "data_efficiency", "robustness", "ablations", "methods", "claims", "tasks", "your_data",
+    "benchmark",
 )  # fmt: skip
 #: Those without a page in the book, since their published runs are still being made.
 UNPUBLISHED = ("tasks",)

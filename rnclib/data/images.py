@@ -21,7 +21,7 @@ from rnclib.data import cache_dir, sample_numbers
 if TYPE_CHECKING:
     from PIL import Image as PILImage
 
-__all__ = ["Images", "decode", "digest"]
+__all__ = ["Images", "decode", "digest", "unreadable"]
 
 # raised when the same files would be stored differently; 2: 16-bit images are scaled, 1 clipped them to white
 FORMAT = 2

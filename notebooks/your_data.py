@@ -1,0 +1,338 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,mystnb
+#     notebook_metadata_filter: kernelspec,-jupytext.text_representation.jupytext_version,-jupytext.text_representation.format_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Your data
+#
+# Does Rank-N-Contrast help on a regression problem of your own? This notebook reads a file of yours, says what it read
+# and what it left out, trains the same network with Rank-N-Contrast and without on several splits, answers by the
+# book's rule ({doc}`../deciding`), and keeps the better network for a second file. What you see here is its run on an
+# example of measured data: how the diabetes of patients progressed within a year, as a score
+# {cite:p}`efron2004lars`, from their age, sex, body mass index, blood pressure and blood tests.
+#
+# ```bash
+# papermill notebooks/your_data.ipynb out.ipynb -p csv my.csv -p target price
+# papermill notebooks/your_data.ipynb out.ipynb -p csv solvents.txt -p target energy -p smiles SMILES
+# ```
+#
+# The same without a notebook is `python -m rnclib compare my.csv --target price`, then `fit` and `predict`; each has
+# `--help`. In Python it is `RnCRegressor` and `rnclib.comparison.compare` ({doc}`../api`).
+
+# %% tags=["parameters"]
+csv: str = "example"  # your file: text, with a header, perhaps packed with gzip
+target: str = None  # column to be predicted, numbers
+smiles: str = (
+    None  # column of molecules; without it, and without image, the table is the input
+)
+image: str = None  # column of paths to images, from the folder of the file on
+inputs: str = None  # columns of a table, separated by commas; None: all others
+leave_out: str = None  # columns that are no inputs, separated by commas
+group: str = (
+    None  # column of what belongs together, such as patients: it stays in one set
+)
+time: str = None  # column of dates or numbers: train on what was before, test on what comes after
+split: str = None  # column with train, val and test: a split of your own
+separator: str = None  # of the file; what is None is detected, and said
+decimal: str = None
+encoding: str = None
+comment: str = None
+repeats: bool = False  # keep rows that repeat another in all inputs and the target
+predict: str = None  # a second file, whose rows are predicted
+out: str = None  # folder for results; None: beside the file, for the example nowhere
+n_splits: int = 10
+epochs: int = None  # None: those of the default recipe
+most: int = 20000  # rows that are used at most
+device: str = "cpu"  # cpu, cuda or auto
+
+# %% tags=["remove-cell"]
+from rnclib.parameters import check_parameters
+
+text = [None, str]
+check_parameters(
+    globals(),
+    csv=str,
+    target=text,
+    smiles=text,
+    image=text,
+    inputs=text,
+    leave_out=text,
+    group=text,
+    time=text,
+    split=text,
+    separator=[None, ",", ";", "\t", "|", " "],
+    decimal=[None, ".", ","],
+    encoding=text,
+    comment=text,
+    repeats=bool,
+    predict=text,
+    out=text,
+    n_splits=(2, 100),
+    epochs=[None, (1, 100_000)],
+    most=(20, 10_000_000),
+    device=["cpu", "cuda", "auto"],
+)
+
+# %% tags=["remove-cell"]
+from rnclib.data import csv_files
+from rnclib.parameters import in_one_line
+
+example = csv == "example"
+with in_one_line():
+    if example:
+        from rnclib.chapters.your_data import TARGET, example_file
+
+        csv, target = str(example_file()), TARGET
+    form = csv_files.Format(separator, decimal, encoding, comment)
+    table = csv_files.read(csv, form)
+
+# %% tags=["remove-cell"]
+import io
+
+import numpy as np
+import pandas as pd
+
+from rnclib import RnCRegressor, evaluation, plots
+from rnclib.comparison import METHODS, compare
+from rnclib.data import Split
+from rnclib.report import Figure, Findings, Table
+from rnclib.your_data import Columns, fit_model, load, predict_file, results_folder
+
+plots.use_style()
+with in_one_line():
+    lists = {
+        name: tuple(one.strip() for one in names.split(","))
+        for name, names in (("inputs", inputs), ("leave_out", leave_out))
+        if names
+    }
+    roles = {"smiles": smiles, "image": image, "group": group, "time": time}
+    columns = Columns(target, **roles, split=split, **lists)
+    data = load(csv, columns, table, repeats=repeats, most=most)
+    splits = data.splits(n_splits)
+folder = None if example and out is None else results_folder(csv, out)
+if folder is not None:
+    csv_files.write(data.frame, folder / "cleaned.csv")
+    csv_files.write(data.rejects, folder / "rejects.csv")
+
+# %% [markdown]
+# ## What was read
+#
+# Nothing is guessed in silence: what was detected is said here, and a parameter of the notebook declares it otherwise.
+
+# %% tags=["hide-input"]
+print(*data.said, sep="\n")
+print(f"Splits: {len(splits)}; {data.origin}.")
+
+# %% tags=["hide-input"]
+warnings = [*data.warnings, *filter(None, [data.shared(splits)])]
+print("Warnings:" if warnings else "No sign that an input gives the target away.")
+print(*warnings, sep="\n")
+
+# %% tags=["hide-input"]
+if len(data.rejects):
+    print(f"Rows left out, the first of {len(data.rejects):,}:")
+    print(data.rejects.head(10).to_string(index=False))
+else:
+    print("No row was left out.")
+
+# %% [markdown]
+# ## Does Rank-N-Contrast help here?
+#
+# The three networks have the same layers, the same default settings and the same data. They differ in how they are
+# trained: *end to end* with a regression loss, *RnC* with the contrastive loss, *joint* with both. Which regressor
+# predicts from their features, the validation set chooses. Beside them stand the methods that people would use instead.
+
+# %% tags=["remove-cell"]
+with in_one_line():
+    model = RnCRegressor(inputs=columns.kind, epochs=epochs, device=device)
+    found = compare(model, data.X, data.y, splits)
+if folder is not None:
+    csv_files.write(found.errors, folder / "errors.csv")
+    csv_files.write(found.predictions, folder / "test_predictions.csv")
+called = {"end_to_end": "end to end", "rnc": "RnC", "joint": "joint"}
+means = found.table()
+
+# %% tags=["hide-input"]
+Findings(
+    *(
+        f"**{called[method]} against end to end**: {found.answer(method)}."
+        for method in ("rnc", "joint")
+    ),
+    title="By the rule of the book, with the error of *end to end* for a unit and its 95% interval in brackets:",
+)
+
+# %% tags=["hide-input"]
+Table(
+    means.reset_index().replace({"method": called}),
+    f"Errors on test sets, in the unit of the target: mean over {len(splits)} splits. The interval of the MAE (95%) "
+    "counts that splits share samples. Time is that of one fit.",
+    name="your-data-errors",
+    columns={
+        "method": "Method",
+        "mae": "MAE",
+        "low": "from",
+        "high": "to",
+        "rmse": "RMSE",
+        "seconds": "Time, s",
+    },
+    format={"seconds": ".2f"},
+)
+
+# %% tags=["hide-input"]
+shown = found.errors.replace({"method": called})
+runs = pd.DataFrame(
+    {
+        "split": "yours",
+        "method": shown["method"],
+        "seed": shown["split"],
+        "test_mae": shown["mae"],
+        "n_pool": shown["n_train"],
+        "n_test_pool": shown["n_test"],
+        "overlap": found.overlap,
+        "one_data_set": True,
+    }
+)
+Figure(
+    plots.errors(runs, "test_mae", label="test MAE, unit of the target"),
+    "Test MAE of each split, and its mean with a 95% interval.",
+    name="your-data-runs",
+    alt="Dots of the error of each split, one line for each method, with means and intervals.",
+)
+
+# %% tags=["hide-input"]
+Figure(
+    plots.parity(
+        found.predictions.replace({"method": called}),
+        [called[method] for method in METHODS],
+        unit="unit of the target",
+    ),
+    "Prediction against target of all test samples of all splits.",
+    name="your-data-parity",
+    alt="Scatter plots of predictions against targets, one for each network.",
+    format="png",
+)
+
+# %% [markdown]
+# ## The network that is kept
+#
+# Of the three, the one with the lowest validation error is fitted once more, to all rows but those that are held out to
+# choose its regressor and to calibrate its intervals. Trees and Gaussian processes are compared, never kept: what is
+# saved has no code in it.
+
+# %% tags=["remove-cell"]
+with in_one_line():
+    kept = RnCRegressor(
+        found.better(),
+        inputs=columns.kind,
+        epochs=epochs,
+        device=device,
+        random_state=0,
+    )
+    fit_model(data, kept)
+    if folder is not None:
+        kept.save(folder / "model.safetensors")
+
+# %% tags=["hide-input"]
+held_out = kept.calibration_ if len(kept.calibration_) else kept.validation_
+features = kept.transform(data.X)
+view = pd.read_csv(
+    io.StringIO(
+        evaluation.view(
+            features,
+            Split(kept.training_, np.array([], int), held_out),
+            data.y,
+        )
+    )
+)
+Figure(
+    plots.representations({called[kept.method]: view}, label="target"),
+    "Features of the network that is kept, in their first two principal components, coloured by the target: samples it "
+    "was trained on, and samples it has not seen.",
+    name="your-data-features",
+    alt="Two scatter plots of features, coloured by the target.",
+    format="png",
+)
+
+# %% tags=["hide-input"]
+some = held_out[:: max(1, len(held_out) // 5)][:5]
+rows = [data.X[i] for i in some] if isinstance(data.X, list) else data.X.iloc[some]
+distances, nearest = kept.kneighbors(rows, n_neighbors=4)
+lines = data.frame.index.to_numpy()
+neighbours = [
+    {
+        "line": lines[i],
+        "target": data.y[i],
+        "prediction": prediction,
+        "near": ", ".join(f"{lines[j]} ({data.y[j]:.4g})" for j in its if j != i),
+    }
+    for i, prediction, its in zip(some, kept.predict(rows), nearest, strict=True)
+]
+Table(
+    pd.DataFrame(neighbours),
+    "Samples that were held out, and those whose features are nearest: lines of the file, with targets in brackets.",
+    name="your-data-neighbours",
+    columns={
+        "line": "Line",
+        "target": "Target",
+        "prediction": "Prediction",
+        "near": "Nearest lines",
+    },
+    format=".4g",
+)
+
+# %% [markdown]
+# ## A second file
+#
+# `-p predict new.csv` predicts each of its rows, with an interval that holds the target of 90% of such samples, and
+# tells rows unlike all that the network was fitted to: a category never seen, a number out of range, features far from
+# all others. `python -m rnclib predict` does it later with the saved network.
+
+# %% tags=["hide-input"]
+if predict is None:
+    print("No second file was given.")
+else:
+    with in_one_line():
+        later = predict_file(kept, predict, form)
+        if folder is not None:
+            csv_files.write(later.frame, folder / "predictions.csv")
+            csv_files.write(later.rejects, folder / "prediction_rejects.csv")
+    print(*later.said, sep="\n")
+    print(later.frame.head(10).to_string())
+
+# %% [markdown]
+# ## What this allows one to conclude
+
+# %% tags=["hide-input"]
+best = means.index[0]
+verdict = found.answer("rnc").verdict
+advice = {
+    "helps": "train with Rank-N-Contrast",
+    "harms": "train end to end",
+    "practically equal": "train end to end, which is simpler",
+    "undecided": "nothing follows for either; see above what would decide",
+}
+Findings(
+    f"**RnC against end to end**: {verdict}; {advice[verdict]}.",
+    f"**The lowest mean error** has {called.get(best, best)}. "
+    + (
+        "That is no network: on these data, consider it first."
+        if best not in METHODS
+        else "It is one of the networks."
+    ),
+    "**Of what this is true**: of samples that come from where these come from, split as above. All settings are "
+    "defaults; a search may change the order.",
+    None
+    if folder is None
+    else "**Files**: the cleaned rows, those left out, all errors and predictions, and the network are in the "
+    "folder of results.",
+)
