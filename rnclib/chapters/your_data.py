@@ -29,8 +29,8 @@ def example_file() -> Path:
 
 CHAPTER = Chapter(
     "your_data",
-    tables=("your-data-rejects", "your-data-errors", "your-data-neighbours"),
+    tables=("your-data-errors", "your-data-neighbours", "your-data-molecules"),
     figures=("your-data-runs", "your-data-parity", "your-data-features"),
     quick={"n_splits": "3"},
-    smoke={"n_splits": "2", "epochs": "3"},
+    smoke={"n_splits": "2", "epochs": "3", "molecules": "False"},
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -13,7 +14,7 @@ from rnclib.data.catalogue import SOURCES
 from rnclib.data.esol import load_esol
 from rnclib.data.molecules import Molecules, inchi_skeletons, readable
 
-__all__ = ["load_aqsoldb", "load_efflux", "load_freesolv", "load_lipophilicity", "load_logbb"]
+__all__ = ["freesolv_file", "load_aqsoldb", "load_efflux", "load_freesolv", "load_lipophilicity", "load_logbb"]
 
 _GITHUB = "https://raw.githubusercontent.com/"
 
@@ -43,12 +44,23 @@ def load_lipophilicity() -> Dataset:
     return _file("lipophilicity", "lipophilicity/Lipophilicity.csv", url, "smiles", "exp")
 
 
+_FREESOLV = (
+    "freesolv/database.txt",
+    f"{_GITHUB}MobleyLab/FreeSolv/ff0961a3177863c8002e8487ff9718c513974138/database.txt",
+)
+
+
+def freesolv_file() -> Path:
+    """The file that `load_freesolv` reads."""
+    file, url = _FREESOLV
+    return public_file(file, [url], str(SOURCES["freesolv"].sha256))
+
+
 def load_freesolv() -> Dataset:
     """FreeSolv (Mobley and Guthrie 2014): free energy of hydration of small molecules, kcal/mol."""
-    home = f"{_GITHUB}MobleyLab/FreeSolv/ff0961a3177863c8002e8487ff9718c513974138/"
     # no comment sign is named: SMILES have it for a triple bond
-    read = {"sep": r";\s*", "engine": "python", "skiprows": 3, "header": None}
-    return _file("freesolv", "freesolv/database.txt", f"{home}database.txt", 1, 3, **read)
+    read: dict[str, Any] = {"sep": r";\s*", "engine": "python", "skiprows": 3, "header": None}
+    return _file("freesolv", *_FREESOLV, 1, 3, **read)
 
 
 def load_efflux() -> Dataset:
