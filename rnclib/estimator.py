@@ -488,6 +488,8 @@ class RnCRegressor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RegressorM
             )
         stage = recipe.pretrain or recipe.fit
         assert stage is not None
+        if stage.schedule is None and n_train > stage.batch_size and n_train % stage.batch_size == 1:
+            n_train, n_val = n_train - 1, n_val + 1  # a last batch of one has no spread, which batch norm needs
         n_steps = stage.epochs * math.ceil(n_train / stage.batch_size)
         if stage.schedule is not None and n_steps < FEWEST_STEPS:
             raise ValueError(

@@ -190,6 +190,14 @@ def test_neighbours_are_the_nearest_features(fitted):
     assert others[:, 0].tolist() == distances.argmin(axis=1).tolist()
 
 
+def test_no_batch_of_one_is_left_for_batch_norm():
+    x, y = numbers(50)
+    own = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU())
+    settings = {"epochs": 5, "batch_size": 4, "early_stopping": True, "encoder": own}
+    model = RnCRegressor("end_to_end", random_state=0, **settings).fit(x, y)  # 45 of 50 would train
+    assert len(model.training_) == 44 and len(model.validation_) == 6
+
+
 def test_early_stopping_keeps_the_best_epoch():
     x, y = numbers(60)
     for method in METHODS:
