@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from rnclib.data import take
 from rnclib.data.images import decode
-from rnclib.data.molecules import Molecules, readable
+from rnclib.data.molecules import READABLE, Molecules, readable
 from rnclib.fitting import Epoch, Execution, FittedNetwork, Samples, fit
 from rnclib.inputs import Numbers
 from rnclib.networks import fold
@@ -421,7 +421,7 @@ class RnCRegressor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RegressorM
             smiles = self._column(X, reset)
             if not (fine := readable(smiles)).all():
                 row = int(np.flatnonzero(~fine)[0])
-                raise ValueError(f"X: got {smiles[row]!r} in row {row}; allowed: SMILES that RDKit can read")
+                raise ValueError(f"X: got {smiles[row][:100]!r} in row {row}; allowed: {READABLE}")
             return Molecules(tuple(smiles))
         if self.inputs == "images":
             paths = [Path(one) for one in self._column(X, reset)]

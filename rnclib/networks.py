@@ -20,7 +20,7 @@ from torch import nn
 from rnclib.inputs import frozen, in_training, preparation
 from rnclib.recipe import Recipe, Stage, given
 from rnclib.regressors import best_regressor
-from rnclib.training import History, Samples, predict, read_state, train, write_state
+from rnclib.training import History, Samples, parts_of, predict, read_state, train, write_state
 
 __all__ = [
     "Diverged", "Epoch", "Execution", "FittedNetwork", "Network", "TrainedStage", "check_device", "fold",
@@ -258,11 +258,12 @@ class Network:
             if recipe.fit is None:
                 self._pretrain()
             elif (state := self._read(path)) is not None:
-                model.encoder.load_state_dict(state["encoder"])
-                model.linear.load_state_dict(state["linear"])
-                model.stages += [
-                    TrainedStage(one["name"], History(**one["history"]), one["commit"]) for one in state["stages"]
-                ]
+                with parts_of("weights", path):
+                    model.encoder.load_state_dict(state["encoder"])
+                    model.linear.load_state_dict(state["linear"])
+                    model.stages += [
+                        TrainedStage(one["name"], History(**one["history"]), one["commit"]) for one in state["stages"]
+                    ]
                 for one in model.stages:
                     self._tell_of_cached(one)
             else:
@@ -300,8 +301,9 @@ class Network:
             path.unlink(missing_ok=True)
             checkpoint.unlink(missing_ok=True)
         if (state := self._read(path)) is not None:
-            encoder.load_state_dict(state["encoder"])
-            stage = TrainedStage("encoder", History(**state["history"]), state["commit"])
+            with parts_of("weights", path):
+                encoder.load_state_dict(state["encoder"])
+                stage = TrainedStage("encoder", History(**state["history"]), state["commit"])
             self._tell_of_cached(stage)
         else:
             history = train(

@@ -6,6 +6,7 @@ import ast
 import difflib
 import math
 import numbers
+import reprlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -59,13 +60,13 @@ def check_parameters(namespace: Mapping[str, Any], /, **allowed: Any) -> None:
     problems = []
     for name in _injected_names(namespace):
         if name not in allowed:
-            problems.append(f"unknown parameter {name!r}{_hint(name, allowed)}; allowed: {', '.join(allowed)}")
+            problems.append(f"unknown parameter {_shown(name)}{_hint(name, allowed)}; allowed: {', '.join(allowed)}")
     for name, rule in allowed.items():
         if name not in namespace:
             problems.append(f"parameter {name!r} is not set in the cell tagged 'parameters'")
         elif not _fits(namespace[name], rule):
             value = namespace[name]
-            problems.append(f"{name}: got {value!r}{_hint(value, rule)}; allowed: {_describe(rule)}")
+            problems.append(f"{name}: got {_shown(value)}{_hint(value, rule)}; allowed: {_describe(rule)}")
     if problems:
         raise ParameterError(" | ".join(problems))
 
@@ -96,12 +97,37 @@ def in_one_line() -> Iterator[None]:
 def _injected_names(namespace: Mapping[str, Any]) -> list[str]:
     """Names set by the cell papermill adds, found in IPython's history by its first line."""
     names: dict[str, None] = {}
-    for source in namespace.get("In", ()):
+    history = namespace.get("In", [])
+    if not isinstance(history, list):  # a parameter of that name has taken its place
+        return ["In"]
+    for source in history:
         if isinstance(source, str) and source.startswith("# Parameters\n"):
-            for node in ast.parse(source).body:
+            try:
+                body = ast.parse(source).body
+            except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+                why = type(error).__name__
+                raise ParameterError(f"parameters: got no Python ({why}); allowed: names and values") from None
+            for node in body:
                 if isinstance(node, ast.Assign):
                     names.update((target.id, None) for target in node.targets if isinstance(target, ast.Name))
     return list(names)
+
+
+class _Short(reprlib.Repr):
+    """On one line, and of a length to read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = self.maxlong = 120
+
+    def repr_int(self, x: int, level: int) -> str:
+        return super().repr_int(x, level) if abs(x) < 10**200 else f"an integer of {x.bit_length()} bits"
+
+    def repr_instance(self, x: Any, level: int) -> str:
+        return " ".join(super().repr_instance(x, level).split())
+
+
+_shown = _Short().repr
 
 
 def _fits(value: Any, rule: Any) -> bool:
@@ -114,7 +140,7 @@ def _fits(value: Any, rule: Any) -> bool:
         if issubclass(rule, (int, float)) and isinstance(value, bool):
             return rule is bool
         if rule is float:
-            return isinstance(value, numbers.Real) and math.isfinite(value)
+            return isinstance(value, numbers.Real) and value == value and value not in (math.inf, -math.inf)
         return isinstance(value, rule)
     return type(value) is type(rule) and value == rule
 

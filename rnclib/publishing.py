@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import keyword
 import os
 import re
 import sys
@@ -133,6 +134,8 @@ def publish(notebook: str | Path, to: str | Path, /, **parameters: Any) -> Path:
     ------
     FileNotFoundError
         There is no such notebook.
+    ValueError
+        ``to`` is no other notebook, or a name of a parameter is none of a variable.
     RuntimeError
         A cell failed; the message ends with the cell's own error.
     """
@@ -143,6 +146,9 @@ def publish(notebook: str | Path, to: str | Path, /, **parameters: Any) -> Path:
         raise ValueError(f"to: got {str(to)!r}; allowed: a path that ends in .ipynb")
     if to.exists() and to.resolve() == notebook.resolve():
         raise ValueError(f"to: got {str(to)!r}, the notebook itself; allowed: another file")
+    if odd := [name for name in parameters if not name.isidentifier() or keyword.iskeyword(name)]:
+        # papermill would write them into a cell as they are, and run it
+        raise ValueError(f"parameters: got the names {odd}; allowed: those of variables")
     import nbformat
     import papermill
 

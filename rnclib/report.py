@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as MatplotlibFigure
 
 __all__ = [
-    "LEFT_OUT", "Download", "Figure", "Findings", "Notice", "Table", "data_notice", "glue", "listed", "p_value",
-    "sets_notice",
+    "LEFT_OUT", "Download", "Figure", "Findings", "Notice", "Table", "data_notice", "glue", "listed", "literal",
+    "p_value", "sets_notice",
 ]  # fmt: skip
 
 
@@ -266,7 +266,8 @@ class Download:
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         href = f"data:text/csv;base64,{self.content}"
         link = (
-            f'<p><a download="{html.escape(self.file)}" href="{href}">{html.escape(self.text)}</a> ({self.file}).</p>'
+            f'<p><a download="{html.escape(self.file)}" href="{href}">{html.escape(self.text)}</a> '
+            f"({html.escape(self.file)}).</p>"
         )
         return {"text/plain": repr(self), "text/html": link}
 
@@ -409,6 +410,22 @@ def listed(texts: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(texts[:-1]), *texts[-1:]]))
 
 
+def literal(text: str) -> str:
+    """Text from data or files as Markdown that shows it as it is: none of its signs marks anything up.
+
+    Parameters
+    ----------
+    text : str
+
+    Examples
+    --------
+    >>> print(literal("<b> *x* $y$"))
+    \\<b\\> \\*x\\* \\$y\\$
+    """
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return re.sub(r"^[!-/:-@]|[\\`*_{}\[\]<>$|&~^]", r"\\\g<0>", text)
+
+
 def p_value(p: float) -> str:
     """A p value as a table shows it.
 
@@ -471,11 +488,15 @@ def _pipes(text: str) -> str:
 
 def _plain_html(text: str) -> str:
     """Take MyST's marks off a line: Jupyter shows them as they are."""
+    held = 0xE000  # of the private use of Unicode: signs that `literal` has marked as no marks
+    sought = r"(\$(?:\\.|[^$\\])*\$|`[^`]*`)|\\([!-/:-@\[-`{-~])"  # a formula, code, or such a sign
+    text = re.sub(sought, lambda m: m[1] or chr(held + ord(m[2])), text)
     text = re.sub(r"\{[\w:]+\}`(?:([^`<]+?)\s*<[^`>]*>|([^`]*))`", lambda m: m[1] or m[2], text)
     text = html.escape(text, quote=False)
     text = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", text)
     text = re.sub(r"\*(\w[^*]*)\*", r"<em>\1</em>", text)
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", text)
+    text = re.sub(r"`([^`]+)`", r"<code>\1</code>", text)
+    return re.sub("[\ue021-\ue07e]", lambda m: html.escape(chr(ord(m[0]) - held), quote=False), text)
 
 
 #: What stands in place of a table of data that the parameters leave out.

@@ -7,7 +7,6 @@ read, or is no record, is named in a warning and left alone.
 from __future__ import annotations
 
 import functools
-import io
 import itertools
 import json
 import math
@@ -23,6 +22,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from rnclib import records as files
+from rnclib.records import CONDITIONS, IDENTITY, PROFILES, REQUIRED, SCHEMA, named
 
 __all__ = [
     "CONDITIONS",
@@ -50,13 +52,6 @@ __all__ = [
     "write",
     "write_text",
 ]
-
-SCHEMA = 1
-PROFILES = ("smoke", "quick", "paper")
-IDENTITY = ("experiment", "dataset", "profile", "split", "method", "seed")
-# Fields of a configuration, beside those of its identity, that set runs of one method apart.
-CONDITIONS = ("fraction", "holes", "wrong_targets", "spurious")
-REQUIRED = (*IDENTITY, "schema", "key", "config", "data", "metrics", "test", "stages", "run")
 
 
 def results_dir() -> Path:
@@ -89,7 +84,7 @@ def folder(root: str | os.PathLike, profile: str, experiment: str) -> Path:
     """Where the records of an experiment lie: ``<root>/<profile>/<experiment>``."""
     if profile not in PROFILES:
         raise ValueError(f"profile: got {profile!r}; allowed: " + ", ".join(map(repr, PROFILES)))
-    return Path(root) / profile / experiment
+    return Path(root) / profile / named("experiment", experiment)
 
 
 def write(record: dict[str, Any], root: str | os.PathLike) -> Path:
@@ -107,7 +102,7 @@ def write(record: dict[str, Any], root: str | os.PathLike) -> Path:
     Raises
     ------
     ValueError
-        If a field is missing or a number is not finite.
+        If a field is missing, a number is not finite, or a name would lead elsewhere.
     """
     if missing := [name for name in REQUIRED if name not in record]:
         raise ValueError(f"record: got one without {', '.join(missing)}; allowed: all of {', '.join(REQUIRED)}")
@@ -120,12 +115,13 @@ def write(record: dict[str, Any], root: str | os.PathLike) -> Path:
         fields.append(f"{json.dumps(name)}:{written}")
     text = "{\n" + ",\n".join(fields) + "\n}\n"  # a line for each field, so that changes can be read
     method = re.sub(r"[^a-z0-9]+", "-", record["method"].lower()).strip("-")
-    stem = f"{record['dataset']}-{record['split']}-{method}-{record['seed']:02d}-{record['key'][:8]}"
+    dataset, split, its_key = (named(name, record[name]) for name in ("dataset", "split", "key"))
+    stem = f"{dataset}-{split}-{method}-{record['seed']:02d}-{its_key[:8]}"
     target = folder(root, record["profile"], record["experiment"]) / f"{stem}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     number = 2
     same = ("key", "profile", "experiment")
-    while target.exists() and not ((found := _read(target)) and all(found[name] == record[name] for name in same)):
+    while target.exists() and not ((found := files.read(target)) and all(found[name] == record[name] for name in same)):
         target = target.with_name(f"{stem}-{number}.json")
         number += 1
     write_text(target, text)
@@ -143,7 +139,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _packed(root: str | os.PathLike, profile: str, experiment: str, dataset: str) -> Path:
-    return folder(root, profile, experiment) / f"{dataset}.zip"
+    return folder(root, profile, experiment) / f"{named('dataset', dataset)}.zip"
 
 
 def pack(root: str | os.PathLike, *, profile: str, experiment: str, dataset: str) -> None:
@@ -160,14 +156,11 @@ def pack(root: str | os.PathLike, *, profile: str, experiment: str, dataset: str
         record["key"]: path
         for record_path in sorted(target.parent.glob(f"{dataset}-*.json"))
         if (path := record_path.with_suffix(".csv")).is_file()
-        and (record := _read(record_path)) is not None and record["dataset"] == dataset
+        and (record := files.read(record_path)) is not None and record["dataset"] == dataset
     }  # fmt: skip
     if not loose:
         return
-    texts = {}
-    if target.is_file():
-        with zipfile.ZipFile(target) as packed:
-            texts = {name: packed.read(name) for name in packed.namelist()}
+    texts = files.unpacked(target) if target.is_file() else {}
     texts |= {f"{key}.csv": path.read_bytes() for key, path in loose.items()}
     unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as packed:
@@ -195,28 +188,8 @@ def all_predictions(record: Mapping[str, Any], root: str | os.PathLike | None = 
     path = _packed(results_dir() if root is None else root, *(record[n] for n in ("profile", "experiment", "dataset")))
     if not path.is_file():
         return None
-    with zipfile.ZipFile(path) as packed:
-        name = f"{record['key']}.csv"
-        return pd.read_csv(io.BytesIO(packed.read(name))) if name in packed.namelist() else None
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """The record in a file, or None if it holds none."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    try:
-        readable = record["schema"] == SCHEMA and all(name in record for name in REQUIRED)
-        readable &= all(isinstance(record["data"][name], int) for name in ("n_train", "n_val", "n_test"))
-        readable &= isinstance(record["data"]["checksum"], str) and isinstance(record["config"], dict)
-        readable &= all(isinstance(values, dict) for part in record["metrics"].values() for values in part.values())
-        readable &= all(isinstance(stage["curve"], dict) and stage["name"] for stage in record["stages"])
-        readable &= all(math.isfinite(stage["wall_time"]) for stage in record["stages"])
-        readable &= all(isinstance(record["test"][name], list) for name in ("index", "target", "prediction"))
-    except (KeyError, TypeError, AttributeError):
-        return None
-    return record if readable else None
+    content = files.unpacked(path).get(f"{record['key']}.csv")
+    return None if content is None else files.table(path, content, ("index", "target", "prediction"))
 
 
 def load(root: str | os.PathLike, *, profile: str, experiment: str, **match: Any) -> list[dict[str, Any]]:
@@ -240,9 +213,9 @@ def load(root: str | os.PathLike, *, profile: str, experiment: str, **match: Any
         With the names of files that hold no record of this kind; they are left out.
     """
     records, foreign = [], []
-    begin = f"{match['dataset']}-" if "dataset" in match else ""  # as the names of its files do
+    begin = f"{named('dataset', match['dataset'])}-" if "dataset" in match else ""  # as the names of its files do
     for path in sorted(folder(root, profile, experiment).glob(f"{begin}*.json")):
-        record = _read(path)
+        record = files.read(path)
         if record is None or (record["profile"], record["experiment"]) != (profile, experiment):
             foreign.append(path.name)
         elif all(record.get(name) == value for name, value in match.items()):
@@ -264,7 +237,7 @@ def exists(root: str | os.PathLike, *, profile: str, experiment: str, dataset: s
         Folder of all records, see `results_dir`.
     profile, experiment, dataset : str
     """
-    return any(folder(root, profile, experiment).glob(f"{dataset}-*.json"))
+    return any(folder(root, profile, experiment).glob(f"{named('dataset', dataset)}-*.json"))
 
 
 def labelled(records: Sequence[dict[str, Any]], labels: Sequence[str]) -> list[dict[str, Any]]:
@@ -522,7 +495,7 @@ def machine(record: dict[str, Any]) -> tuple[str, str]:
     record : dict
     """
     made = record["run"]
-    return made.get("gpu", made["cpu"]), made["versions"].get("torch", "–")
+    return made.get("gpu", made.get("cpu", "–")), made.get("versions", {}).get("torch", "–")
 
 
 def machines(records: Sequence[dict[str, Any]] | Mapping[str, Sequence[dict[str, Any]]]) -> pd.DataFrame:
@@ -576,6 +549,6 @@ def view(records: Sequence[dict[str, Any]], method: str, root: str | os.PathLike
     for record in records:
         if (_identity(record)["method"], record["seed"]) == (method, 0):
             where = folder(root, record["profile"], record["experiment"])
-            for path in where.glob(f"*{record['key'][:8]}*.csv"):
-                return pd.read_csv(path)
+            for path in where.glob(f"*{named('key', record['key'])[:8]}*.csv"):
+                return files.table(path, path.read_bytes(), ())
     return None

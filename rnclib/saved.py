@@ -7,6 +7,7 @@ of this library, and given the numbers in the file.
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -78,6 +79,7 @@ def write(model: RnCRegressor, path: Path) -> None:
         raise ValueError(f"encoder: got {odd}, which are no tensors; allowed: a state of tensors alone")
     # a copy of each: two that share memory, as tied weights do, cannot be written
     whole = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+    told["digest"] = _digest(whole)
     try:
         content = serialised(whole, metadata={_NAME: json.dumps(told, allow_nan=False)})
     except (SafetensorError, TypeError, ValueError) as error:
@@ -89,6 +91,15 @@ def write(model: RnCRegressor, path: Path) -> None:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _digest(tensors: dict[str, torch.Tensor]) -> str:
+    """Of all numbers, since the format itself has no checksum."""
+    whole = hashlib.sha256()
+    for name in sorted(tensors):
+        content = tensors[name].reshape(-1).view(torch.uint8).numpy().tobytes()
+        whole.update(name.encode() + b"\0" + hashlib.sha256(content).digest())
+    return whole.hexdigest()
 
 
 def _plain(value: Any) -> Any:
@@ -121,7 +132,7 @@ def read(model: RnCRegressor, path: Path) -> RnCRegressor:
     try:
         return _filled(model, told, tensors, device)
     except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
-        why = str(error)[:_LONGEST]
+        why = " ".join(str(error).split())[:_LONGEST]
         raise ValueError(f"path: got {path}, whose parts do not fit together ({why}); allowed: {_OURS}") from error
 
 
@@ -146,6 +157,8 @@ def _refused(constant: str) -> None:
 def _filled(
     model: RnCRegressor, told: dict[str, Any], tensors: dict[str, torch.Tensor], device: torch.device
 ) -> RnCRegressor:
+    if told["digest"] != _digest(tensors):
+        raise ValueError("its numbers are not those that were saved")
     model.set_params(**{name: value for name, value in told["settings"].items() if name != "device"})
     for name in _GIVEN:
         setattr(model, name, told[name])

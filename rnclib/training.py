@@ -11,7 +11,9 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +27,9 @@ from rnclib.loss import RnCLoss, rnc_loss
 from rnclib.other_losses import bin_edges, binned_supcon_loss, conr, ordinal_entropy, ranksim
 from rnclib.recipe import ENCODER_LOSSES, Stage, given
 
-__all__ = ["FEWEST_STEPS", "History", "Samples", "learning_rate", "predict", "read_state", "train", "write_state"]
+__all__ = [
+    "FEWEST_STEPS", "History", "Samples", "learning_rate", "parts_of", "predict", "read_state", "train", "write_state",
+]  # fmt: skip
 
 _REGRESSION: dict[str, Callable[..., torch.Tensor]] = {
     "l1": nn.functional.l1_loss,
@@ -71,6 +75,13 @@ class History:
     val_loss: list[float] = field(default_factory=list)
     best_epoch: int = 0
     wall_time: float = 0.0
+
+    def __post_init__(self) -> None:
+        losses = self.train_loss, self.val_loss
+        if not all(isinstance(one, list) and all(isinstance(loss, float) for loss in one) for one in losses):
+            raise TypeError(f"train_loss, val_loss: got {type(losses[0])}, {type(losses[1])}; allowed: lists of float")
+        if not isinstance(self.best_epoch, int) or not isinstance(self.wall_time, int | float):
+            raise TypeError(f"wall_time: got {type(self.wall_time)}; allowed: a number, and an integer for best_epoch")
 
 
 def learning_rate(stage: Stage, epoch: int) -> float:
@@ -291,15 +302,34 @@ class _Loop:
         state = None
         if self.fabric.is_global_zero:
             state = read_state(path, "checkpoint {path} cannot be read ({error}): training starts again")
-            if state is not None and state.get("identity") != self.identity:
+            with parts_of("checkpoint", path):
+                another = state is not None and state.get("identity") != self.identity
+            if another:
                 raise ValueError(f"checkpoint: got {path}, of another run; allowed: one of this stage, seed and data")
         if (state := self.fabric.broadcast(state)) is not None:
-            self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            for name in ("schedule", "average"):
-                if (part := getattr(self, name)) is not None:
-                    part.load_state_dict(state[name])
-            self.history, self.best = History(**state["history"]), state["best"]
+            with parts_of("checkpoint", path):
+                self._check(state)
+                self.model.load_state_dict(state["model"])
+                self.optimizer.load_state_dict(state["optimizer"])
+                for name in ("schedule", "average"):
+                    if (part := getattr(self, name)) is not None:
+                        part.load_state_dict(state[name])
+                self.history, self.best = History(**state["history"]), state["best"]
+
+    def _check(self, state: dict[str, Any]) -> None:
+        """Refuse what would be found out later, or be copied whatever its size."""
+        theirs, ours = state["optimizer"], self.optimizer.state_dict()
+        groups = [[{name: type(value) for name, value in one.items()} for one in its["param_groups"]]
+                  for its in (theirs, ours)]  # fmt: skip
+        shapes = [one.shape for group in self.optimizer.param_groups for one in group["params"]]
+        for number, remembered in theirs["state"].items():
+            if set(remembered) not in (set(), {"momentum_buffer"}, {"step", "exp_avg", "exp_avg_sq"}):
+                raise ValueError("what the optimiser remembers is of another kind")
+            if any(value.shape != (() if name == "step" else shapes[number]) for name, value in remembered.items()):
+                raise ValueError("what the optimiser remembers is of other parameters")
+        best, judged = state["best"], self.judged.state_dict()
+        if groups[0] != groups[1] or not (best is None or _shapes(best) == _shapes(judged)):
+            raise ValueError("optimiser or best weights are of another network")
 
     def save(self, path: Path) -> None:
         """Write a checkpoint, from the first process."""
@@ -471,6 +501,31 @@ def predict(model: nn.Module, inputs: Any, index: np.ndarray | None = None, batc
     return torch.cat([one if one.dtype == torch.float64 else one.float() for one in outputs])
 
 
+def _shapes(weights: dict[str, torch.Tensor]) -> dict[str, Any]:
+    return {name: value.shape for name, value in weights.items()}
+
+
+@contextmanager
+def parts_of(what: str, path: Path | None) -> Iterator[None]:
+    """Name the file whose parts, though each can be read, do not fit what they are taken for.
+
+    Parameters
+    ----------
+    what : str
+    path : Path
+
+    Raises
+    ------
+    ValueError
+    """
+    try:
+        yield
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        why = " ".join(str(error).split())[:200]
+        allowed = "what training has written there, or no file"
+        raise ValueError(f"{what}: got {path}, whose parts do not fit ({why}); allowed: {allowed}") from error
+
+
 def write_state(path: Path, state: dict[str, Any]) -> None:
     """Write weights or a checkpoint so that nobody ever sees a part of it.
 
@@ -495,7 +550,13 @@ def read_state(path: Path, warning: str) -> dict[str, Any] | None:
         Its text, with places for ``{path}`` and ``{error}``.
     """
     try:
-        return torch.load(path, weights_only=True, map_location="cpu")
+        with zipfile.ZipFile(path) as packed:  # torch neither compares checksums, nor bounds what it unpacks
+            if sum(part.file_size for part in packed.infolist()) > path.stat().st_size or packed.testzip():
+                raise zipfile.BadZipFile(path)
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        if not isinstance(state, dict):
+            raise TypeError(path)
+        return state
     except FileNotFoundError:
         return None
     except Exception as error:

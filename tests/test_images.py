@@ -230,7 +230,7 @@ def test_a_tiff_of_12_bits_is_scaled_by_its_own_range(tmp_path):
 def test_an_image_of_unknown_range_is_refused_by_name(tmp_path, cache, values, reason):
     Image.fromarray(values).save(tmp_path / "odd.tif")
     Image.fromarray(GREY).save(tmp_path / "good.png")
-    with pytest.raises(ValueError, match=re.escape(f"1 of 2 images cannot be read: odd.tif ({reason})")):
+    with pytest.raises(ValueError, match=re.escape(f"1 of 2 images cannot be read: odd.tif in row 1 ({reason})")):
         pixels(tmp_path / "good.png", tmp_path / "odd.tif")
     assert not list(cache.iterdir())
 
@@ -255,7 +255,7 @@ def test_a_bomb_is_refused_by_name(tmp_path, monkeypatch, cache, side, opened, a
         Image.fromarray(np.zeros((pixels_a_side, pixels_a_side), np.uint8)).save(tmp_path / name)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)
     got = f"{side} × {side} = {side**2} pixels" if opened and action == "ignore" else f"{side**2} pixels"
-    reason = f"bomb.png (size: got {got}; allowed: at most 300 (PIL.Image.MAX_IMAGE_PIXELS))"
+    reason = f"bomb.png in row 1 (size: got {got}; allowed: at most 300 (PIL.Image.MAX_IMAGE_PIXELS))"
     with (
         warnings.catch_warnings(),
         pytest.raises(ValueError, match=re.escape(f"1 of 2 images cannot be read: {reason}")),
@@ -315,5 +315,5 @@ def test_broken_orientation_data_are_refused_by_name_where_they_matter(tmp_path,
     path = tmp_path / "broken.png"  # of a JPEG, Pillow leaves such data out
     Image.fromarray(np.full((20, 20), 7, np.uint8)).save(path, exif=b"Exif\0\0" + data)
     assert (pixels(path) == 7).all()
-    with pytest.raises(ValueError, match=r"1 of 1 images cannot be read: broken\.png \(.+\)"):
+    with pytest.raises(ValueError, match=r"1 of 1 images cannot be read: broken\.png in row 0 \(.+\)"):
         pixels(path, upright=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -26,6 +25,9 @@ __all__ = ["Images", "decode", "digest", "unreadable"]
 # raised when the same files would be stored differently; 2: 16-bit images are scaled, 1 clipped them to white
 FORMAT = 2
 COPIED = 2**30  # bytes of images that a subset may copy into memory
+LARGEST = 4096  # side of an evaluation view
+# those that Pillow decodes itself; for others it starts programs, such as Ghostscript
+KINDS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,10 @@ def digest(paths: Sequence[Path]) -> str:
     """SHA-256 of the names and contents of files, in their order."""
     whole = hashlib.sha256()
     for path in paths:
-        whole.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+        if path.exists() and not path.is_file():  # such as a pipe, which has no end
+            raise ValueError(f"paths: got {path}, which is no ordinary file; allowed: image files")
+        with path.open("rb") as file:
+            whole.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
     return whole.hexdigest()
 
 
@@ -119,7 +124,7 @@ def decode(paths: Sequence[Path], size: int, *, progress: bool = True, upright: 
     square, where the protocol takes them from the whole image.
 
     Grey images of 16 bits are scaled to 8. An image whose range of values is unknown, or that has more pixels than
-    ``PIL.Image.MAX_IMAGE_PIXELS``, is refused.
+    ``PIL.Image.MAX_IMAGE_PIXELS``, as it is or resized, is refused; so is a file of another kind than `KINDS`.
 
     Parameters
     ----------
@@ -144,8 +149,8 @@ def decode(paths: Sequence[Path], size: int, *, progress: bool = True, upright: 
     ValueError
         With the names of all files that cannot be decoded; nothing is cached then.
     """
-    if not isinstance(size, int) or size < 8:
-        raise ValueError(f"size: got {size!r}; allowed: an integer of at least 8")
+    if not isinstance(size, int) or not 8 <= size <= LARGEST:
+        raise ValueError(f"size: got {size!r}; allowed: an integer of at least 8, and at most {LARGEST}")
     stored = round(size * 8 / 7)
     checksum = digest(paths)
     # the checksum says which files these are; the name in the cache, what has been made of them
@@ -167,7 +172,7 @@ def _decode_all(paths: Sequence[Path], stored: int, target: Path, progress: bool
         def decode_one(i: int) -> str | None:
             found = _square_or_reason(paths[i], stored, upright)
             if isinstance(found, str):
-                return f"{paths[i].name} ({found})"
+                return f"{paths[i].name} in row {i} ({found})"
             pixels[i] = found
             return None
 
@@ -211,9 +216,8 @@ def _square_or_reason(path: Path, stored: int, upright: bool) -> np.ndarray | st
         # warnings are errors
         got = re.search(r"\d+ pixels", str(error))
         reason = _too_many(got.group() if got else str(error))
-    # what Pillow raises for a broken file, for broken EXIF data, and where warnings are errors
-    except (OSError, SyntaxError, ValueError, struct.error, Warning) as error:
-        reason = str(error)
+    except Exception as error:  # whatever Pillow raises for a broken file
+        reason = str(error) or type(error).__name__
     return " ".join(reason.split())[:120]
 
 
@@ -226,7 +230,8 @@ def _too_many(got: str) -> str:
 def _square(path: Path, stored: int, upright: bool) -> np.ndarray:
     from PIL import Image, ImageOps
 
-    with Image.open(path) as file:
+    Image.init()
+    with Image.open(path, formats=[kind for kind in KINDS if kind in Image.OPEN]) as file:
         # Pillow only warns here, without the file's name; warnings cannot be caught safely in threads
         if Image.MAX_IMAGE_PIXELS is not None and file.width * file.height > Image.MAX_IMAGE_PIXELS:
             raise ValueError(_too_many(f"{file.width} × {file.height} = {file.width * file.height} pixels"))
@@ -240,6 +245,8 @@ def _square(path: Path, stored: int, upright: bool) -> np.ndarray:
         scale = stored / min(width, height)
         # the longer side is cut down to a whole number, as torchvision's Resize does
         width, height = (stored if side == min(width, height) else int(side * scale) for side in (width, height))
+        if Image.MAX_IMAGE_PIXELS is not None and width * height > max(Image.MAX_IMAGE_PIXELS, stored**2):
+            raise ValueError(_too_many(f"{width} × {height} = {width * height} pixels when resized"))
         image = image.resize((width, height), Image.Resampling.BILINEAR)
         left, top = round((width - stored) / 2), round((height - stored) / 2)
         return np.asarray(image.crop((left, top, left + stored, top + stored)))

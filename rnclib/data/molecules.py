@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch_geometric.data import Data
 
 __all__ = [
+    "READABLE",
     "Graphs",
     "Molecules",
     "canonical_smiles",
@@ -33,6 +34,15 @@ __all__ = [
     "readable",
     "split",
 ]
+
+# what descriptors take seconds for; the time that they take grows with the fourth power of the number of atoms
+_MOST_ATOMS, _MOST_RINGS, _MOST_BONDS = 500, 32, 10
+_LONGEST = 100  # characters of a SMILES in a message
+#: What SMILES have to be.
+READABLE = (
+    f"SMILES that RDKit can read, of 1 to {_MOST_ATOMS} atoms with at most {_MOST_BONDS} bonds each, "
+    f"and at most {_MOST_RINGS} rings"
+)
 
 
 @functools.cache
@@ -154,10 +164,10 @@ def graphs_from_smiles(smiles: Sequence[str]) -> Graphs:
     Raises
     ------
     ValueError
-        If RDKit cannot parse one of them.
+        If RDKit cannot parse one of them, or an atom has a feature that these do not count up to.
     """
     canonical_smiles(smiles)  # refuses what cannot be parsed
-    graphs = [_geometric().utils.from_smiles(s) for s in smiles]
+    graphs = [_graph(s) for s in smiles]
 
     def starts(lengths: list[int]) -> torch.Tensor:
         return torch.tensor(np.concatenate([[0], np.cumsum(lengths)]))
@@ -171,6 +181,14 @@ def graphs_from_smiles(smiles: Sequence[str]) -> Graphs:
     )
 
 
+def _graph(smiles: str) -> Data:
+    try:
+        return _geometric().utils.from_smiles(smiles)
+    except ValueError as error:  # such as a charge of 9
+        why = f"{smiles[:_LONGEST]!r}, whose atoms are no graph's ({error})"
+        raise ValueError(f"smiles: got {why}; allowed: atoms with features of PyTorch Geometric") from None
+
+
 def parse(smiles: Sequence[str]) -> list:
     """RDKit's molecules.
 
@@ -181,17 +199,17 @@ def parse(smiles: Sequence[str]) -> list:
     Raises
     ------
     ValueError
-        If RDKit cannot parse one of them, or it has no atom.
+        If one of them is not `READABLE`.
     """
     molecules = _molecules(smiles)
     if bad := [s for s, molecule in zip(smiles, molecules, strict=True) if molecule is None]:
-        shown = ", ".join(repr(s) for s in bad[:5]) + (", …" if len(bad) > 5 else "")
-        raise ValueError(f"smiles: got {len(bad)} that RDKit cannot parse ({shown}); allowed: valid SMILES")
+        shown = ", ".join(repr(s[:_LONGEST]) for s in bad[:5]) + (", …" if len(bad) > 5 else "")
+        raise ValueError(f"smiles: got {len(bad)} that cannot be read ({shown}); allowed: {READABLE}")
     return molecules
 
 
 def readable(smiles: Sequence[str]) -> np.ndarray:
-    """Which SMILES RDKit can parse; a loader leaves out the others.
+    """Which SMILES are `READABLE`; a loader leaves out the others.
 
     Parameters
     ----------
@@ -206,12 +224,29 @@ def readable(smiles: Sequence[str]) -> np.ndarray:
 
 
 def _molecules(smiles: Sequence[str]) -> list:
-    """RDKit's molecules; None for one that cannot be parsed, or has no atom."""
-    from rdkit import Chem, rdBase
+    """RDKit's molecules; None for one that is not `READABLE`."""
+    from rdkit import rdBase
 
     with rdBase.BlockLogs():
-        molecules = [Chem.MolFromSmiles(s) for s in smiles]
-    return [molecule if molecule is not None and molecule.GetNumAtoms() else None for molecule in molecules]
+        return [_molecule(s) for s in smiles]
+
+
+def _molecule(smiles: str) -> Any:
+    from rdkit import Chem
+
+    if len(smiles) > 20 * _MOST_ATOMS:
+        return None
+    try:
+        drawn = Chem.MolFromSmiles(smiles, sanitize=False)
+    except UnicodeEncodeError:
+        return None
+    if drawn is None or not 0 < (n := drawn.GetNumAtoms()) <= _MOST_ATOMS:
+        return None
+    if drawn.GetNumBonds() - n + len(Chem.GetMolFrags(drawn)) > _MOST_RINGS:  # before RDKit looks for them
+        return None
+    molecule = Chem.MolFromSmiles(smiles)
+    fits = molecule is not None and all(atom.GetDegree() <= _MOST_BONDS for atom in molecule.GetAtoms())
+    return molecule if fits else None
 
 
 def canonical_smiles(smiles: Sequence[str]) -> list[str]:
@@ -343,9 +378,10 @@ def descriptors(smiles: Sequence[str], *, progress: bool = False) -> np.ndarray:
     Raises
     ------
     ValueError
-        If RDKit cannot parse one of them.
+        If one of them is not `READABLE`.
     """
     if missing := [one for one in dict.fromkeys(smiles) if one not in _DESCRIBED]:
+        parse([one for one in missing if not one.isascii()])  # the cache may not take them
         with closing(_kept()) as kept:
             for some in tqdm(list(_chunks(missing, 100)), desc="describing molecules", disable=not progress):
                 _DESCRIBED.update(_described(some, kept))
@@ -379,9 +415,10 @@ def _kept() -> sqlite3.Connection:
 
 
 def _described(smiles: Sequence[str], kept: sqlite3.Connection) -> dict[str, np.ndarray]:
-    marks = ", ".join("?" * len(smiles))
-    rows = kept.execute(f"SELECT smiles, numbers FROM descriptors WHERE smiles IN ({marks})", smiles)
-    found = {one: np.frombuffer(numbers, np.float32) for one, numbers in rows}
+    marks, found = ", ".join("?" * len(smiles)), {}
+    with suppress(sqlite3.Error):  # of a damaged file nothing is taken
+        rows = kept.execute(f"SELECT smiles, numbers FROM descriptors WHERE smiles IN ({marks})", smiles).fetchall()
+        found = {one: np.frombuffer(numbers, np.float32) for one, numbers in rows}
     if new := {one: _describe(one) for one in smiles if one not in found}:
         kept_rows = [(one, numbers.tobytes()) for one, numbers in new.items()]
         with suppress(sqlite3.Error), kept:  # in one step; not at all where the file cannot be written
@@ -393,7 +430,8 @@ def _describe(smiles: str) -> np.ndarray:
     from rdkit.Chem import Descriptors
 
     (molecule,) = parse([smiles])
-    values = np.array(list(Descriptors.CalcMolDescriptors(molecule, missingVal=np.nan).values()), dtype=np.float64)
+    with np.errstate(all="ignore"):  # what is too large for a number counts as undefined
+        values = np.array(list(Descriptors.CalcMolDescriptors(molecule, missingVal=np.nan).values()), dtype=np.float64)
     values[np.abs(values) > np.finfo(np.float32).max] = np.nan
     return values.astype(np.float32)
 
