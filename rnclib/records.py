@@ -63,13 +63,17 @@ def read(path: Path) -> dict[str, Any] | None:
     try:
         if not path.is_file() or path.stat().st_size > LARGEST:
             return None
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refused)
     except (OSError, ValueError, RecursionError):
         return None
     try:
         return record if all(check(record) for check in (_has_names, _has_data, _has_results, _has_stages)) else None
     except (KeyError, TypeError, AttributeError):
         return None
+
+
+def _refused(constant: str) -> None:
+    raise ValueError(f"{constant} is no finite number")
 
 
 def _has_names(record: Any) -> bool:

@@ -97,7 +97,8 @@ def _digest(tensors: dict[str, torch.Tensor]) -> str:
     """Of all numbers, since the format itself has no checksum."""
     whole = hashlib.sha256()
     for name in sorted(tensors):
-        content = tensors[name].reshape(-1).view(torch.uint8).numpy().tobytes()
+        flat = tensors[name].reshape(-1)
+        content = flat.view(torch.uint8).numpy().tobytes() if len(flat) else b""
         whole.update(name.encode() + b"\0" + hashlib.sha256(content).digest())
     return whole.hexdigest()
 
@@ -165,8 +166,10 @@ def _filled(
     for name in _ROWS:
         setattr(model, name, tensors[name].numpy())
     recipe = model.recipe_ = _recipe(told["recipe"])
-    if told["names"]:
-        model.feature_names_in_ = np.array(told["names"], dtype=object)
+    if names := told["names"]:
+        if not isinstance(names, list) or [type(name) for name in names] != [str] * model.n_features_in_:
+            raise ValueError("names of columns are none, or not as many")
+        model.feature_names_in_ = np.array(names, dtype=object)
     model._single, model.entry_shape_ = bool(told["single"]), tuple(told["entry"])
     model._vectoriser = None if told["columns"] is None else Vectoriser(**told["columns"])
     model._features, model._targets = tensors["features"].numpy(), tensors["targets"].numpy()

@@ -319,8 +319,8 @@ class _Loop:
     def _check(self, state: dict[str, Any]) -> None:
         """Refuse what would be found out later, or be copied whatever its size."""
         theirs, ours = state["optimizer"], self.optimizer.state_dict()
-        groups = [[{name: type(value) for name, value in one.items()} for one in its["param_groups"]]
-                  for its in (theirs, ours)]  # fmt: skip
+        groups = [[{name: int if isinstance(value, float) else type(value) for name, value in one.items()}
+                   for one in its["param_groups"]] for its in (theirs, ours)]  # fmt: skip
         shapes = [one.shape for group in self.optimizer.param_groups for one in group["params"]]
         for number, remembered in theirs["state"].items():
             if set(remembered) not in (set(), {"momentum_buffer"}, {"step", "exp_avg", "exp_avg_sq"}):
