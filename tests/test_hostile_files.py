@@ -392,7 +392,7 @@ def fuzz_models(whole: Path, path: Path, n: int, seed: int) -> Counter:
 
 def test_a_saved_model_predicts_or_is_named(model, tmp_path):
     counts = fuzz_models(model, tmp_path / "m.safetensors", 40, 0)
-    assert min(counts.values()) > 3
+    assert min(counts.values()) > 1
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ from rnclib.recipe import REGRESSION_LOSSES
 ROOT = Path(__file__).resolve().parents[1]
 STORE = ROOT / "book" / "results"
 # experiments whose published runs are still being made
-UNFINISHED = ("face_sets", "tasks", "concrete")
+UNFINISHED = ("tasks", "concrete")
 TWO_KINDS = ("data_efficiency", "robustness", "ablations", "methods")
 
 
