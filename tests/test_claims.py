@@ -80,8 +80,8 @@ def write(
                         "run": {"cpu": "made up", "versions": {"torch": "0"}},
                         "new_people": {"data_seed": 1, "n_test": 4, "mae": mae, "rmse": mae},
                         "test": {"index": [0, *range(10 * seed + 1, 10 * seed + 4)], "target": [0.5, 1.5, 0.5, 1.5],
-                                 "prediction": [0.5, 1.5 + mae, 0.5 + follows, 1.5 + mae + follows],
-                                 "nuisance": [0, 0, 1, 1]},
+                                 "prediction": [0.5, 1.5 + mae, 0.5 + follows, 1.5 + mae + follows]}
+                        | ({} if tie is None else {"nuisance": [0, 0, 1, 1]}),
                         "corrupted": {"fog": [factor * mae] * 5, "snow": [2 * factor * mae] * 5},
                     },
                     root,
