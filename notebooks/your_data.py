@@ -394,7 +394,7 @@ Findings(
     + (
         "That is no network: on these data, consider it first."
         if best not in METHODS
-        else "It is one of the networks."
+        else "It is a network."
     ),
     "**Of what this is true**: of samples that come from where these come from, split as above. All settings are "
     "defaults; a search may change the order.",
