@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
@@ -16,6 +15,7 @@ import numpy as np
 from rnclib import data, evaluation, memory, provenance, results
 from rnclib.data import Dataset, Split, catalogue, shifts, synthetic
 from rnclib.evaluation import rounded
+from rnclib.files import check_writable
 from rnclib.fitting import (
     Diverged,
     Epoch,
@@ -588,12 +588,5 @@ def _progress(run: Run, on_progress: Callable[[float], None]) -> Callable[[Epoch
 def _writable_cache() -> Path:
     """The cache, found usable before hours of training rather than after."""
     cache = data.cache_dir()
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=cache):
-            return cache
-    except OSError as error:
-        raise OSError(
-            f"RNC_CACHE: got {cache}, which cannot be written ({error.strerror}); "
-            "allowed: a folder for checkpoints and trained encoders"
-        ) from None
+    check_writable(cache, "RNC_CACHE", "checkpoints and trained encoders")
+    return cache

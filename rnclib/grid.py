@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from multiprocessing import Manager
+from multiprocessing import parent_process
+from multiprocessing.managers import SyncManager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tqdm import tqdm
 
 from rnclib import cluster, provenance, results
 from rnclib.experiment import Run, carry_out, key, shared, work
+from rnclib.files import check_writable
 from rnclib.fitting import launch, processes
 
 __all__ = ["Grid", "run_grid", "run_on_one_machine"]
@@ -96,6 +98,8 @@ def run_grid(
         If `runs` are of several experiments or profiles, or there are none.
     ConnectionError
         If the Dask scheduler cannot be reached, has no workers, or is lost.
+    OSError
+        If the store cannot be written, before anything is trained; or a file cannot, as on a full disk.
     RuntimeError
         If a run fails on a worker of a Dask scheduler.
 
@@ -134,6 +138,7 @@ def run_grid(
     keys = [key(run) for run in runs]
     missing = [run for run, k in zip(runs, keys, strict=True) if refresh or k not in stored]
     if missing:
+        check_writable(results.folder(root, profile, experiment), "results_dir", "records")
         # runs that share what is trained go to one process, the first of them trains it
         bundles: dict[Any, list[Run]] = {}
         for run in missing:
@@ -247,7 +252,9 @@ def _carried_out(bundles: list[list[Run]], how: _How, by: int | str, progress: b
 @contextmanager
 def _reports_to(bar: tqdm) -> Iterator[Any]:
     """A queue to which other processes report work, shown by the bar."""
-    with Manager() as manager:
+    manager = SyncManager()
+    manager.start(_end_with_parent)
+    with manager:
         done = manager.Queue()
         finished = threading.Event()
 
@@ -267,19 +274,37 @@ def _reports_to(bar: tqdm) -> Iterator[Any]:
             watcher.join()
 
 
+def _end_with_parent() -> None:
+    """End this process with the one that started it, however that ends; so end those that report to this one."""
+
+    def wait() -> None:
+        parent = parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def _worker(bundle: list[Run], how: _How, done: Any) -> list[dict[str, Any]]:
     torch.set_num_threads(1)
     since, waiting = time.monotonic(), 0.0
+
+    def tell() -> None:
+        try:
+            done.put(waiting)
+        except (OSError, EOFError):  # the process that waits for this one is gone
+            os._exit(1)
 
     def on_progress(amount: float) -> None:
         nonlocal since, waiting
         waiting += amount
         if time.monotonic() - since > 1:
-            done.put(waiting)
+            tell()
             since, waiting = time.monotonic(), 0.0
 
     records = _one_after_the_other(bundle, how, on_progress)
-    done.put(waiting)
+    tell()
     return records
 
 
@@ -310,9 +335,7 @@ def _made(
 def _kept(record: dict[str, Any], beside: str | None, how: _How) -> dict[str, Any]:
     """Write a record to the store."""
     if processes()[1] == 0:
-        path = results.write(record, how.root)
-        if beside is not None:
-            results.write_text(path.with_suffix(".csv"), beside)
+        results.write(record, how.root, beside)
     return record
 
 

@@ -13,7 +13,6 @@ import math
 import os
 import re
 import subprocess
-import threading
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from rnclib import records as files
+from rnclib.files import alone, whole
 from rnclib.records import CONDITIONS, IDENTITY, PROFILES, REQUIRED, SCHEMA, named
 
 __all__ = [
@@ -87,7 +87,7 @@ def folder(root: str | os.PathLike, profile: str, experiment: str) -> Path:
     return Path(root) / profile / named("experiment", experiment)
 
 
-def write(record: dict[str, Any], root: str | os.PathLike) -> Path:
+def write(record: dict[str, Any], root: str | os.PathLike, beside: str | None = None) -> Path:
     """Write a record in one step and return its path.
 
     A record of the same key is replaced; any other file of that name is left alone, and the record gets
@@ -98,6 +98,8 @@ def write(record: dict[str, Any], root: str | os.PathLike) -> Path:
     record : dict
     root : path
         Folder of all records, see `results_dir`.
+    beside : str, optional
+        CSV of a file beside it. That is written first: where there is the record, all of it is there.
 
     Raises
     ------
@@ -124,18 +126,16 @@ def write(record: dict[str, Any], root: str | os.PathLike) -> Path:
     while target.exists() and not ((found := files.read(target)) and all(found[name] == record[name] for name in same)):
         target = target.with_name(f"{stem}-{number}.json")
         number += 1
+    if beside is not None:
+        write_text(target.with_suffix(".csv"), beside)
     write_text(target, text)
     return target
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a file so that nobody ever sees a part of it."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
-    try:
-        unfinished.write_text(text, encoding="utf-8")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole(path) as draft:
+        draft.write_text(text, encoding="utf-8")
 
 
 def _packed(root: str | os.PathLike, profile: str, experiment: str, dataset: str) -> Path:
@@ -150,8 +150,19 @@ def pack(root: str | os.PathLike, *, profile: str, experiment: str, dataset: str
     root : path
         Folder of all records, see `results_dir`.
     profile, experiment, dataset : str
+
+    Warns
+    -----
+    UserWarning
+        If that file is there and cannot be read; then the predictions stay where they are.
     """
     target = _packed(root, profile, experiment, dataset)
+    if target.parent.is_dir():
+        with alone(target.parent):  # what another process packs meanwhile must not be overwritten
+            _pack(target, dataset)
+
+
+def _pack(target: Path, dataset: str) -> None:
     loose = {
         record["key"]: path
         for record_path in sorted(target.parent.glob(f"{dataset}-*.json"))
@@ -160,13 +171,15 @@ def pack(root: str | os.PathLike, *, profile: str, experiment: str, dataset: str
     }  # fmt: skip
     if not loose:
         return
-    texts = files.unpacked(target) if target.is_file() else {}
+    try:
+        texts = files.unpacked(target) if target.is_file() else {}
+    except ValueError:
+        warnings.warn(f"left alone, no readable file of predictions: {target}", stacklevel=4)
+        return
     texts |= {f"{key}.csv": path.read_bytes() for key, path in loose.items()}
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as packed:
+    with whole(target) as draft, zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED) as packed:
         for name in sorted(texts):
             packed.writestr(zipfile.ZipInfo(name), texts[name], zipfile.ZIP_DEFLATED)  # of no date: the same bytes
-    os.replace(unfinished, target)
     for path in loose.values():
         path.unlink()
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from scipy.interpolate import BSpline
 from torch import nn
 
 from rnclib.data.molecules import Molecules
+from rnclib.files import whole
 from rnclib.inputs import Numbers, preparation, scaling
 from rnclib.networks import FittedNetwork, launch, new_encoder
 from rnclib.recipe import Recipe, Stage
@@ -78,29 +78,25 @@ def write(model: RnCRegressor, path: Path) -> None:
     if odd := [name for name, value in tensors.items() if not isinstance(value, torch.Tensor)]:
         raise ValueError(f"encoder: got {odd}, which are no tensors; allowed: a state of tensors alone")
     # a copy of each: two that share memory, as tied weights do, cannot be written
-    whole = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
-    told["digest"] = _digest(whole)
+    copies = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+    told["digest"] = _digest(copies)
     try:
-        content = serialised(whole, metadata={_NAME: json.dumps(told, allow_nan=False)})
+        content = serialised(copies, metadata={_NAME: json.dumps(told, allow_nan=False)})
     except (SafetensorError, TypeError, ValueError) as error:
         why = str(error)[:_LONGEST]
         raise ValueError(f"model: got one that cannot be saved ({why}); allowed: fewer columns") from error
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        unfinished.write_bytes(content)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole(path) as draft:
+        draft.write_bytes(content)
 
 
 def _digest(tensors: dict[str, torch.Tensor]) -> str:
     """Of all numbers, since the format itself has no checksum."""
-    whole = hashlib.sha256()
+    every = hashlib.sha256()
     for name in sorted(tensors):
         flat = tensors[name].reshape(-1)
         content = flat.view(torch.uint8).numpy().tobytes() if len(flat) else b""
-        whole.update(name.encode() + b"\0" + hashlib.sha256(content).digest())
-    return whole.hexdigest()
+        every.update(name.encode() + b"\0" + hashlib.sha256(content).digest())
+    return every.hexdigest()
 
 
 def _plain(value: Any) -> Any:

@@ -6,6 +6,7 @@ resumed, or divided among several processes, visits the same samples in the same
 
 from __future__ import annotations
 
+import io
 import itertools
 import math
 import os
@@ -23,6 +24,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from rnclib.files import whole
 from rnclib.loss import RnCLoss, rnc_loss
 from rnclib.other_losses import bin_edges, binned_supcon_loss, conr, ordinal_entropy, ranksim
 from rnclib.recipe import ENCODER_LOSSES, Stage, given
@@ -535,9 +537,10 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
     state : dict
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
-    torch.save(state, unfinished)
-    os.replace(unfinished, path)
+    content = io.BytesIO()
+    torch.save(state, content)
+    with whole(path) as draft:
+        draft.write_bytes(content.getbuffer())
 
 
 def read_state(path: Path, warning: str) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnclib import results
+from rnclib.files import alone, check_writable
 from rnclib.fitting import Diverged, Epoch, Execution, Samples, fit
 from rnclib.recipe import Recipe, Stage
 from rnclib.regressors import best_regressor
@@ -77,7 +79,8 @@ def search(
     seconds : float
         No trial begins once those before have taken so long together.
     path : Path, optional
-        JSON file of the trials, written after each; a search that was stopped goes on.
+        JSON file of the trials, written after each; a search that was stopped goes on. Of several at once, each takes
+        the trials of the others where they have got further.
     told : mapping, optional
         What that file says besides.
 
@@ -86,16 +89,44 @@ def search(
     list of dict
         Of each trial ``settings``, ``state`` (``'complete'``, ``'pruned'``, ``'diverged'``), ``errors`` (validation
         MAE by head, the network itself as ``'own'``), ``seconds``, and ``seen``, what it was judged by on the way.
+
+    Warns
+    -----
+    UserWarning
+        If the file cannot be read.
     """
-    trials = [] if path is None or not path.is_file() else json.loads(path.read_text(encoding="utf-8"))["trials"]
+    trials = _kept(path)
+    if path is not None:
+        check_writable(path.parent, "path", "trials")
     sizes = {"sets": [{"n_train": len(train.targets), "n_val": len(val.targets)} for train, val in sets]}
     while len(trials) < n_trials and sum(trial["seconds"] for trial in trials) < seconds:
-        trials.append(_trial(_study(plan, trials), plan, sets, trials))
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
+        trials = [*trials, _trial(_study(plan, trials), plan, sets, trials)]
+        if path is None:
+            continue
+        with alone(path.parent):
+            if len(others := _kept(path)) >= len(trials):  # another search has got further meanwhile
+                trials = others
+                continue
             kept = {**(told or {}), **sizes, "searched": dict(plan.searched), "seed": plan.seed, "trials": trials}
             results.write_text(path, json.dumps(kept, indent=1) + "\n")
     return trials
+
+
+def _kept(path: Path | None) -> list[dict[str, Any]]:
+    """Trials of a file; one that holds none is named in a warning, and moved aside."""
+    if path is None or not path.is_file():
+        return []
+    try:
+        return list(json.loads(path.read_text(encoding="utf-8"))["trials"])
+    except (ValueError, KeyError, TypeError) as error:
+        aside = path.with_name(f"{path.name}.unreadable")
+        path.replace(aside)
+        warnings.warn(
+            f"{path} holds no trials that can be read ({type(error).__name__}): it is now {aside.name}, and the search "
+            "begins anew",
+            stacklevel=3,
+        )
+        return []
 
 
 def best_settings(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

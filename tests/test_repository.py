@@ -124,19 +124,19 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         {"rnclib.data", "rnclib.data.catalogue", "rnclib.data.images"},
         {"PIL", "numpy", "torch"},
     ),
-    "rnclib.data.csv_files": (set(), {"numpy", "pandas"}),
+    "rnclib.data.csv_files": ({"rnclib.files"}, {"numpy", "pandas"}),
     "rnclib.data.esol": (
         {"rnclib.data", "rnclib.data.catalogue", "rnclib.data.molecules"},
         {"numpy", "pandas", "rdkit"},
     ),
-    "rnclib.data.images": ({"rnclib.data"}, {"PIL", "numpy", "torch", "tqdm"}),
+    "rnclib.data.images": ({"rnclib.data", "rnclib.files"}, {"PIL", "numpy", "torch", "tqdm"}),
     "rnclib.data.molecules": ({"rnclib.data"}, {"numpy", "rdkit", "torch", "torch_geometric", "tqdm"}),
     "rnclib.data.properties": (
         {"rnclib.data", "rnclib.data.catalogue", "rnclib.data.esol", "rnclib.data.molecules"},
         {"pandas"},
     ),
     "rnclib.data.shifts": ({"rnclib.data"}, {"numpy"}),
-    "rnclib.data.synthetic": ({"rnclib.data", "rnclib.data.agedb"}, {"PIL", "numpy", "pandas", "tqdm"}),
+    "rnclib.data.synthetic": ({"rnclib.data", "rnclib.data.agedb", "rnclib.files"}, {"PIL", "numpy", "pandas", "tqdm"}),
     "rnclib.data.tables": (
         {"rnclib.data", "rnclib.data.catalogue"},
         {"numpy", "pandas", "scipy", "sklearn"},
@@ -177,6 +177,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
             "rnclib.data.shifts",
             "rnclib.data.synthetic",
             "rnclib.evaluation",
+            "rnclib.files",
             "rnclib.fitting",
             "rnclib.memory",
             "rnclib.provenance",
@@ -185,6 +186,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         },
         {"numpy", "torch"},
     ),
+    "rnclib.files": (set(), set()),
     "rnclib.fitting": (
         {
             "rnclib.inputs",
@@ -202,7 +204,14 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "rnclib.forest": ({"rnclib.claims", "rnclib.plots"}, {"matplotlib", "pandas"}),
     "rnclib.grid": (
-        {"rnclib.cluster", "rnclib.experiment", "rnclib.fitting", "rnclib.provenance", "rnclib.results"},
+        {
+            "rnclib.cluster",
+            "rnclib.experiment",
+            "rnclib.files",
+            "rnclib.fitting",
+            "rnclib.provenance",
+            "rnclib.results",
+        },
         {"joblib", "torch", "tqdm"},
     ),
     "rnclib.inputs": (
@@ -277,7 +286,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         {"IPython", "matplotlib", "pandas"},
     ),
     "rnclib.records": (set(), {"pandas"}),
-    "rnclib.results": ({"rnclib.records"}, {"numpy", "pandas"}),
+    "rnclib.results": ({"rnclib.files", "rnclib.records"}, {"numpy", "pandas"}),
     "rnclib.simulation": ({"rnclib.claims", "rnclib.paired", "rnclib.results"}, {"numpy", "pandas"}),
     "rnclib.standings": ({"rnclib.plots"}, {"matplotlib", "numpy", "pandas"}),
     "rnclib.statistics": ({"rnclib.paired", "rnclib.results"}, {"numpy", "pandas", "scipy"}),
@@ -300,6 +309,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "rnclib.saved": (
         {
             "rnclib.data.molecules",
+            "rnclib.files",
             "rnclib.inputs",
             "rnclib.networks",
             "rnclib.recipe",
@@ -326,11 +336,11 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     ),
     # the search sees a training and a validation set: no way leads from it to a test set
     "rnclib.tuning": (
-        {"rnclib.fitting", "rnclib.recipe", "rnclib.regressors", "rnclib.results"},
+        {"rnclib.files", "rnclib.fitting", "rnclib.recipe", "rnclib.regressors", "rnclib.results"},
         {"numpy", "optuna"},
     ),
     "rnclib.training": (
-        {"rnclib.loss", "rnclib.other_losses", "rnclib.recipe"},
+        {"rnclib.files", "rnclib.loss", "rnclib.other_losses", "rnclib.recipe"},
         {"lightning_fabric", "numpy", "torch"},
     ),
 }

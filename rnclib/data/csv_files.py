@@ -28,6 +28,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rnclib.files import whole
+
 __all__ = ["MISSING", "SEPARATORS", "Cleaned", "Format", "Table", "clean", "leaks", "numbers", "read", "write"]
 
 SEPARATORS = (",", ";", "\t", "|", " ")
@@ -589,10 +591,6 @@ def write(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
         return f"'{cell}" if risky and not _NUMBER[".,"].fullmatch(cell) else cell
 
     texts = [name for name, column in frame.items() if not pd.api.types.is_numeric_dtype(column)]
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        safe = frame.assign(**{name: frame[name].map(harmless) for name in texts}).rename(columns=harmless)
+    safe = frame.assign(**{name: frame[name].map(harmless) for name in texts}).rename(columns=harmless)
+    with whole(path) as draft:
         safe.to_csv(draft, index=bool(frame.index.name), quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)

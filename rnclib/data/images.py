@@ -16,6 +16,7 @@ import torch
 from tqdm import tqdm
 
 from rnclib.data import cache_dir, sample_numbers
+from rnclib.files import whole
 
 if TYPE_CHECKING:
     from PIL import Image as PILImage
@@ -165,9 +166,11 @@ def decode(paths: Sequence[Path], size: int, *, progress: bool = True, upright: 
 
 def _decode_all(paths: Sequence[Path], stored: int, target: Path, progress: bool, upright: bool) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        pixels = np.lib.format.open_memmap(unfinished, "w+", np.uint8, (len(paths), stored, stored, 3))
+    with whole(target) as draft:
+        pixels = np.lib.format.open_memmap(draft, "w+", np.uint8, (len(paths), stored, stored, 3))
+        if hasattr(os, "posix_fallocate"):  # what memory is mapped to on a full disk kills the process
+            with open(draft, "r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, draft.stat().st_size)
 
         def decode_one(i: int) -> str | None:
             found = _square_or_reason(paths[i], stored, upright)
@@ -182,9 +185,6 @@ def _decode_all(paths: Sequence[Path], stored: int, target: Path, progress: bool
         if bad:
             raise ValueError(f"{len(bad)} of {len(paths)} images cannot be read: {', '.join(bad)}")
         pixels.flush()
-        os.replace(unfinished, target)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def unreadable(paths: Sequence[Path], *, progress: bool = True) -> dict[int, str]:

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from rnclib.data import Dataset, cache_dir
 from rnclib.data.agedb import load_agedb
+from rnclib.files import whole
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -394,9 +395,8 @@ def make_faces(
         nuisances = {name: round(float(getattr(scene, name)), 4) for name in ("turn", "tilt", "light", "background")}
         rows.append({"age": int(ages[i]), "path": path, "split": split[i], **nuisances})
     table = pd.DataFrame(rows)
-    unfinished = root / f".agedb.csv.{os.getpid()}.tmp"
-    table.to_csv(unfinished, index=False)
-    os.replace(unfinished, root / "agedb.csv")
+    with whole(root / "agedb.csv") as draft:
+        table.to_csv(draft, index=False)
     return table
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any
 
 from rnclib.chapters import experiments
@@ -16,6 +17,8 @@ from rnclib.protocols.tasks import TASKS, search_tasks
 if TYPE_CHECKING:
     from rnclib.chapters.base import Experiment
     from rnclib.experiment import Run
+
+_GO_ON = "What was finished is kept; the same command does the rest."
 
 
 def _positive(text: str) -> int:
@@ -92,6 +95,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     parser = _parser()
     options = vars(parser.parse_args(argv))
+    try:
+        _carry_out(options, parser)
+    except KeyboardInterrupt:
+        parser.exit(130, f"\n{parser.prog}: interrupted. {_GO_ON}\n")
+    except (OSError, BrokenProcessPool) as error:  # a full disk, a lost scheduler; a process that was killed
+        parser.exit(1, f"\n{parser.prog}: {str(error).strip().rstrip('.')}. {_GO_ON}\n")
+
+
+def _carry_out(options: dict[str, Any], parser: argparse.ArgumentParser) -> None:
     commands: dict[str, Callable[..., None]] = {"verdicts": for_verdicts, "search": search_tasks}
     if (command := commands.get(options["chapter"])) is not None:
         try:
