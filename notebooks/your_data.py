@@ -384,8 +384,8 @@ best = means.index[0]
 verdict = found.answer("rnc").verdict
 advice = {
     "helps": "train with Rank-N-Contrast",
-    "harms": "train end to end",
-    "practically equal": "train end to end, which is simpler",
+    "harms": "train it end to end",
+    "practically equal": "train it end to end, which is simpler",
     "undecided": "nothing follows for either; see above what would decide",
 }
 Findings(
