@@ -172,21 +172,30 @@ Findings(
     title="By the rule of the book, with the error of *end to end* for a unit and its 95% interval in brackets:",
 )
 
+
 # %% tags=["hide-input"]
-Table(
-    means.reset_index().replace({"method": called}),
+def errors_of(comparison, caption, name):
+    return Table(
+        comparison.table().reset_index().replace({"method": called}),
+        caption,
+        name=name,
+        columns={
+            "method": "Method",
+            "mae": "MAE",
+            "low": "from",
+            "high": "to",
+            "rmse": "RMSE",
+            "seconds": "Time, s",
+        },
+        format={"seconds": ".2f"},
+    )
+
+
+errors_of(
+    found,
     f"Errors on test sets, in the unit of the target: mean over {len(splits)} splits. The interval of the MAE (95%) "
     "counts that splits share samples. Time is that of one fit.",
-    name="your-data-errors",
-    columns={
-        "method": "Method",
-        "mae": "MAE",
-        "low": "from",
-        "high": "to",
-        "rmse": "RMSE",
-        "seconds": "Time, s",
-    },
-    format={"seconds": ".2f"},
+    "your-data-errors",
 )
 
 # %% tags=["hide-input"]
@@ -339,20 +348,11 @@ else:
         solvents.y,
         solvents.splits(n_splits),
     )
-    shown = Table(
-        dissolved.table().reset_index().replace({"method": called}),
+    shown = errors_of(
+        dissolved,
         f"FreeSolv: errors on test sets, kcal/mol, mean over {n_splits} splits, with the 95% interval of the MAE. RnC "
         f"against end to end: {dissolved.answer('rnc')}.",
-        name="your-data-molecules",
-        columns={
-            "method": "Method",
-            "mae": "MAE",
-            "low": "from",
-            "high": "to",
-            "rmse": "RMSE",
-            "seconds": "Time, s",
-        },
-        format={"seconds": ".2f"},
+        "your-data-molecules",
     )
 shown
 

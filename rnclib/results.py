@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rnclib import records as files
+from rnclib import records as record_files
 from rnclib.files import alone, whole
 from rnclib.records import CONDITIONS, IDENTITY, PROFILES, REQUIRED, SCHEMA, named
 
@@ -123,7 +123,9 @@ def write(record: dict[str, Any], root: str | os.PathLike, beside: str | None = 
     target.parent.mkdir(parents=True, exist_ok=True)
     number = 2
     same = ("key", "profile", "experiment")
-    while target.exists() and not ((found := files.read(target)) and all(found[name] == record[name] for name in same)):
+    while target.exists() and not (
+        (found := record_files.read(target)) and all(found[name] == record[name] for name in same)
+    ):
         target = target.with_name(f"{stem}-{number}.json")
         number += 1
     if beside is not None:
@@ -167,12 +169,12 @@ def _pack(target: Path, dataset: str) -> None:
         record["key"]: path
         for record_path in sorted(target.parent.glob(f"{dataset}-*.json"))
         if (path := record_path.with_suffix(".csv")).is_file()
-        and (record := files.read(record_path)) is not None and record["dataset"] == dataset
+        and (record := record_files.read(record_path)) is not None and record["dataset"] == dataset
     }  # fmt: skip
     if not loose:
         return
     try:
-        texts = files.unpacked(target) if target.is_file() else {}
+        texts = record_files.unpacked(target) if target.is_file() else {}
     except ValueError:
         warnings.warn(f"left alone, no readable file of predictions: {target}", stacklevel=4)
         return
@@ -201,8 +203,8 @@ def all_predictions(record: Mapping[str, Any], root: str | os.PathLike | None = 
     path = _packed(results_dir() if root is None else root, *(record[n] for n in ("profile", "experiment", "dataset")))
     if not path.is_file():
         return None
-    content = files.unpacked(path).get(f"{record['key']}.csv")
-    return None if content is None else files.table(path, content, ("index", "target", "prediction"))
+    content = record_files.unpacked(path).get(f"{record['key']}.csv")
+    return None if content is None else record_files.table(path, content, ("index", "target", "prediction"))
 
 
 def load(root: str | os.PathLike, *, profile: str, experiment: str, **match: Any) -> list[dict[str, Any]]:
@@ -228,7 +230,7 @@ def load(root: str | os.PathLike, *, profile: str, experiment: str, **match: Any
     records, foreign = [], []
     begin = f"{named('dataset', match['dataset'])}-" if "dataset" in match else ""  # as the names of its files do
     for path in sorted(folder(root, profile, experiment).glob(f"{begin}*.json")):
-        record = files.read(path)
+        record = record_files.read(path)
         if record is None or (record["profile"], record["experiment"]) != (profile, experiment):
             foreign.append(path.name)
         elif all(record.get(name) == value for name, value in match.items()):
@@ -563,5 +565,5 @@ def view(records: Sequence[dict[str, Any]], method: str, root: str | os.PathLike
         if (_identity(record)["method"], record["seed"]) == (method, 0):
             where = folder(root, record["profile"], record["experiment"])
             for path in where.glob(f"*{named('key', record['key'])[:8]}*.csv"):
-                return files.table(path, path.read_bytes(), ())
+                return record_files.table(path, path.read_bytes(), ())
     return None
