@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-__all__ = ["alone", "check_writable", "whole"]
+__all__ = ["alone", "check_writable", "finite_json", "whole"]
 
 
 @contextmanager
@@ -82,3 +84,21 @@ def check_writable(folder: Path, name: str, what: str) -> None:
         raise OSError(
             f"{name}: got {folder}, which cannot be written ({error.strerror}); allowed: a folder for {what}"
         ) from None
+
+
+def finite_json(text: str) -> Any:
+    """What a text says in JSON, where the names of numbers that are not finite are none.
+
+    Parameters
+    ----------
+    text : str
+
+    Raises
+    ------
+    ValueError
+    """
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no finite number")
+
+    return json.loads(text, parse_constant=refuse)

@@ -7,11 +7,12 @@ import keyword
 import os
 import re
 import sys
-import tempfile
 import time
 from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from rnclib.files import whole
 
 if TYPE_CHECKING:
     import nbformat
@@ -171,15 +172,9 @@ def publish(notebook: str | Path, to: str | Path, /, **parameters: Any) -> Path:
         raise RuntimeError(f"{notebook} failed in cell {error.exec_count}:\n{shown}") from None
     clean(executed)
     to.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(dir=to.parent, prefix=f".{to.stem}-", suffix=".tmp")
-    try:
-        with open(handle, "w", encoding="utf-8") as file:
-            nbformat.write(executed, file)
-        os.chmod(draft, 0o644)
-        os.replace(draft, to)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
+    with whole(to) as draft:
+        nbformat.write(executed, draft)
+        draft.chmod(0o644)
     print(f"wrote {to} after {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     return to
 

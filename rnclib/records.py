@@ -6,7 +6,6 @@ Of a record's names paths are made, and of its values tables, so both are looked
 from __future__ import annotations
 
 import io
-import json
 import re
 import zipfile
 import zlib
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from rnclib.files import finite_json
 
 __all__ = ["CONDITIONS", "IDENTITY", "LARGEST", "PROFILES", "REQUIRED", "SCHEMA", "named", "read", "table", "unpacked"]
 
@@ -63,17 +64,13 @@ def read(path: Path) -> dict[str, Any] | None:
     try:
         if not path.is_file() or path.stat().st_size > LARGEST:
             return None
-        record = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refused)
+        record = finite_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
     try:
         return record if all(check(record) for check in (_has_names, _has_data, _has_results, _has_stages)) else None
     except (KeyError, TypeError, AttributeError):
         return None
-
-
-def _refused(constant: str) -> None:
-    raise ValueError(f"{constant} is no finite number")
 
 
 def _has_names(record: Any) -> bool:

@@ -20,7 +20,7 @@ from scipy.interpolate import BSpline
 from torch import nn
 
 from rnclib.data.molecules import Molecules
-from rnclib.files import whole
+from rnclib.files import finite_json, whole
 from rnclib.inputs import Numbers, preparation, scaling
 from rnclib.networks import FittedNetwork, launch, new_encoder
 from rnclib.recipe import Recipe, Stage
@@ -138,17 +138,13 @@ def _opened(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         raise ValueError(f"path: got {path}, a folder; allowed: a file")
     try:
         with safe_open(path, framework="pt") as file:
-            told = json.loads((file.metadata() or {})[_NAME], parse_constant=_refused)
+            told = finite_json((file.metadata() or {})[_NAME])
             if not isinstance(told, dict) or not isinstance(told.get("recipe"), dict):
                 raise KeyError(_NAME)
             return told, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, KeyError, ValueError, RecursionError) as error:
         why = type(error).__name__
         raise ValueError(f"path: got {path}, which is not to be read ({why}); allowed: {_OURS}") from error
-
-
-def _refused(constant: str) -> None:
-    raise ValueError(f"{constant} is no finite number")
 
 
 def _filled(

@@ -170,7 +170,7 @@ def test_what_is_no_file_of_a_record_or_too_large_is_not_read(tmp_path, monkeypa
     (folder / "folder.json").mkdir()
     (folder / "deep.json").write_text("[" * 200_000)
     (folder / "large.json").write_text(json.dumps(FULL))
-    monkeypatch.setattr(results.files, "LARGEST", 1000)
+    monkeypatch.setattr(results.record_files, "LARGEST", 1000)
     with pytest.warns(UserWarning, match=r"left out.*deep\.json, folder\.json, large\.json, pipe\.json"):
         assert results.load(tmp_path, profile="smoke", experiment="esol") == []
 
@@ -199,7 +199,7 @@ def test_predictions_beside_records_are_tables_or_the_file_is_named(tmp_path, mo
             results.all_predictions(one, tmp_path)
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as made:  # a bomb
         made.writestr(f"{one['key']}.csv", b"0" * 10**6)
-    monkeypatch.setattr(results.files, "LARGEST", 10**4)
+    monkeypatch.setattr(results.record_files, "LARGEST", 10**4)
     with pytest.raises(ValueError, match=r"^file: got .*esol\.zip, which cannot be unpacked \(it is too large"):
         results.all_predictions(one, tmp_path)
 
