@@ -299,7 +299,8 @@ def test_whether_there_are_records_is_told_by_the_names_of_files_alone(tmp_path,
     def no_reading(*_, **__):
         pytest.fail("it read a file")
 
-    for owner, name in ((results.record_files, "read"), (results, "load"), (Path, "open"), (Path, "read_text"), (os, "open")):
+    readers = ((results.record_files, "read"), (results, "load"), (Path, "open"), (Path, "read_text"), (os, "open"))
+    for owner, name in readers:
         monkeypatch.setattr(owner, name, no_reading)
     found = {
         (profile, experiment, dataset)
