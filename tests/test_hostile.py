@@ -139,6 +139,7 @@ def test_the_largest_molecules_are_described_without_a_warning(monkeypatch):
 
 
 def test_a_damaged_store_of_descriptors_counts_for_nothing(cache, monkeypatch):
+    monkeypatch.setattr(molecules, "_DESCRIBED", {})
     intact = descriptors(["CCO", "CCN"])
     (kept,) = (cache / "descriptors").glob("*.sqlite")
     whole, rng = kept.read_bytes(), np.random.default_rng(0)

@@ -127,7 +127,7 @@ def record(
     return {
         "data": data | {"n_train": n_train} | ({"seen": [[0, 1], [4, 5], [2, 3]]} if holes else {}),
         "metrics": {part: {"raw": scores, "standardised": scores | more} for part in ("val", "test")},
-        "test": test | {"prediction": (target + off).tolist(), "nuisance": nuisance.tolist()},
+        "test": test | {"prediction": (target + off).tolist()} | ({"nuisance": nuisance.tolist()} if tie else {}),
         "corrupted": {kind: (mae * factor * rng.uniform(1, 3, 5)).tolist() for kind in ("fog", "snow", "frost")},
         "new_people": {"mae": mae * factor}, "diverged": None,
     }  # fmt: skip

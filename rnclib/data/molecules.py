@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 # what descriptors take seconds for; the time that they take grows with the fourth power of the number of atoms
-_MOST_ATOMS, _MOST_RINGS, _MOST_BONDS = 500, 32, 10
+_MOST_ATOMS, _MOST_RINGS, _MOST_BONDS = 500, 40, 10
 _LONGEST = 100  # characters of a SMILES in a message
 #: What SMILES have to be.
 READABLE = (
