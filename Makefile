@@ -49,7 +49,7 @@ chapters: env
 	done
 
 test: env
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: env
 	$(BIN)/ruff check .

@@ -21,13 +21,6 @@ settings.load_profile("rnclib")
 ESOL_FILE = "esol/raw/delaney-processed.csv"
 
 
-def pytest_collection_modifyitems(items):
-    """Keep a module in one process, for the sake of its fixtures; notebooks take longest, and are shared out."""
-    for item in items:
-        if item.path.stem != "test_notebooks":
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-
-
 @pytest.fixture(scope="session")
 def esol():
     """The measured data set, which only a machine with a copy of it has."""
