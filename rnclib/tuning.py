@@ -77,7 +77,7 @@ def search(
     n_trials : int
         In all, those of `path` counted.
     seconds : float
-        No trial begins once those before have taken so long together.
+        Of processor time: no trial begins once those before have taken so long together.
     path : Path, optional
         JSON file of the trials, written after each; a search that was stopped goes on. Of several at once, each takes
         the trials of the others where they have got further.
@@ -88,7 +88,8 @@ def search(
     -------
     list of dict
         Of each trial ``settings``, ``state`` (``'complete'``, ``'pruned'``, ``'diverged'``), ``errors`` (validation
-        MAE by head, the network itself as ``'own'``), ``seconds``, and ``seen``, what it was judged by on the way.
+        MAE by head, the network itself as ``'own'``), ``seconds`` of processor time, and ``seen``, what it was judged
+        by on the way.
 
     Warns
     -----
@@ -220,7 +221,7 @@ def _trial(
                 if _lags(error, step, trials):
                     raise TrialPruned
 
-    began, state, found = time.monotonic(), "complete", []
+    began, state, found = time.process_time(), "complete", []
     try:
         for number, (train, val) in enumerate(sets):
             on_epoch = partial(judge, before=number * len(_PRUNED_AT))
@@ -233,7 +234,7 @@ def _trial(
     errors = {name: float(f"{np.mean([one[name] for one in found]):.6g}") for name in found[0]} if found else {}
     if state == "complete" and not all(map(math.isfinite, errors.values())):
         state = "diverged"
-    seconds = round(time.monotonic() - began, 1)
+    seconds = round(time.process_time() - began, 1)
     errors = errors if state == "complete" else {}
     return {"settings": settings, "state": state, "errors": errors, "seconds": seconds, "seen": seen}
 
