@@ -63,7 +63,7 @@ from rnclib import plots, statistics
 from rnclib.chapters import ablations
 from rnclib.claims import DECIDED
 from rnclib.notebook import Verdicts, machines, open_experiment
-from rnclib.report import LEFT_OUT, Figure, Findings, Notice, Table
+from rnclib.report import LEFT_OUT, Figure, Findings, Notice, Table, short_training
 from rnclib.tables import differences_table, error_table
 
 molecules, faces = studies = open_experiment(
@@ -114,7 +114,7 @@ columns = {
 # ## One choice at a time
 
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "fold"]
 def errors_table(study, name):
     if study is None:
         return LEFT_OUT
@@ -186,7 +186,7 @@ def differences_figure(study, name):
 
 errors_table(molecules, "ablations-table")
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "fold"]
 differences(molecules, "ablations-differences")
 
 # %% tags=["hide-input"]
@@ -199,10 +199,10 @@ differences_figure(molecules, "ablations-figure")
 # it orders twice as many samples as a batch of one view. Synthetic faces are 32 pixels wide here, half of what they are
 # in {doc}`agedb`. Short profiles change the number of views only, unless told otherwise (`-p choice all`).
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "fold"]
 errors_table(faces, "ablations-table-faces")
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "fold"]
 differences(faces, "ablations-differences-faces")
 
 # %% tags=["hide-input"]
@@ -328,10 +328,10 @@ def views(study):
 # %% [markdown]
 # ## Where the runs were made
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "fold"]
 Table(
     machines(*studies),
-    f"Processors and versions behind this page. Profile {profile}.",
+    f"Processors and versions behind this page.{short_training(profile)}",
     name="ablations-machines",
     format={"Hours of training": ".1f"},
 ) if any(studies) else LEFT_OUT
@@ -339,10 +339,10 @@ Table(
 # %% [markdown]
 # ## What this allows one to conclude
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "answer"]
 Findings(
     *decided(),
-    title=f"Of the verdicts ({{numref}}`ablations-verdicts`) these are decided: {counts()}.",
+    title=f"**The answer**: of the verdicts ({{numref}}`ablations-verdicts`) these are decided: {counts()}.",
 )
 
 # %% tags=["hide-input"]

@@ -309,12 +309,11 @@ views = {
 }
 Figure(
     plots.representations(views, label="age, years"),
-    "First two principal components of the features, seed 0, in units of the first one's "
-    f"standard deviation. {study.caption}.",
+    f"First two principal components of the features, seed 0. {study.caption}.",
     name="agedb-representations",
     alt="Scatter plots of two principal components for each encoder, training and test faces, "
     "coloured by age.",
-    format="png",
+    phone=plots.representations(views, label="age, years", narrow=True),
 )
 
 # %% [markdown]
@@ -383,7 +382,7 @@ verdicts.table("agedb", name="agedb-verdicts") if usual else Notice(
 # %% [markdown]
 # ## Where the runs were made
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "fold"]
 Table(
     results.machines(records),
     "Processors and versions behind the runs of this page. Each record names its own machine, "
@@ -391,6 +390,9 @@ Table(
     name="agedb-machines",
     format={"Hours of training": ".1f"},
 )
+
+# %% tags=["hide-input", "answer"]
+verdicts.answer("difference", "agreement", datasets=["synthetic"])
 
 # %% [markdown]
 # ## What this allows one to conclude

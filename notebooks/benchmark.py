@@ -44,7 +44,8 @@ else:
     record = benchmark.measure(profile)
     benchmark.save(record, results_dir)
 machine = record["machine"]
-where = f"{machine['cpu']}, one thread, float32, profile {profile}"
+short = "" if profile == "paper" else f", profile {profile}"
+where = f"{machine['cpu']}, one thread, float32{short}"
 print(f"{where}, {machine['simd']}, torch {machine['torch']}")
 
 # %% [markdown]
@@ -61,7 +62,7 @@ Figure(
     "for labels that all differ.",
 )
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "answer"]
 spans = ratios.groupby("labels", sort=False)["rnc_loss"].agg(["min", "max"])
 kinds = {"ages": "ages as labels", "continuous": "labels that all differ"}
 Notice(
@@ -133,7 +134,7 @@ Notice(
 # does not look at what embeddings are like; a fast path that is slower than it would be useless. A dash is
 # where nothing was measured, to save time.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "fold"]
 sizes = [f"d = {row.d}, M = {row.M}" for row in regimes.itertuples()]
 table = regimes.assign(size=sizes).pivot_table(
     index="regime", columns="size", values="SupCon", sort=False
@@ -179,7 +180,7 @@ Figure(
     "training; below, the reach of its batches.",
 )
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "fold"]
 Table(
     trained,
     "Time of rnc_loss in ms and over that of others, at steps of a training on synthetic data; "
@@ -282,7 +283,7 @@ Figure(
 # %% [markdown]
 # A straight line in {numref}`benchmark-time` means a power of $M$:
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "fold"]
 Table(
     benchmark.exponents(record),
     f"Exponent of $M$: slope of log time over the three largest batches of each loss. {where}.",
@@ -335,7 +336,7 @@ Figure(
     alt="Log-log lines of peak memory against batch size.",
 )
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "fold"]
 largest = memory.assign(MB=memory["bytes"] / 1e6).sort_values(["loss", "labels", "M"])
 Table(
     largest,
@@ -380,7 +381,7 @@ settings = {
 def place(training):
     machine = training["machine"]
     processor = machine.get("gpu", f"{machine['cpu']}, {machine['threads']} threads")
-    return f"{processor}, torch {machine['torch']}, profile {profile}"
+    return f"{processor}, torch {machine['torch']}{short}"
 
 
 rates = pd.concat([throughput.rates(t).assign(where=place(t)) for t in trainings])
@@ -398,7 +399,7 @@ Figure(
     alt="Bars of images per second for each pipeline, one panel for each network and machine.",
 )
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "fold"]
 turns = len(trainings[0]["rates"][0]["images_per_second"])
 Table(
     rates,

@@ -40,7 +40,16 @@ from rnclib.chapters.claims import CONTROLS
 from rnclib.claims import judge
 from rnclib.forest import forest
 from rnclib.notebook import Verdicts, stored
-from rnclib.report import Download, Figure, Findings, Notice, Table, glue, p_value
+from rnclib.report import (
+    Download,
+    Figure,
+    Findings,
+    Notice,
+    Table,
+    glue,
+    p_value,
+    short_training,
+)
 from rnclib.tables import error_table
 
 plots.use_style()
@@ -75,9 +84,10 @@ Findings(*(f"**{title}.** {sentence(name)}" for name, title in kinds.items()))
 Figure(
     forest(primary, kinds),
     "The primary comparisons, in units of the margin of practical equality: effect with its 95% interval, and verdict. "
-    f"Arrows point to what lies beyond the axis. Profile {profile}.",
+    f"Arrows point to what lies beyond the axis.{short_training(profile)}",
     name="claims-forest",
     alt="Forest plot: one line for each primary comparison, with an interval and its verdict, in two panels.",
+    phone=forest(primary, kinds, narrow=True),
 )
 
 # %% [markdown]
@@ -103,7 +113,7 @@ def primary_table(name, title):
         f"{title}: effect with its 95% interval, margin of practical equality, p value of no difference (p) and of "
         "practical equality (p equal), both corrected for all primary comparisons, posterior probability of practical "
         "equality (P equal), pairs of runs, those lost (a run diverged, or more data did not help), and verdict. "
-        f"Compared are {pairs}. Profile {profile}.",
+        f"Compared are {pairs}.{short_training(profile)}",
         name=f"claims-{name}",
         columns={
             "line": "Claim",
@@ -136,7 +146,7 @@ primary_table("synthetic", kinds["synthetic"])
 # are ten pairs or fewer, the exact sign-flip test stands beside the t. It supposes independent pairs, so where they are
 # correlated its p value is too small; with five pairs it cannot fall below 0.0625.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "fold"]
 needs = {float("inf"): "no number"}
 Table(
     every[every["n"] > 0].assign(
@@ -151,7 +161,7 @@ Table(
     "Smallest effect found with a probability of 0.8 (uncorrected), with the pairs there are and with twice as many, "
     "correlation between any two pairs, p values of "
     "the t (uncorrected) and of the sign-flip test, and the number of pairs that would decide what is undecided. "
-    f"Profile {profile}.",
+    f"{short_training(profile)}",
     name="claims-power",
     columns={
         "text": "Claim",
@@ -208,7 +218,7 @@ else:
         ),
         "Test MAE in years on each set, on corrupted faces (mean over kinds and severities) and on new people, and "
         "rank agreement of features and ages: mean ± half its 95% interval over the sets that are made. Synthetic "
-        f"faces, profile {profile}.",
+        f"faces.{short_training(profile)}",
         name="claims-faces",
     )
 shown
@@ -237,7 +247,7 @@ Table(
         ],
     ),
     "All comparisons: claim, who makes it, methods, effect with its 95% interval, p value corrected within its family, "
-    f"number of pairs, verdict, and the table and figure that show it. Profile {profile}.",
+    f"number of pairs, verdict, and the table and figure that show it.{short_training(profile)}",
     name="claims-all",
     columns={
         "role": "Comparison",
@@ -268,7 +278,7 @@ Download(
 # test takes it to be, intervals should cover in 95% of the cases and tests err in 5%; where splits share more than
 # that, they err more often.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "fold"]
 path = results.folder(root, "paper", "simulation") / "verdicts.json"
 simulated = pd.read_json(path, typ="series") if path.is_file() else None
 Table(
@@ -315,7 +325,7 @@ control["pair"] = control["method"] + " against " + control["baseline"]
 Table(
     control,
     "ESOL with shuffled targets: each method against the training mean, and against end-to-end training, by the same "
-    f"rule. Profile {profile}.",
+    f"rule.{short_training(profile)}",
     name="claims-control",
     columns={
         "pair": "Methods",
@@ -387,7 +397,7 @@ else:
     shown = Table(
         noise.reset_index(),
         "Test MAE in log mol/L on another machine minus that in this book, same configuration, split and seed: "
-        f"number of runs, mean and standard deviation. {now.source.title}, profile {profile}.",
+        f"number of runs, mean and standard deviation. {now.source.title}.{short_training(profile)}",
         name="claims-machines",
         columns={
             "method": "Method",

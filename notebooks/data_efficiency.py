@@ -50,7 +50,15 @@ import pandas as pd
 from rnclib import plots, statistics
 from rnclib.chapters import data_efficiency
 from rnclib.notebook import Verdicts, machines, open_experiment
-from rnclib.report import LEFT_OUT, Figure, Findings, Notice, Table, listed
+from rnclib.report import (
+    LEFT_OUT,
+    Figure,
+    Findings,
+    Notice,
+    Table,
+    listed,
+    short_training,
+)
 from rnclib.tables import differences_table, error_table
 
 molecules, faces = studies = open_experiment(
@@ -104,7 +112,7 @@ def by_fraction(study):
 # Synthetic faces are 32 pixels wide here, half of what they are in {doc}`agedb`, which takes a quarter of the time.
 
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "fold"]
 def steps_table(study, name):
     if study is None:
         return LEFT_OUT
@@ -120,7 +128,7 @@ def steps_table(study, name):
 
 steps_table(molecules, "efficiency-steps")
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "fold"]
 steps_table(faces, "efficiency-steps-faces")
 
 # %% [markdown]
@@ -179,20 +187,20 @@ def errors_table(study, name):
 
 errors_figure(molecules, "efficiency-errors")
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "fold"]
 errors_table(molecules, "efficiency-table")
 
 # %% tags=["hide-input"]
 errors_figure(faces, "efficiency-errors-faces")
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "fold"]
 errors_table(faces, "efficiency-table-faces")
 
 # %% [markdown]
 # ## On the same subset: the differences
 
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "fold"]
 def differences(study, name):
     if study is None:
         return LEFT_OUT
@@ -217,7 +225,7 @@ def differences(study, name):
 
 differences(molecules, "efficiency-differences")
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "fold"]
 differences(faces, "efficiency-differences-faces")
 
 # %% [markdown]
@@ -374,13 +382,16 @@ verdicts.table("data_efficiency", name="efficiency-verdicts")
 # %% [markdown]
 # ## Where the runs were made
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "fold"]
 Table(
     machines(*studies),
-    f"Processors and versions behind this page. Profile {profile}.",
+    f"Processors and versions behind this page.{short_training(profile)}",
     name="efficiency-machines",
     format={"Hours of training": ".1f"},
 ) if any(studies) else LEFT_OUT
+
+# %% tags=["hide-input", "answer"]
+verdicts.answer("data")
 
 # %% [markdown]
 # ## What this allows one to conclude

@@ -50,7 +50,7 @@ check_parameters(
 from rnclib import plots, results, statistics
 from rnclib.chapters import esol
 from rnclib.notebook import Verdicts, open_experiment
-from rnclib.report import Figure, Findings, Notice, Table, glue, listed
+from rnclib.report import Figure, Findings, Notice, Table, glue, listed, short_training
 from rnclib.tables import differences_table, error_table, stuck_table
 
 (study,) = open_experiment(
@@ -152,16 +152,16 @@ Figure(
     "published values.",
 )
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "fold"]
 errors("rmse", "esol-rmse", "Root mean squared error (RMSE) in standard deviations")
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "fold"]
 errors("mse", "esol-mse", "Mean squared error (MSE) in squared standard deviations")
 
 # %% [markdown]
 # The same errors in log mol/L:
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "fold"]
 Table(
     error_table(
         main.frame,
@@ -172,7 +172,7 @@ Table(
     name="esol-test-raw",
 )
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "fold"]
 Table(
     error_table(
         main.frame,
@@ -210,7 +210,7 @@ Table(
 # is taken to be the larger of $n_\text{test}/(n_\text{train} + n_\text{test})$ and the measured overlap of the test
 # sets ({doc}`../deciding`).
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "fold"]
 comparisons = {
     baseline: statistics.compare(main.frame, "test_mae", baseline)
     for baseline in baselines
@@ -270,7 +270,6 @@ Figure(
     f"diverge. {main.caption}.",
     name="esol-parity",
     alt="Scatter plots of predicted against measured solubility, one panel per method.",
-    format="png",
 )
 
 # %% tags=["hide-input"]
@@ -312,16 +311,14 @@ views = {
     for m in (*baselines[:1], *(f"RnC frozen, {of}" for of in ("L1", "L2", "Huber")))
     if (v := results.view(main.records, m, results_dir)) is not None
 }
+two, label = dict(list(views.items())[:2]), f"measured solubility, {main.unit}"
 Figure(
-    plots.representations(
-        dict(list(views.items())[:2]), label=f"measured solubility, {main.unit}"
-    ),
-    "First two principal components of the features in split 0, in units of the first one's "
-    f"standard deviation. {main.caption}.",
+    plots.representations(two, label=label),
+    f"First two principal components of the features in split 0. {main.caption}.",
     name="esol-representations",
     alt="Scatter plots of two principal components for two encoders, training and test "
     "molecules, coloured by solubility.",
-    format="png",
+    phone=plots.representations(two, label=label, narrow=True),
 )
 
 # %% tags=["hide-input"]
@@ -378,14 +375,17 @@ verdicts.table("esol", name="esol-verdicts") if study.name == "esol" else Notice
 # %% [markdown]
 # ## Where the runs were made
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "fold"]
 Table(
     results.machines(study.records),
     "Processors and versions behind this page. Each record names its own machine, threads, "
-    f"versions and commit. {study.source.title}, profile {profile}.",
+    f"versions and commit. {study.source.title}.{short_training(profile)}",
     name="esol-machines",
     format={"Hours of training": ".1f"},
 )
+
+# %% tags=["hide-input", "answer"]
+verdicts.answer("difference", "agreement", datasets=["esol"])
 
 # %% [markdown]
 # ## What this allows one to conclude

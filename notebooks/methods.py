@@ -47,7 +47,7 @@ check_parameters(
 from rnclib import plots, statistics
 from rnclib.chapters import methods
 from rnclib.notebook import Verdicts, machines, open_experiment
-from rnclib.report import LEFT_OUT, Figure, Findings, Table
+from rnclib.report import LEFT_OUT, Figure, Findings, Table, short_training
 from rnclib.tables import differences_table, error_table
 
 how = {"results_dir": results_dir, "refresh": refresh, "device": device}
@@ -94,7 +94,7 @@ molecules, faces = studies = open_experiment(
 # first ones: in a search with narrower bounds the best trials lay at them, so it was made anew.
 
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "fold"]
 def search_table(search, name):
     if search is None:
         return LEFT_OUT
@@ -119,7 +119,7 @@ def search_table(search, name):
 
 search_table(searches[0], "methods-search")
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "fold"]
 search_table(searches[1], "methods-search-faces")
 
 # %% [markdown]
@@ -209,11 +209,11 @@ verdicts.table("methods", name="methods-verdicts")
 # %% [markdown]
 # ## Where the runs were made
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "fold"]
 Table(
     machines(*searches, *studies),
     "Processors and versions behind this page, and hours of the training that it rests on, the "
-    f"search included. Profile {profile}.",
+    f"search included.{short_training(profile)}",
     name="methods-machines",
     format={"Hours of training": ".1f"},
 ) if any(studies) else LEFT_OUT
@@ -252,8 +252,10 @@ def quoted(study):
         + (verdicts.say(row.method, row.baseline, row.effect, **names) or "none yet")
         for row in rows.itertuples()
     ]
-    lead = f"**{study.source.title}: verdicts on Rank-N-Contrast against end-to-end training.**"
-    return f"{lead} {'. '.join(said)}." if said else None
+    lead = (
+        f"{study.source.title}: a lower error with Rank-N-Contrast (*{ours}*) than with"
+    )
+    return f"{lead} {'; than with '.join(said)}." if said else None
 
 
 def standing(study):
@@ -344,16 +346,17 @@ def together(lead, statement):
 
 
 Findings(
-    *(
-        statement(study)
-        for study in studies
-        if study
-        for statement in (quoted, standing)
-    ),
+    *(standing(study) for study in studies if study),
     together("The highest rank agreement.", order),
     together("A regressor in closed form for the end-to-end methods.", regressor),
     together("From the settings before the search to the best trial.", tuning),
     together("Chosen near a bound of the search.", bounds),
+) if any(studies) else LEFT_OUT
+
+# %% tags=["hide-input", "answer"]
+Findings(
+    *(quoted(study) for study in studies if study),
+    title="**The answer**, by the rule of {doc}`/deciding`:",
 ) if any(studies) else LEFT_OUT
 
 # %% [markdown]

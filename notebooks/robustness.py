@@ -72,7 +72,7 @@ from rnclib.data.corruptions import (
 )
 from rnclib.data.synthetic import Person, Scene, draw_face
 from rnclib.notebook import Verdicts, machines, open_experiment, stored
-from rnclib.report import LEFT_OUT, Figure, Findings, Notice, Table
+from rnclib.report import LEFT_OUT, Figure, Findings, Notice, Table, short_training
 from rnclib.tables import side_by_side
 
 drawn = "synthetic" if faces == "synthetic" else "none"
@@ -211,7 +211,7 @@ def growth_table(study, name):
 # has the lower error on corrupted inputs, and whose error grows less over its own on clean ones. A method can win the
 # first by being better to begin with.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "fold"]
 Table(
     pd.DataFrame(MOLECULE_CORRUPTIONS.items(), columns=["Corruption", "What it does"]),
     "The corruptions of molecules.",
@@ -224,7 +224,7 @@ errors_figure(molecules, "molecules")
 # %% tags=["hide-input"]
 ratio_table(molecules, "molecules")
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "fold"]
 growth_table(molecules, "molecules")
 
 # %% [markdown]
@@ -261,7 +261,7 @@ errors_figure(faces, "faces")
 # %% tags=["hide-input"]
 ratio_table(faces, "faces")
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "fold"]
 growth_table(faces, "faces")
 
 # %% [markdown]
@@ -423,19 +423,17 @@ def spurious_figure(study, name, nuisance):
         return None  # the table says why
     part = study.where(spurious="tied")
     views = {m: results.view(part.records, m, results_dir) for m in part.methods}
+    views = {method: view for method, view in views.items() if view is not None}
+    labels = {"label": f"target, {study.unit}", "nuisance": f"{nuisance}, {study.unit}"}
     return Figure(
-        plots.organisation(
-            {method: view for method, view in views.items() if view is not None},
-            label=f"target, {study.unit}",
-            nuisance=f"{nuisance}, {study.unit}",
-        ),
+        plots.organisation(views, **labels),
         "Two principal components of the features of the test set after training with a "
         "spurious correlation, seed 0, coloured by the target and by the target that the "
         f"nuisance suggests. {study.caption}.",
         name=name,
         alt="Scatter plots of features, one column for each method, coloured by target in the "
         "upper row and by nuisance in the lower.",
-        format="png",
+        phone=plots.organisation(views, narrow=True, **labels),
     )
 
 
@@ -478,7 +476,7 @@ def shift_table(study, name):
     return difference_table(
         study,
         side_by_side(unlike(study), ["shift"], "test_mae_raw", well[study]),
-        f"{study.source.title}, profile {profile}. Test MAE in {study.unit} on samples like "
+        f"{study.source.title}.{short_training(profile)} Test MAE in {study.unit} on samples like "
         "and unlike those of training",
         name,
         {"shift": "Tested"},
@@ -620,14 +618,17 @@ def costs(study):
 # %% [markdown]
 # ## Where the runs were made
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "fold"]
 Table(
     machines(*studies, face_sets),
     "Processors and versions behind this page, and hours of the training that it rests on. "
-    f"Profile {profile}.",
+    f"{short_training(profile)}",
     name="robustness-machines",
     format={"Hours of training": ".1f"},
 ) if any(studies) else LEFT_OUT
+
+# %% tags=["hide-input", "answer"]
+verdicts.answer("corruption", "unseen", "nuisance coefficient")
 
 # %% [markdown]
 # ## What this allows one to conclude

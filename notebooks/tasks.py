@@ -60,6 +60,7 @@ from rnclib.report import (
     Table,
     p_value,
     sets_notice,
+    short_training,
 )
 
 wanted = chapter.named(tasks)
@@ -161,7 +162,7 @@ Figure(
     standings.effects_by_task(effects, groups, titles, answers, chapter.MARGIN),
     "Ratio of the test MAE of two arms on each task: mean over splits with its 95% interval, which is not corrected "
     "for the number of comparisons. Left of 1 the first arm has the lower error; the band, 0.95 to 1/0.95, is "
-    f"practical equality. Below: the mean of the true effects over real tasks. Profile {profile}.",
+    f"practical equality. Below: the mean of the true effects over real tasks.{short_training(profile)}",
     name="tasks-effects",
     alt="Forest plot: a line for each task with the ratio of errors and its interval for each comparison.",
 ) if effects else LEFT_OUT
@@ -201,7 +202,7 @@ def errors_table(metric, words, name):
         rows,
         f"Mean test {words} over splits; in bold the lowest of the arms. “Best other” is, of the other methods, the "
         f"one with the lowest test {words}, chosen in hindsight. “Mean” predicts the mean of the training targets. "
-        f"Profile {profile}.",
+        f"{short_training(profile)}",
         name=name,
         align={
             column: "right" for column in rows.columns if column not in ("Task", "Unit")
@@ -264,7 +265,7 @@ Table(
     "effects, standard deviation of the true effects (logarithms), probabilities on a new task of an error that is "
     "lower by 5% or more, that differs by less, that is higher by 5% or more, corrected p values of no difference and "
     "of practical equality, number of tasks, tasks that would decide, and tasks on which one of the two failed. "
-    f"Profile {profile}.",
+    f"{short_training(profile)}",
     name="tasks-estimates",
     columns={
         "comparison": "Comparison",
@@ -309,7 +310,7 @@ Table(
     .reset_index()
     .assign(shown=lambda f: [ratio(row) for _, row in f.iterrows()]),
     "The estimate over some of the real tasks: ratio of test MAE with its 95% interval, spread of the true effects, "
-    f"and probability that the error on a new task is lower by 5% or more. Exploratory. Profile {profile}.",
+    f"and probability that the error on a new task is lower by 5% or more. Exploratory.{short_training(profile)}",
     name="tasks-groups",
     columns={
         "comparison": "Comparison",
@@ -337,7 +338,7 @@ Figure(
         ranks, across.critical_difference(len(ranks), len(ranked)), called
     ),
     "Mean rank by test MAE over real tasks. Methods in the grey band are not told from the first by Nemenyi's test "
-    f"({len(ranked)} tasks, level 0.05). Profile {profile}.",
+    f"({len(ranked)} tasks, level 0.05).{short_training(profile)}",
     name="tasks-ranks",
     alt="Dot plot of the mean rank of each method, with a band of the critical difference from the best.",
 ) if ranks is not None else LEFT_OUT
@@ -348,7 +349,7 @@ Figure(
         across.profile(ranked[list(ranks.index)], np.linspace(1, 1.5, 51)), called
     ),
     "Fraction of real tasks on which a method's test MAE is at most so many times the lowest of the task. "
-    f"Profile {profile}.",
+    f"{short_training(profile)}",
     name="tasks-profile",
     alt="Performance profiles: one rising line for each method.",
 ) if ranks is not None else LEFT_OUT
@@ -363,7 +364,7 @@ others = pd.DataFrame(
 )
 Table(
     others,
-    f"Mean test MAE of the other methods, in the unit of the task. Profile {profile}.",
+    f"Mean test MAE of the other methods, in the unit of the task.{short_training(profile)}",
     name="tasks-peers",
     align=dict.fromkeys(others.columns[1:], "right"),
 ) if peers else LEFT_OUT
@@ -382,7 +383,7 @@ costs = costs.loc[
 Table(
     costs.rename(index=called).reset_index(),
     "Seconds of one fit: median over real tasks, the shortest and the longest, the median of the time against "
-    f"end-to-end training, the memory that a fit takes in MB, and the number of tasks. Profile {profile}.",
+    f"end-to-end training, the memory that a fit takes in MB, and the number of tasks.{short_training(profile)}",
     name="tasks-costs",
     columns={
         "arm": "Method",
@@ -409,7 +410,7 @@ Figure(
         costs[["median"]].join(behind.rename("behind"), how="inner"), called
     ),
     "Test MAE in multiples of the lowest of the task, against the time of one fit; both are medians over real tasks. "
-    f"Profile {profile}.",
+    f"{short_training(profile)}",
     name="tasks-cost-figure",
     alt="Scatter plot: a dot for each method, time across, error upwards.",
 ) if ranks is not None else LEFT_OUT
@@ -434,7 +435,7 @@ Figure(
         for name, words in chapter.PROPERTIES.items()
         if name in rho.index
     )
-    + f" Real tasks, profile {profile}.",
+    + f" Real tasks.{short_training(profile)}",
     name="tasks-related",
     alt="Four scatter plots: ratio of errors against a property of the task, a dot for each task.",
 ) if len(main) > 2 else LEFT_OUT
@@ -449,7 +450,7 @@ Table(
     picked.rename_axis("Arm").reset_index(),
     "Of each arm: test MAE with the chosen regressor in multiples of that with the one that has the lowest test MAE on "
     "the same split (geometric mean over real tasks), and on which part of the splits each regressor was chosen. "
-    f"Profile {profile}.",
+    f"{short_training(profile)}",
     name="tasks-chosen",
     columns={"Arm": "Arm", "cost": "Chosen ÷ best"}
     | {head: head[0].upper() + head[1:] for head in picked.columns[1:]},
@@ -465,7 +466,7 @@ Table(
         regressor=same["head"].map(lambda head: called.get(head, head)),
     ),
     "Ratio of test MAE over real tasks with one regressor in both arms, with its 95% interval, and probability that "
-    f"the error on a new task is lower by 5% or more. Exploratory. Profile {profile}.",
+    f"the error on a new task is lower by 5% or more. Exploratory.{short_training(profile)}",
     name="tasks-regressors",
     columns={
         "pair": "Comparison",
@@ -495,7 +496,7 @@ Table(
     .rename(index=lambda arm: arm.partition(",")[0])
     .rename_axis("Method")
     .reset_index(),
-    f"Mean test MAE after fifteen trials of each method, in the unit of the task. Profile {profile}.",
+    f"Mean test MAE after fifteen trials of each method, in the unit of the task.{short_training(profile)}",
     name="tasks-losses",
     align={titles[name]: "right" for name in few},
 ) if few else LEFT_OUT
@@ -511,7 +512,7 @@ nets = chapter.by_network(table, "esol") if "esol" in titles else pd.DataFrame()
 Table(
     nets,
     "ESOL, random splits: mean validation MAE, test MAE and test RMSE in log mol/L, on the splits that all networks "
-    f"have. Profile {profile}.",
+    f"have.{short_training(profile)}",
     name="tasks-networks",
     columns={
         "network": "Network",
@@ -536,7 +537,7 @@ Table(
     rows.reset_index(),
     "Test MAE and RMSE in MPa on the published test rows: ours, as mean over five folds with the standard deviation of "
     "the MAE (one test set: it covers training only), and as published; whether ours is within twice the published "
-    f"standard deviation. Profile {profile}.",
+    f"standard deviation.{short_training(profile)}",
     name="tasks-published",
     columns={
         "method": "Method",
@@ -584,7 +585,7 @@ Table(
     ),
     "Test errors of the winner and of its twin, the bound, the difference of the winner from the bound with its 95% "
     "interval (on Concrete one test set: it covers training only), and the number of splits. "
-    f"Profile {profile}.",
+    f"{short_training(profile)}",
     name="tasks-aims",
     columns={
         "title": "Task",
@@ -636,7 +637,7 @@ Download(its, "tasks-search.csv", "Settings of every search") if len(its) else N
 # %% tags=["hide-input"]
 Table(
     machines(*studies, *published),
-    f"Processors and versions behind this page, and hours of training, the search left out. Profile {profile}.",
+    f"Processors and versions behind this page, and hours of training, the search left out.{short_training(profile)}",
     name="tasks-machines",
     format={"Hours of training": ".1f"},
 ) if studies else LEFT_OUT

@@ -229,7 +229,6 @@ Figure(
     "Prediction against target of all test samples of all splits.",
     name="your-data-parity",
     alt="Scatter plots of predictions against targets, one for each network.",
-    format="png",
 )
 
 # %% [markdown]
@@ -264,13 +263,14 @@ view = pd.read_csv(
         )
     )
 )
+views = {called[kept.method]: view}
 Figure(
-    plots.representations({called[kept.method]: view}, label="target"),
+    plots.representations(views, label="target"),
     "Features of the network that is kept, in their first two principal components, coloured by the target: samples it "
     "was trained on, and samples it has not seen.",
     name="your-data-features",
     alt="Two scatter plots of features, coloured by the target.",
-    format="png",
+    phone=plots.representations(views, label="target", narrow=True),
 )
 
 # %% tags=["hide-input"]

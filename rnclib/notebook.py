@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +18,7 @@ from rnclib.data import catalogue
 from rnclib.experiment import Run, Selection, key
 from rnclib.grid import run_grid
 from rnclib.recipe import Recipe
-from rnclib.report import Table, data_notice
+from rnclib.report import Findings, Notice, Table, data_notice, short_training
 
 __all__ = ["Study", "Verdicts", "machines", "open_experiment", "open_several", "resolve", "stored"]
 
@@ -197,7 +198,7 @@ def open_experiment(
             studies.append(None)
             continue
         grid = run_grid(runs, results_dir=results_dir, refresh=refresh, device=device)
-        print(f"{name}, {dataset}, {profile}: {grid}")
+        print(f"{name}, {dataset}, {profile}: {grid}", file=sys.stderr)  # which a page leaves out
         studies.append(Study(catalogue.source(dataset), profile, runs, grid.records))
     for dataset in dict.fromkeys(study.name for study in studies if study is not None and notice):
         display(data_notice(dataset, profile))
@@ -241,7 +242,7 @@ def open_several(
             studies.append(study)
     n_runs = sum(len(study.runs) for study in studies)
     left = f"; left out: {', '.join(missing)}" if missing else ""
-    print(f"{name}, {profile}: {n_runs} runs on {len(studies)} of {len(datasets)} data sets{left}")
+    print(f"{name}, {profile}: {n_runs} runs on {len(studies)} of {len(datasets)} data sets{left}", file=sys.stderr)
     return studies
 
 
@@ -357,6 +358,27 @@ class Verdicts:
         )
         return f"{_marked(row.verdict)} ({'; '.join(inside)})"
 
+    def answer(self, *effects: str, datasets: Sequence[str] = ("esol", "synthetic")) -> Findings | Notice:
+        """What the primary comparisons of some effects decide, for the top of a page.
+
+        Parameters
+        ----------
+        *effects : str
+            Keys of `rnclib.claims.EFFECTS`.
+        datasets : sequence of str
+        """
+        rows = self.frame.query("primary and effect in @effects and dataset in @datasets and verdict != 'not measured'")
+        if rows.empty:
+            return Notice("These parameters leave no primary comparison to quote.", title="The answer")
+        return Findings(
+            *(
+                f"{catalogue.source(row.dataset).title}: {row.line}: {_marked(row.verdict)} ({row.shown}, {row.n} "
+                f"{row.runs_are})."
+                for row in rows.itertuples()
+            ),
+            title="**The answer**, by the rule of {doc}`/deciding`, against the best end-to-end training at hand:",
+        )
+
     def table(self, *experiments: str, name: str) -> Table:
         """The verdicts that rest on some experiments, as the verdict page has them.
 
@@ -371,8 +393,7 @@ class Verdicts:
             rows,
             "What {doc}`claims` decides on runs of this chapter: each claim with the two methods compared, the effect "
             "with its 95% interval, the number of pairs of runs, which may be more than in the tables above, and the "
-            "verdict. "
-            f"Profile {self.profile}.",
+            f"verdict.{short_training(self.profile)}",
             name=name,
             columns={
                 "text": "Claim", "data": "Measured on", "pair": "Methods", "shown": "Effect", "n": "Pairs",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rnclib import statistics
+from rnclib.drawings import PHONE
 
 __all__ = [
     "BLUE",
@@ -283,7 +285,7 @@ def parity(predictions: pd.DataFrame, methods: Sequence[str], *, unit: str) -> F
     for ax, method in zip(axes, panels, strict=True):
         part = predictions[predictions["method"] == method]
         colour, _ = styles(panels)[method]
-        ax.scatter(part["target"], part["prediction"], s=7, alpha=0.3, color=colour, linewidths=0)
+        ax.scatter(part["target"], part["prediction"], s=7, alpha=0.3, color=colour, linewidths=0, rasterized=True)
         ax.plot(ends, ends, color="black", linewidth=1)
         ax.set(title=method, aspect="equal")
     figure.supxlabel(f"measured, {unit}", fontsize="medium")
@@ -341,16 +343,19 @@ def error_by_range(
     return ax
 
 
-def _two_rows(columns: int) -> tuple[Figure, np.ndarray]:
-    """Two panels for each representation, one above the other."""
-    columns = max(1, columns)
-    return plt.subplots(
-        2, columns, figsize=(3.4 * columns + 0.9, 5.6), sharex="col", sharey="col", layout="constrained",
-        squeeze=False,
+def _pairs(n: int, narrow: bool) -> tuple[Figure, np.ndarray]:
+    """Two panels for each representation, one above the other, or beside each other on a phone; `n` columns of axes."""
+    n = max(1, n)
+    figure, grid = plt.subplots(
+        *((n, 2) if narrow else (2, n)), figsize=(PHONE, 1.9 * n + 0.9) if narrow else (3.4 * n + 0.9, 5.6),
+        sharex="row" if narrow else "col", sharey="row" if narrow else "col", layout="constrained", squeeze=False,
     )  # fmt: skip
+    for ax in grid.flat:  # components have no unit
+        ax.set(xticklabels=[], yticklabels=[])
+    return figure, grid.T if narrow else grid
 
 
-def representations(views: dict[str, pd.DataFrame], *, label: str) -> Figure:
+def representations(views: dict[str, pd.DataFrame], *, label: str, narrow: bool = False) -> Figure:
     """Two principal components of the features, training above and test below, coloured by the target.
 
     Parameters
@@ -359,8 +364,10 @@ def representations(views: dict[str, pd.DataFrame], *, label: str) -> Figure:
         Name to a frame with columns ``part``, ``target``, ``pc1`` and ``pc2``.
     label : str
         Of the colour bar.
+    narrow : bool
+        For a phone.
     """
-    figure, grid = _two_rows(len(views))
+    figure, grid = _pairs(len(views), narrow)
     if not views:
         return figure
     every = pd.concat(views.values())
@@ -368,14 +375,17 @@ def representations(views: dict[str, pd.DataFrame], *, label: str) -> Figure:
     for column, (name, view) in enumerate(views.items()):
         for row, (part, title) in enumerate((("train", "training set"), ("test", "test set"))):
             shown, ax = view[view["part"] == part], grid[row][column]
-            points = ax.scatter(shown["pc1"], shown["pc2"], c=shown["target"], s=11, linewidths=0, **colours)
-            ax.set_title(f"{name}: {title}")
-            ax.set(xlabel="first component" if row else "", ylabel="second component" if not column else "")
-    figure.colorbar(points, ax=grid, label=label, shrink=0.7)
+            points = ax.scatter(
+                shown["pc1"], shown["pc2"], c=shown["target"], s=11, linewidths=0, rasterized=True, **colours
+            )
+            ax.set_title(f"{name}:\n{title}" if narrow else f"{name}: {title}")
+    figure.supxlabel("first component", fontsize="medium")
+    figure.supylabel("second component", fontsize="medium")
+    figure.colorbar(points, ax=grid, label=label, shrink=0.7, location="bottom" if narrow else "right")
     return figure
 
 
-def organisation(views: dict[str, pd.DataFrame], *, label: str, nuisance: str) -> Figure:
+def organisation(views: dict[str, pd.DataFrame], *, label: str, nuisance: str, narrow: bool = False) -> Figure:
     """Two principal components of the features of the test set, coloured by target above, and by nuisance below.
 
     Parameters
@@ -384,21 +394,24 @@ def organisation(views: dict[str, pd.DataFrame], *, label: str, nuisance: str) -
         Name to a frame with columns ``part``, ``target``, ``nuisance``, ``pc1`` and ``pc2``.
     label, nuisance : str
         Of the two colour bars.
+    narrow : bool
+        For a phone.
     """
-    figure, grid = _two_rows(len(views))
+    figure, grid = _pairs(len(views), narrow)
     for row, (column, text, colours) in enumerate((("target", label, "viridis"), ("nuisance", nuisance, "cividis"))):
         every = pd.concat(views.values())[column] if views else pd.Series([0.0, 1.0])
         for ax, (name, view) in zip(grid[row], views.items(), strict=False):
             shown = view[view["part"] == "test"]
             points = ax.scatter(
-                shown["pc1"], shown["pc2"], c=shown[column], s=11, linewidths=0, cmap=colours,
+                shown["pc1"], shown["pc2"], c=shown[column], s=11, linewidths=0, cmap=colours, rasterized=True,
                 vmin=every.min(), vmax=every.max(),
             )  # fmt: skip
-            ax.set_title(name if not row else "")
-            ax.set(xlabel="first component" if row else "")
+            ax.set_title("" if row else textwrap.fill(name, 20) if narrow else name)
         if views:
-            grid[row][0].set_ylabel("second component")
-            figure.colorbar(points, ax=grid[row], label=text, shrink=0.8)
+            where = "bottom" if narrow else "right"
+            figure.colorbar(points, ax=grid[row], label=textwrap.fill(text, 24), shrink=0.8, location=where)
+    figure.supxlabel("first component", fontsize="medium")
+    figure.supylabel("second component", fontsize="medium")
     return figure
 
 

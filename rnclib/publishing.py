@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["clean", "main", "publish"]
 
-_CELL_METADATA = ("tags", "mystnb", "jupyter", "editable", "slideshow")
+_CELL_METADATA = ("tags", "mystnb", "rnclib", "jupyter", "editable", "slideshow")
 _NOISE = {"application/vnd.jupyter.widget-view+json", "application/javascript"}
 
 
@@ -70,6 +70,8 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
                 "image": {"alt": note["alt"]},
             }
             cell.metadata["mystnb"] = _node(settings)
+            if note["phone"]:
+                cell.metadata["rnclib"] = _node({"phone": note["phone"]})
     return notebook
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import math
 import numbers
 import re
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LEFT_OUT", "Download", "Figure", "Findings", "Notice", "Table", "data_notice", "glue", "listed", "literal",
-    "p_value", "sets_notice",
+    "p_value", "sets_notice", "short_training",
 ]  # fmt: skip
 
 
@@ -171,10 +170,14 @@ class Figure:
     alt : str
         What the drawing shows, for those who cannot see it.
     format : {"svg", "png", "jpeg"}, optional
-        ``png`` for drawings of many thousand marks, ``jpeg`` for pictures.
+        ``jpeg`` for pictures; of a drawing, ``svg``, the book shows a second on a phone, ``png`` stays as it is.
+    phone : matplotlib.figure.Figure, optional
+        That second drawing; by default the first with its panels below each other, see `rnclib.drawings.stack`.
     """
 
-    def __init__(self, figure: Any, caption: str, *, name: str, alt: str, format: str = "svg") -> None:
+    def __init__(
+        self, figure: Any, caption: str, *, name: str, alt: str, format: str = "svg", phone: Any = None
+    ) -> None:
         drawing: MatplotlibFigure = getattr(figure, "figure", figure)
         if not hasattr(drawing, "savefig"):
             raise ValueError(f"figure: got {type(figure).__name__}; allowed: a matplotlib figure or axes")
@@ -184,25 +187,30 @@ class Figure:
         self.name = _label(name)
         self.alt = _one_line(alt, "alt")
         self.format = format
-        import matplotlib as mpl
         import matplotlib.pyplot as plt
 
-        # A fixed salt and no date: the same drawing gives the same bytes.
-        stamp = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}, "jpeg": None}[format]
-        buffer = io.BytesIO()
-        with mpl.rc_context({"svg.hashsalt": self.name}):
-            drawing.savefig(buffer, format=format, dpi=160, bbox_inches="tight", metadata=stamp)
+        from rnclib.drawings import PHONE, encoded, stack
+
+        self.data = encoded(drawing, format, self.name)
+        self.phone = ""
+        if phone is None and format == "svg" and drawing.get_size_inches()[0] > PHONE:
+            stack(drawing)
+            phone = drawing
+        if phone is not None:
+            self.phone = encoded(phone, "svg", f"{self.name}-phone").decode()
+            plt.close(phone)
         plt.close(drawing)
-        self.data = buffer.getvalue()
 
     def __repr__(self) -> str:
         return f"Figure {self.name}: {self.caption}"
 
     def to_html(self) -> str:
         """The drawing with its text alternative, for a place outside of its notebook."""
-        kind = "svg+xml" if self.format == "svg" else self.format
-        source = f"data:image/{kind};base64,{base64.b64encode(self.data).decode()}"
-        return f'<img alt="{html.escape(self.alt)}" src="{source}">'
+        image = f'<img alt="{html.escape(self.alt)}" src="{_data_url(self.data, self.format)}">'
+        if not self.phone:
+            return image
+        source = _data_url(self.phone.encode(), "svg")
+        return f'<picture><source media="(max-width: 600px)" srcset="{source}">{image}</picture>'
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
         mime, data = (
@@ -210,9 +218,14 @@ class Figure:
             if self.format == "svg"
             else (f"image/{self.format}", base64.b64encode(self.data).decode())
         )
-        # `clean` turns this into the cell metadata from which the book makes a numbered figure.
-        note = {"caption": self.caption, "name": self.name, "alt": self.alt}
+        # `clean` turns this into the cell metadata from which the book makes a numbered figure
+        note = {"caption": self.caption, "name": self.name, "alt": self.alt, "phone": self.phone}
         return {"text/plain": repr(self), mime: data}, {"rnclib_figure": note}
+
+
+def _data_url(data: bytes, format: str) -> str:
+    kind = "svg+xml" if format == "svg" else format
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
 class Notice:
@@ -343,6 +356,21 @@ measurements. Training was shortened (profile `quick`): good for a first look, n
     if profile == "paper":
         return Notice(text, kind="note", title="Data")
     return Notice(text, kind="important", title="Data and short training")
+
+
+def short_training(profile: str) -> str:
+    """What a caption says where training was not of full length; nothing where it was.
+
+    Parameters
+    ----------
+    profile : {"paper", "quick", "smoke"}
+
+    Examples
+    --------
+    >>> short_training("paper"), short_training("quick")
+    ('', ' Short training (profile quick).')
+    """
+    return "" if profile == "paper" else f" Short training (profile {profile})."
 
 
 def sets_notice(datasets: Sequence[str], profile: str) -> Notice:

@@ -32,6 +32,24 @@ def setup_module():
     return module
 
 
+def cell(number, *tags, output=None):
+    outputs = [{"data": {"text/markdown": output}}] if output else []
+    return {"cell_type": "code", "source": f"cell {number}", "metadata": {"tags": list(tags)}, "outputs": outputs}
+
+
+def test_the_answer_stands_first_and_what_is_looked_up_is_folded(setup_module):
+    table = ":::{table} Mean error, in years: mean over seeds.\n:name: a-table\n\n| a |\n|:--|\n| 1 |\n:::"
+    title = {"cell_type": "markdown", "source": "# Title", "metadata": {}}
+    cells = [title, cell(1), cell(2, "fold", output=table), cell(3, output=table), cell(4, "hide-input", "answer")]
+    cells += [cell(5, "fold", output="No table here."), cell(6, "fold")]
+    page = setup_module.laid_out({"cells": cells})["cells"]
+    order = ["# Title", "cell 4", "cell 1", "cell 2", "cell 3", "cell 5", "cell 6"]
+    assert [one["source"] for one in page] == order
+    shown = {one["source"]: one["outputs"][0]["data"]["text/markdown"] for one in page[1:] if one["outputs"]}
+    assert shown["cell 2"] == f"::::{{dropdown}} Mean error, in years\n{table}\n::::"
+    assert (shown["cell 3"], shown["cell 5"]) == (table, "No table here.")
+
+
 # --- sources --------------------------------------------------------------------------------------------
 
 

@@ -182,7 +182,8 @@ def test_the_least_values_of_options_are_those_of_the_loaders(agedb_folder, opti
 
 def test_runs_of_seeds_or_of_splits_and_the_caption():
     assert (SOURCES["esol"].runs, SOURCES["agedb"].runs) == ("splits", "seeds")
-    assert SOURCES["esol"].caption("paper") == "ESOL, random split, profile paper"
+    assert SOURCES["esol"].caption("paper") == "ESOL, random split"
+    assert SOURCES["esol"].caption("quick", "size") == "ESOL, size split, profile quick"
     assert SOURCES["synthetic"].caption("smoke", "identity") == "Synthetic faces, identity split, profile smoke"
     assert SOURCES["agedb"].options == ("size", "exclude", "data_dir")
 

@@ -165,12 +165,12 @@ def test_of_several_data_sets_those_are_opened_that_can_be_had(tmp_path, monkeyp
     how = {"profile": "smoke", "results_dir": str(tmp_path)}
     (study,) = open_several("esol", ["esol", "standin"], **how)
     assert study.runs == runs["standin"] and study.source.name == "standin"
-    assert capsys.readouterr().out == (
-        "esol is left out. Put it there.\nesol, smoke: 1 runs on 1 of 2 data sets; left out: esol\n"
-    )
+    said = capsys.readouterr()
+    assert said.out == "esol is left out. Put it there.\n"
+    assert said.err == "esol, smoke: 1 runs on 1 of 2 data sets; left out: esol\n"
     monkeypatch.setattr(notebook, "run_grid", lambda *_, **__: pytest.fail("it trained"))
     assert open_several("esol", ["esol", "standin"], only_stored=True, **how) == []
-    assert "0 runs on 0 of 2 data sets; left out: esol, standin" in capsys.readouterr().out
+    assert "0 runs on 0 of 2 data sets; left out: esol, standin" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -277,9 +277,9 @@ def test_an_experiment_is_trained_once_and_loaded_from_then_on(tmp_path, monkeyp
     study, nothing = open_experiment("esol", "standin", "none", split="random", **asked)
     assert nothing is None
     counted = ", ".join(f"1 × {label}" for label in HUBER)
-    assert capsys.readouterr().out == (
-        f"esol, standin, smoke: 0 runs loaded from the store; 3 trained now ({counted})\n"
-    )
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.endswith(f"\nesol, standin, smoke: 0 runs loaded from the store; 3 trained now ({counted})\n")
     (notice,) = shown
     assert notice.kind == "warning" and "stand-in" in notice.text and "cut to seconds" in notice.text
 
@@ -295,12 +295,12 @@ def test_an_experiment_is_trained_once_and_loaded_from_then_on(tmp_path, monkeyp
     with monkeypatch.context() as patch:
         forbid_training(patch)
         (again,) = open_experiment("esol", "standin", split="random", **asked)
-        assert capsys.readouterr().out == (
+        assert capsys.readouterr().err == (
             f"esol, standin, smoke: 3 runs loaded from the store ({counted}); 0 trained now\n"
         )
         pd.testing.assert_frame_equal(again.frame, study.frame)
     (anew,) = open_experiment("esol", "standin", split="random", refresh=True, **asked)
-    assert "0 runs loaded from the store; 3 trained now" in capsys.readouterr().out
+    assert "0 runs loaded from the store; 3 trained now" in capsys.readouterr().err
     assert anew.frame["key"].tolist() == study.frame["key"].tolist()
 
 
@@ -310,9 +310,9 @@ def test_where_esol_cannot_be_had_an_experiment_is_of_the_stand_in(tmp_path, mon
 
     monkeypatch.setattr(catalogue, "load", load)
     (study,) = open_experiment("esol", "auto", profile="smoke", results_dir=tmp_path, split="random", loss="l2")
-    first, second = capsys.readouterr().out.splitlines()
-    assert first == "using the stand-in. esol is not here; put it there."
-    assert second.startswith("esol, standin, smoke: 0 runs loaded")
+    said = capsys.readouterr()
+    assert said.out == "using the stand-in. esol is not here; put it there.\n"
+    assert "\nesol, standin, smoke: 0 runs loaded" in said.err
     assert study.name == "standin" and set(study.frame["dataset"]) == {"standin"}
     assert [notice.title for notice in shown] == ["These are not measured data"]
 
@@ -357,7 +357,7 @@ def test_each_data_set_is_asked_for_what_is_meant_for_it(tmp_path, monkeypatch, 
         ("synthetic", "smoke", "identity", 3, "one"),
     ]
     assert asked.carried == [{"results_dir": tmp_path, "refresh": True, "device": "cuda"}] * 2
-    assert capsys.readouterr().out == "tiny, esol, smoke: 1 done\ntiny, synthetic, smoke: 1 done\n"
+    assert capsys.readouterr().err == "tiny, esol, smoke: 1 done\ntiny, synthetic, smoke: 1 done\n"
     assert [notice.kind for notice in shown] == ["important", "warning"]
 
 

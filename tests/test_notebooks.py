@@ -66,7 +66,8 @@ def execute(monkeypatch, tmp_path):
     def run(name: str, **parameters: object) -> str:
         """What it prints."""
         namespace: dict[str, object] = {"__name__": "__main__"}
-        with contextlib.redirect_stdout(io.StringIO()) as printed:
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
             for cell in nbformat.read(notebook_of(name), as_version=4).cells:
                 if cell.cell_type != "code":
                     continue

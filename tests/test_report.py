@@ -298,7 +298,9 @@ def test_figure_is_the_same_bytes_each_time_and_leaves_nothing_open(format):
     assert plt.get_fignums() == []
     data, metadata = made[0]._repr_mimebundle_()
     assert {"svg": "image/svg+xml", "png": "image/png", "jpeg": "image/jpeg"}[format] in data
+    phone = metadata["rnclib_figure"].pop("phone")
     assert metadata["rnclib_figure"] == {"caption": "C.", "name": "f", "alt": "A line."}
+    assert phone == made[1].phone
 
 
 @pytest.mark.parametrize(
@@ -359,7 +361,7 @@ def test_the_full_length_of_training_is_that_of_the_data_set():
 
 
 def test_every_data_set_has_a_source_for_captions():
-    assert catalogue.source("esol").caption("paper") == "ESOL, random split, profile paper"
+    assert catalogue.source("esol").caption("paper") == "ESOL, random split"
     assert catalogue.source("synthetic").caption("quick") == "Synthetic faces, standard split, profile quick"
 
 
@@ -394,8 +396,13 @@ def test_a_glued_figure_is_a_picture_with_its_text_alternative():
     (call,) = display.call_args_list
     (picture,) = call.args[0].values()
     assert list(call.args[0]) == ["application/papermill.record/text/html"]
-    alt, source = re.fullmatch(r'<img alt="(.*?)" src="data:image/svg\+xml;base64,(.*)">', picture).groups()
-    assert html.unescape(alt) == figure.alt and base64.b64decode(source) == figure.data
+    url = 'data:image/svg\\+xml;base64,([^"]*)'
+    second, alt, first = re.fullmatch(
+        rf'<picture><source media="\(max-width: 600px\)" srcset="{url}"><img alt="(.*?)" src="{url}"></picture>',
+        picture,
+    ).groups()
+    assert html.unescape(alt) == figure.alt
+    assert base64.b64decode(first) == figure.data and base64.b64decode(second).decode() == figure.phone
 
 
 def test_a_page_can_be_begun_without_waiting_for_torch():

@@ -202,7 +202,8 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         {"rnclib.encoders", "rnclib.inputs", "rnclib.recipe", "rnclib.regressors", "rnclib.training"},
         {"lightning_fabric", "numpy", "torch"},
     ),
-    "rnclib.forest": ({"rnclib.claims", "rnclib.plots"}, {"matplotlib", "pandas"}),
+    "rnclib.drawings": (set(), {"matplotlib"}),
+    "rnclib.forest": ({"rnclib.claims", "rnclib.drawings", "rnclib.plots"}, {"matplotlib", "pandas"}),
     "rnclib.grid": (
         {
             "rnclib.cluster",
@@ -248,7 +249,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "rnclib.other_packages": ({"rnclib.regressors"}, {"chemprop", "lightning", "numpy", "torch"}),
     "rnclib.paired": (set(), {"baycomp", "numpy", "scipy", "statsmodels"}),
     "rnclib.parameters": (set(), set()),
-    "rnclib.plots": ({"rnclib.statistics"}, {"matplotlib", "numpy", "pandas", "seaborn"}),
+    "rnclib.plots": ({"rnclib.drawings", "rnclib.statistics"}, {"matplotlib", "numpy", "pandas", "seaborn"}),
     "rnclib.protocols": ({"rnclib.data.catalogue", "rnclib.recipe"}, set()),
     "rnclib.protocols.__main__": (
         {
@@ -282,7 +283,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "rnclib.regimes": ({"rnclib.encoders", "rnclib.loss", "rnclib.protocols"}, {"torch"}),
     "rnclib.regressors": ({"rnclib.data.molecules"}, {"catboost", "numpy", "sklearn"}),
     "rnclib.report": (
-        {"rnclib.data.catalogue", "rnclib.publishing"},
+        {"rnclib.data.catalogue", "rnclib.drawings", "rnclib.publishing"},
         {"IPython", "matplotlib", "pandas"},
     ),
     "rnclib.records": ({"rnclib.files"}, {"pandas"}),

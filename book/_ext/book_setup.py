@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,6 +35,10 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", use_root_toc, priority=850)  # sphinx-external-toc reads it at 900
     app.connect("builder-inited", copy_mathjax)
     app.connect("source-read", mark_local_page)
+    app.connect("source-read", lay_out_page, priority=600)
+    app.connect("source-read", take_phone_drawings, priority=600)  # under the names that the page gets above
+    app.connect("env-purge-doc", forget_phone_drawings)
+    app.connect("doctree-resolved", offer_phone_drawings)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -142,6 +148,76 @@ def _notice(published: str | None) -> str:
 
 def _text(source: str | list[str]) -> str:
     return source if isinstance(source, str) else "".join(source)
+
+
+# --- the order of a page --------------------------------------------------------------------------------
+
+
+def lay_out_page(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Show a notebook's answer first, and what is looked up rather than read behind a line that opens it."""
+    if docname.startswith(("chapters/", f"{LOCAL}/")):
+        source[0] = json.dumps(laid_out(json.loads(source[0])))
+
+
+def laid_out(notebook: dict[str, Any]) -> dict[str, Any]:
+    """Return the notebook with its cells tagged ``answer`` below the first, and tables of those tagged ``fold`` folded.
+
+    A notebook computes its answer last; a reader wants it first.
+    """
+    cells = notebook["cells"]
+    tags = [cell["metadata"].get("tags", ()) for cell in cells]
+    answer = [cell for cell, its in zip(cells, tags, strict=True) if "answer" in its]
+    notebook["cells"] = [*cells[:1], *answer, *(cell for cell in cells[1:] if cell not in answer)]
+    for cell, its in zip(cells, tags, strict=True):
+        for output in cell.get("outputs", ()) if "fold" in its else ():
+            text = _text(output.get("data", {}).get("text/markdown", ""))
+            if table := re.match(r":::\{table\} (.+?)(?:[:;.](?: .*)?)?$", text, re.M):
+                output["data"]["text/markdown"] = f"::::{{dropdown}} {table[1]}\n{text}\n::::"
+    return notebook
+
+
+# --- drawings for a phone -------------------------------------------------------------------------------
+
+
+def take_phone_drawings(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Keep the second drawing of each figure of a notebook, which `rnclib.report.Figure` has made."""
+    if not docname.startswith(("chapters/", f"{LOCAL}/")):
+        return
+    found = {}
+    for cell in json.loads(source[0])["cells"]:
+        if "phone" in cell["metadata"].get("rnclib", {}):
+            found[cell["metadata"]["mystnb"]["figure"]["name"]] = cell["metadata"]["rnclib"]["phone"]
+    _phone_drawings(app.env)[docname] = found
+
+
+def forget_phone_drawings(app: Sphinx, env: BuildEnvironment, docname: str) -> None:
+    _phone_drawings(env).pop(docname, None)
+
+
+def offer_phone_drawings(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Let a narrow screen take the second drawing of a figure."""
+    if app.builder.format != "html":
+        return
+    for figure in doctree.findall(nodes.figure):
+        drawings = _phone_drawings(app.env).get(docname, {})
+        if not (names := [name for name in figure["ids"] if name in drawings]):
+            continue
+        (image,) = figure.findall(nodes.image)
+        folder = Path(app.outdir) / "_images"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{names[0]}-phone.svg").write_text(drawings[names[0]], encoding="utf-8")
+        path = "../" * docname.count("/") + f"_images/{names[0]}-phone.svg"
+        before = f'<picture><source media="(max-width: 600px)" srcset="{path}">'
+        at = image.parent.index(image)
+        image.parent.insert(at + 1, nodes.raw("", "</picture>", format="html"))
+        image.parent.insert(at, nodes.raw("", before, format="html"))
+
+
+def _phone_drawings(env: BuildEnvironment) -> dict[str, dict[str, str]]:
+    """By page, by name of the figure; kept with the pages that a later build does not read again."""
+    if not hasattr(env, "phone_drawings"):
+        env.phone_drawings = {}
+    return env.phone_drawings
 
 
 # --- offline --------------------------------------------------------------------------------------------

@@ -104,8 +104,9 @@ class Source:
         return (*(name for name, _ in self.needs), *self.takes)
 
     def caption(self, profile: str, split: str | None = None) -> str:
-        """Where numbers come from, as captions say it."""
-        return f"{self.title}, {split or self.splits[0]} split, profile {profile}"
+        """Where numbers come from, as captions say it; a profile with short training is named."""
+        short = "" if profile == "paper" else f", profile {profile}"
+        return f"{self.title}, {split or self.splits[0]} split{short}"
 
 
 _MOLECULES: dict[str, Any] = {
