@@ -66,7 +66,7 @@ from rnclib.chapters import agedb
 from rnclib.data import catalogue
 from rnclib.data.synthetic import Person, Scene, draw_face
 from rnclib.notebook import Verdicts, open_experiment
-from rnclib.report import Figure, Findings, Notice, Table, glue, listed
+from rnclib.report import Figure, Findings, Notice, Table, listed
 from rnclib.tables import differences_table, error_table
 
 (study,) = open_experiment(
@@ -539,18 +539,3 @@ Findings(*found, title="Besides, these runs show:") if found else Notice(
 # rows that name another. Rank-N-Contrast sees more views of each image and has a further stage; {doc}`claims` has a
 # comparison at equal time. And the intervals are over seeds on the same split: they cover the chance of training, not
 # that of which faces are tested.
-
-# %% tags=["remove-input"]
-# what the book's first page quotes
-glue(n_seeds=int(runs["seed"].nunique()))
-mae = statistics.summarise(runs, "test_mae_raw")
-for of, alone in end_to_end.items():
-    names = dict(zip(alone, (of.lower(), f"{of.lower()}_slower"), strict=False))
-    for method, name in {**names, f"RnC frozen, {of}": f"rnc_{of.lower()}"}.items():
-        row = mae.loc[method]
-        spread = "" if np.isnan(row["low"]) else f" ± {row['high'] - row['mean']:.2f}"
-        glue(**{f"mae_{name}": f"{row['mean']:.2f}{spread}"})
-    for method, name in names.items():
-        for row in pairs[method].dropna(subset=["low"]).itertuples():
-            text = f"{row.mean:+.2f} ± {row.high - row.mean:.2f}".replace("-", "−")
-            glue(**{f"difference_{name}": text})

@@ -47,6 +47,7 @@ from rnclib.report import (
     Notice,
     Table,
     glue,
+    listed,
     p_value,
     short_training,
 )
@@ -81,7 +82,7 @@ Findings(*(f"**{title}.** {sentence(name)}" for name, title in kinds.items()))
 # What “the paper” claims, it claims mainly of photographs. Nothing here is measured on photographs.
 
 # %% tags=["hide-input"]
-Figure(
+overview = Figure(
     forest(primary, kinds),
     "The primary comparisons, in units of the margin of practical equality: effect with its 95% interval, and verdict. "
     f"Arrows point to what lies beyond the axis.{short_training(profile)}",
@@ -89,6 +90,7 @@ Figure(
     alt="Forest plot: one line for each primary comparison, with an interval and its verdict, in two panels.",
     phone=forest(primary, kinds, narrow=True),
 )
+overview
 
 # %% [markdown]
 # ## The primary comparisons
@@ -410,5 +412,27 @@ else:
 shown
 
 # %% tags=["remove-input"]
-# what the book's first page quotes
-glue(**{title.split()[0].lower(): sentence(name) for name, title in kinds.items()})
+# what the book's first page shows
+on = {"esol": "on molecules", "synthetic": "on synthetic faces"}
+
+
+def decided(effect):
+    """What the primary comparisons of an effect decide, for a sentence."""
+    rows = primary[
+        (primary["effect"] == effect) & (primary["verdict"] != "not measured")
+    ]
+    told = {name: [] for name in rows["dataset"]}
+    for row in rows.itertuples():
+        which = row.line.partition(" (")[2].removesuffix(
+            ")"
+        )  # what sets it apart from others of its claim
+        told[row.dataset].append(
+            f"{row.verdict} ({': '.join(filter(None, [which, row.shown]))})"
+        )
+    return (
+        "; ".join(f"{on[name]} {listed(texts)}" for name, texts in told.items())
+        or "not measured"
+    )
+
+
+glue(overview=overview, error=decided("difference"), order=decided("agreement"))

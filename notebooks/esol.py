@@ -312,7 +312,7 @@ views = {
     if (v := results.view(main.records, m, results_dir)) is not None
 }
 two, label = dict(list(views.items())[:2]), f"measured solubility, {main.unit}"
-Figure(
+representations = Figure(
     plots.representations(two, label=label),
     f"First two principal components of the features in split 0. {main.caption}.",
     name="esol-representations",
@@ -320,6 +320,7 @@ Figure(
     "molecules, coloured by solubility.",
     phone=plots.representations(two, label=label, narrow=True),
 )
+representations
 
 # %% tags=["hide-input"]
 Table(
@@ -518,25 +519,5 @@ Findings(*found, title="Besides, these runs show:")
 # methods differ by less than the spread between splits, a lone split cannot rank them.
 
 # %% tags=["remove-input"]
-# what the book's first page quotes
-glue(n_splits=int(main.n), unit=main.unit)
-mae = error_table(main.frame, {"test_mae": "mae"}).set_index("Method")["mae"]
-short = {
-    "L1 end to end": "l1",
-    "L1 end to end, lr 0.001": "l1_slower",
-    "RnC frozen, L1": "rnc_l1_freeze",
-    "RnC fine-tuned, L1": "rnc_l1",
-    "extra trees": "extra_trees",
-}
-glue(**{f"mae_{name}": mae[method] for method, name in short.items() if method in mae})
-for column, comparison in zip(
-    ("as_published", "slower"), comparisons.values(), strict=False
-):
-    quoted = {
-        short[row.Index]: f"{row.mean:+.3f} ± {row.high - row.mean:.3f}"
-        for row in comparison.itertuples()
-        if row.Index in short
-    }
-    glue(
-        **{f"{column}_{name}": text.replace("-", "−") for name, text in quoted.items()}
-    )
+# what the book's first page shows
+glue(representations=representations)
