@@ -31,7 +31,7 @@ results_dir: str = None  # folder of the run records; None: book/results
 refresh: bool = False  # train every run anew
 
 # %% tags=["remove-cell"]
-from rnclib.parameters import check_parameters
+from rnclib.parameters import Folder, check_parameters
 
 check_parameters(
     globals(),
@@ -52,7 +52,7 @@ check_parameters(
         "regressor",
     ],
     device=["cpu", "cuda", "auto"],
-    results_dir=[None, str],
+    results_dir=[None, Folder],
     refresh=bool,
 )
 

@@ -24,10 +24,10 @@ profile: str = "paper"  # paper: published; quick, smoke: measure now
 results_dir: str = None  # folder of the records; None: book/results
 
 # %% tags=["remove-cell"]
-from rnclib.parameters import check_parameters
+from rnclib.parameters import Folder, check_parameters
 
 check_parameters(
-    globals(), profile=["paper", "quick", "smoke"], results_dir=[None, str]
+    globals(), profile=["paper", "quick", "smoke"], results_dir=[None, Folder]
 )
 
 # %% tags=["hide-input"]

@@ -23,10 +23,10 @@ profile: str = "paper"  # of the records: paper, quick or smoke
 results_dir: str = None  # folder of the run records; None: book/results
 
 # %% tags=["remove-cell"]
-from rnclib.parameters import check_parameters
+from rnclib.parameters import Folder, check_parameters
 
 check_parameters(
-    globals(), profile=["paper", "quick", "smoke"], results_dir=[None, str]
+    globals(), profile=["paper", "quick", "smoke"], results_dir=[None, Folder]
 )
 
 # %% tags=["hide-input"]

@@ -33,7 +33,7 @@ results_dir: str = None  # folder of the run records; None: book/results
 refresh: bool = False  # train every run anew
 
 # %% tags=["remove-cell"]
-from rnclib.parameters import check_parameters
+from rnclib.parameters import Folder, check_parameters
 
 check_parameters(
     globals(),
@@ -42,7 +42,7 @@ check_parameters(
     dataset=["auto", "esol", "standin"],
     split=["both", "random", "scaffold"],
     n_seeds=[None, (1, 100)],
-    results_dir=[None, str],
+    results_dir=[None, Folder],
     refresh=bool,
 )
 

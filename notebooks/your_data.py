@@ -57,7 +57,7 @@ molecules: bool = True  # after the example, one with molecules, too
 device: str = "cpu"  # cpu, cuda or auto
 
 # %% tags=["remove-cell"]
-from rnclib.parameters import check_parameters
+from rnclib.parameters import Folder, check_parameters
 
 check_parameters(
     globals(),
@@ -76,7 +76,7 @@ check_parameters(
     comment=[None, str],
     repeats=bool,
     predict=[None, str],
-    out=[None, str],
+    out=[None, Folder],
     n_splits=(2, 100),
     epochs=[None, (1, 100_000)],
     most=(20, 10_000_000),
@@ -120,7 +120,7 @@ with in_one_line():
     columns = Columns(target, **roles, split=split, **lists)
     data = load(csv, columns, table, repeats=repeats, most=most)
     splits = data.splits(n_splits)
-folder = None if example and out is None else results_folder(csv, out)
+    folder = None if example and out is None else results_folder(csv, out)
 if folder is not None:
     csv_files.write(data.frame, folder / "cleaned.csv")
     csv_files.write(data.rejects, folder / "rejects.csv")

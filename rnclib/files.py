@@ -80,10 +80,9 @@ def check_writable(folder: Path, name: str, what: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-    except OSError as error:
-        raise OSError(
-            f"{name}: got {folder}, which cannot be written ({error.strerror}); allowed: a folder for {what}"
-        ) from None
+    except (OSError, ValueError) as error:  # the latter for a name that no folder can have
+        why = getattr(error, "strerror", None) or error
+        raise OSError(f"{name}: got {folder}, which cannot be written ({why}); allowed: a folder for {what}") from None
 
 
 def finite_json(text: str) -> Any:

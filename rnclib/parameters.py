@@ -1,4 +1,4 @@
-"""The check of a notebook's parameters. It imports the standard library alone, so that a notebook fails in a second."""
+"""The check of a notebook's parameters. It needs the standard library alone, so that a notebook fails in a second."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import difflib
 import math
 import numbers
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-__all__ = ["ParameterError", "check_parameters", "in_one_line"]
+from rnclib.files import check_writable
+
+__all__ = ["Folder", "ParameterError", "check_parameters", "in_one_line"]
 
 
 class ParameterError(ValueError):
@@ -22,7 +25,11 @@ class ParameterError(ValueError):
         return [f"{type(self).__name__}: {self}"]
 
 
-def check_parameters(namespace: Mapping[str, Any], /, **allowed: Any) -> None:
+class Folder(str):
+    """To `check_parameters`: a text that names a folder which can be written. It is made where there is none."""
+
+
+def check_parameters(namespace: MutableMapping[str, Any], /, **allowed: Any) -> None:
     """End a notebook at once when a parameter is misspelt or has a value it does not take.
 
     Call it in the first cell after the one tagged ``parameters``, before any heavy import. papermill itself
@@ -31,11 +38,12 @@ def check_parameters(namespace: Mapping[str, Any], /, **allowed: Any) -> None:
     Parameters
     ----------
     namespace : mapping
-        The notebook's ``globals()``.
+        The notebook's ``globals()``. Where a parameter is True or False, the texts ``true`` and ``false`` are replaced
+        by these, since papermill's ``-p refresh true`` sets a text.
     **allowed
         What each parameter may be:
 
-        - a type, such as ``str``, ``bool`` or ``float`` (which takes integers too);
+        - a type, such as ``str``, ``bool``, ``float`` (which takes integers too) or `Folder`;
         - a tuple of two bounds, both included: ``(1, 100)`` for an integer, ``(0.01, 100.0)`` for any number;
         - a list of alternatives: values, types, bounds, such as ``["l1", "l2"]`` or ``[None, (1, 100)]``.
 
@@ -57,6 +65,9 @@ def check_parameters(namespace: Mapping[str, Any], /, **allowed: Any) -> None:
         ...
     rnclib.parameters.ParameterError: n_seeds: got 0; allowed: None or an integer from 1 to 100
     """
+    for name, rule in allowed.items():
+        if rule is bool and isinstance(text := namespace.get(name), str) and text.lower() in ("true", "false"):
+            namespace[name] = text.lower() == "true"
     problems = []
     for name in _injected_names(namespace):
         if name not in allowed:
@@ -69,6 +80,10 @@ def check_parameters(namespace: Mapping[str, Any], /, **allowed: Any) -> None:
             problems.append(f"{name}: got {_shown(value)}{_hint(value, rule)}; allowed: {_describe(rule)}")
     if problems:
         raise ParameterError(" | ".join(problems))
+    for name, rule in allowed.items():
+        if namespace[name] is not None and Folder in (rule if isinstance(rule, list) else [rule]):
+            with in_one_line():
+                check_writable(Path(namespace[name]), name, "what the notebook writes")
 
 
 @contextmanager
@@ -139,6 +154,8 @@ def _fits(value: Any, rule: Any) -> bool:
     if isinstance(rule, type):
         if issubclass(rule, (int, float)) and isinstance(value, bool):
             return rule is bool
+        if rule is Folder:
+            return isinstance(value, str) and value != ""
         if rule is float:
             return isinstance(value, numbers.Real) and value == value and value not in (math.inf, -math.inf)
         return isinstance(value, rule)
@@ -153,7 +170,7 @@ def _describe(rule: Any) -> str:
         kind = "an integer" if all(isinstance(bound, int) for bound in rule) else "a number"
         return f"{kind} from {rule[0]} to {rule[1]}"
     if isinstance(rule, type):
-        known = {str: "a text", bool: "True or False", int: "an integer", float: "a finite number"}
+        known = {str: "a text", bool: "True or False", int: "an integer", float: "a finite number", Folder: "a folder"}
         return known.get(rule, f"a {rule.__name__}")
     return repr(rule)
 

@@ -19,6 +19,7 @@ from rnclib.data.csv_files import MISSING, Format, Table, clean, leaks, numbers,
 from rnclib.data.images import unreadable
 from rnclib.data.molecules import canonical_smiles, readable
 from rnclib.estimator import RnCRegressor
+from rnclib.files import check_writable
 
 __all__ = ["MOST", "Columns", "Predictions", "YourData", "fit_model", "load", "predict_file", "results_folder"]
 
@@ -270,10 +271,15 @@ def results_folder(path: str | Path, out: str | Path | None = None) -> Path:
         Of the file.
     out : path, optional
         By default beside the file, with its name.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made or written.
     """
     path = Path(path)
     folder = path.with_name(f"{path.name.partition('.')[0]}.rnclib") if out is None else Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder, "out", "results")
     return folder
 
 

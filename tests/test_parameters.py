@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rnclib.parameters import ParameterError, check_parameters
+from rnclib.parameters import Folder, ParameterError, check_parameters
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -56,7 +57,8 @@ def test_allowed_parameters_pass(change):
         ({"temperature": 0}, "temperature: got 0; allowed: a number from 0.01 to 100.0"),
         ({"temperature": float("nan")}, "temperature: got nan"),
         ({"folder": 3}, "folder: got 3; allowed: None or a text"),
-        ({"refresh": "true"}, "refresh: got 'true'; allowed: True or False"),
+        ({"refresh": "tru"}, "refresh: got 'tru'; allowed: True or False"),
+        ({"refresh": "yes"}, "refresh: got 'yes'; allowed: True or False"),
         ({"refresh": 1}, "refresh: got 1"),
         ({"rate": float("inf")}, "rate: got inf; allowed: a finite number"),
         ({"rate": True}, "rate: got True"),
@@ -74,6 +76,54 @@ def test_other_parameters_end_the_notebook_with_one_line(change, message):
     assert "\n" not in str(caught.value)
     assert all("; allowed: " in problem for problem in str(caught.value).split(" | "))
     assert caught.value._render_traceback_() == [f"ParameterError: {caught.value}"]
+
+
+@pytest.mark.parametrize(("text", "meant"), [("true", True), ("True", True), ("false", False), ("FALSE", False)])
+def test_true_and_false_as_the_shell_has_them_become_what_they_mean(text, meant):
+    given = {**GOOD, "refresh": text, "folder": text}
+    check_parameters(given, **RULES)
+    assert given["refresh"] is meant
+    assert given["folder"] == text  # a text where a text is asked for
+
+
+def test_a_folder_is_made_or_refused_with_the_name_of_the_parameter(tmp_path):
+    rule = {"results_dir": [None, Folder]}
+    check_parameters({"results_dir": None}, **rule)
+    check_parameters({"results_dir": str(tmp_path / "a" / "b")}, **rule)
+    assert (tmp_path / "a" / "b").is_dir() and not list((tmp_path / "a" / "b").iterdir())
+    (tmp_path / "file").write_text("kept")
+    for place in (
+        tmp_path / "file",
+        tmp_path / "file" / "below",
+        Path("/proc"),
+        Path("/proc/store"),
+        "a\0b",
+        "x" * 300,
+    ):
+        with pytest.raises(
+            ParameterError, match=r"^results_dir: got .*, which cannot be written .*; allowed: a folder"
+        ):
+            check_parameters({"results_dir": str(place)}, **rule)
+    assert (tmp_path / "file").read_text() == "kept"
+    for value in ("", 3, True):
+        with pytest.raises(ParameterError, match=rf"^results_dir: got {value!r}; allowed: None or a folder$"):
+            check_parameters({"results_dir": value}, **rule)
+
+
+def test_no_folder_is_made_for_parameters_that_are_refused(tmp_path):
+    with pytest.raises(ParameterError, match=r"^loss: got"):
+        check_parameters({"place": str(tmp_path / "new"), "loss": "l3"}, place=Folder, loss=["l1"])
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_refused(tmp_path):
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(ParameterError, match=r"^place: got .*Permission denied"):
+            check_parameters({"place": str(tmp_path / "new")}, place=Folder)
+    finally:
+        tmp_path.chmod(0o700)
 
 
 def test_a_parameter_without_a_default_is_named():

@@ -248,7 +248,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "rnclib.other_losses": (set(), {"torch"}),
     "rnclib.other_packages": ({"rnclib.regressors"}, {"chemprop", "lightning", "numpy", "torch"}),
     "rnclib.paired": (set(), {"baycomp", "numpy", "scipy", "statsmodels"}),
-    "rnclib.parameters": (set(), set()),
+    "rnclib.parameters": ({"rnclib.files"}, set()),
     "rnclib.plots": ({"rnclib.drawings", "rnclib.statistics"}, {"matplotlib", "numpy", "pandas", "seaborn"}),
     "rnclib.protocols": ({"rnclib.data.catalogue", "rnclib.recipe"}, set()),
     "rnclib.protocols.__main__": (
@@ -328,6 +328,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
             "rnclib.data.images",
             "rnclib.data.molecules",
             "rnclib.estimator",
+            "rnclib.files",
         },
         {"numpy", "pandas"},
     ),
