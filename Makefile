@@ -31,11 +31,13 @@ $(STAMP): pyproject.toml .constraints.txt
 
 # Each chapter's quick profile on this machine; records and pages go to ignored folders.
 report: env
+	@$(BIN)/python -m rnclib.first_run
 	set -e; chapters="$$($(BIN)/python -m rnclib.chapters quick)"; \
 	printf '%s\n' "$$chapters" | while read -r name parameters; do \
 		$(BIN)/python -m rnclib.report notebooks/$$name.ipynb book/local/$$name.ipynb $$parameters < /dev/null; \
 	done
 	$(MAKE) book
+	@$(BIN)/python -m rnclib.first_run found
 
 book: env
 	$(BIN)/jupyter-book build book/ -W -n --keep-going

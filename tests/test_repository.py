@@ -187,6 +187,17 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         {"numpy", "torch"},
     ),
     "rnclib.files": (set(), set()),
+    "rnclib.first_run": (
+        {
+            "rnclib.chapters",
+            "rnclib.data.catalogue",
+            "rnclib.experiment",
+            "rnclib.notebook",
+            "rnclib.results",
+            "rnclib.statistics",
+        },
+        {"torch"},
+    ),
     "rnclib.fitting": (
         {
             "rnclib.inputs",
