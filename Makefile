@@ -9,12 +9,16 @@ STAMP := $(VENV)/.installed
 # Several processes with one thread each are faster here than one with several.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help env report test book chapters check package lock clean
+# For the PDF of the book; without one of these, its single page can be printed in any browser.
+CHROMIUM ?= $(firstword $(foreach name,chromium chromium-browser google-chrome,$(shell command -v $(name))))
+
+.PHONY: help env report test book single chapters check package lock clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
 	@echo "make env:    only set up the virtual environment .venv"
 	@echo "make book:   only build the book from what is there"
+	@echo "make single: the book on a single page and, where Chromium is installed, as a PDF"
 	@echo "make chapters: run the notebooks on the committed records, for the published pages"
 	@echo "make check:  lint, format and type checks"
 	@echo "make package: build the wheel and the sdist, and try the loss from each, with PyTorch and NumPy alone"
@@ -43,6 +47,19 @@ book: env
 	$(BIN)/jupyter-book build book/ -W -n --keep-going
 	@test -f _build/html/index.html
 	@echo "The book: $(CURDIR)/_build/html/index.html"
+
+# Whoever is root may start Chromium only without its sandbox; the page is our own.
+single: env
+	$(BIN)/jupyter-book build book/ --builder singlehtml -W -n --keep-going
+	@test -f _build/singlehtml/index.html
+ifneq ($(CHROMIUM),)
+	$(CHROMIUM) --headless --disable-gpu $(if $(filter 0,$(shell id -u)),--no-sandbox) --no-pdf-header-footer \
+		--virtual-time-budget=300000 --print-to-pdf=_build/book.pdf "file://$(CURDIR)/_build/singlehtml/index.html"
+	@echo "The book as a PDF: $(CURDIR)/_build/book.pdf"
+else
+	@echo "No Chromium here: print the page from a browser, or name one: make single CHROMIUM=/path/to/it"
+endif
+	@echo "The book on a single page: $(CURDIR)/_build/singlehtml/index.html"
 
 chapters: env
 	set -e; chapters="$$($(BIN)/python -m rnclib.chapters)"; \

@@ -1,8 +1,9 @@
-"""What this book adds to Jupyter Book: the root table of contents, this machine's pages, MathJax offline.
+"""What this book adds to Jupyter Book: the root table of contents, this machine's pages, links to the repository.
 
 `jupyter-book build book/` reads `_config.yml` from the root of the repository but `_toc.yml` only from
-`book/`. Pages of this machine's own runs, in the git-ignored folder `book/local/`, are added as a part of
-their own when there are any.
+`book/`. `jupyter-book build .` builds the same book into the same place. Pages of this machine's own runs, in
+the git-ignored folder `book/local/`, are added as a part of their own when there are any. Links to the
+repository are made from its address in `CITATION.cff`, where there is one. MathJax is copied into the site.
 """
 
 from __future__ import annotations
@@ -32,17 +33,33 @@ def setup(app: Sphinx) -> dict[str, Any]:
     sys.path.insert(0, str(ROOT))
     # Jupyter Book sets this value even where sphinx-comments, which defines it, is not loaded.
     app.add_config_value("comments_config", {}, "html")
+    app.connect("config-inited", read_from_book, priority=1)  # before anyone looks for a file
     app.connect("config-inited", use_root_toc, priority=850)  # sphinx-external-toc reads it at 900
+    app.connect("config-inited", link_to_repository)
     app.connect("builder-inited", copy_mathjax)
     app.connect("source-read", mark_local_page)
     app.connect("source-read", lay_out_page, priority=600)
     app.connect("source-read", take_phone_drawings, priority=600)  # under the names that the page gets above
     app.connect("env-purge-doc", forget_phone_drawings)
     app.connect("doctree-resolved", offer_phone_drawings)
+    app.connect("source-read", fill_in_citation)
+    app.connect("html-page-context", mend_buttons, priority=510)  # the theme makes them at 501
+    app.connect("build-finished", leave_out_search)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
 # --- table of contents ----------------------------------------------------------------------------------
+
+
+def read_from_book(app: Sphinx, config: Any) -> None:
+    """Let `jupyter-book build .` read `book/`, with the styles and scripts that it would find there by itself."""
+    book = app.srcdir / "book"
+    if not (book / "_toc.yml").is_file():
+        return
+    app.srcdir = app.confdir = book
+    config.html_static_path = ["_static"]
+    for kind, files in (("css", config.html_css_files), ("js", config.html_js_files)):
+        files += [path.name for path in sorted((book / "_static").glob(f"*.{kind}"))]
 
 
 def use_root_toc(app: Sphinx, config: Any) -> None:
@@ -218,6 +235,93 @@ def _phone_drawings(env: BuildEnvironment) -> dict[str, dict[str, str]]:
     if not hasattr(env, "phone_drawings"):
         env.phone_drawings = {}
     return env.phone_drawings
+
+
+# --- the repository -------------------------------------------------------------------------------------
+
+
+def link_to_repository(app: Sphinx, config: Any) -> None:
+    """Add buttons for the source, Binder and Colab where `CITATION.cff` has the repository's address."""
+    address = citation(Path(app.srcdir)).get("repository-code")
+    if address is None:
+        return
+    if not re.fullmatch(r"https://(github|gitlab)\.com/[\w.-]+/[\w.-]+", str(address)):
+        raise ExtensionError(
+            f"CITATION.cff, repository-code: got {address!r}; allowed: https://github.com/OWNER/NAME, the same on "
+            "gitlab.com, or none"
+        )
+    app.tags.add("repository")
+    launch = {"binderhub_url": "https://mybinder.org", "notebook_interface": "jupyterlab"}
+    if "//github.com/" in address:
+        launch["colab_url"] = "https://colab.research.google.com"
+    config.html_theme_options = {
+        **config.html_theme_options,
+        "repository_url": address,
+        "repository_branch": "main",
+        "path_to_docs": "book",
+        "use_repository_button": True,
+        "use_source_button": True,
+        "launch_buttons": launch,
+    }
+
+
+def citation(book: Path) -> dict[str, Any]:
+    """Return what the repository's `CITATION.cff` says, nothing where there is none."""
+    file = book.parent / "CITATION.cff"
+    return yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def mend_buttons(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    """Lead from a chapter to its notebook without outputs, and from this machine's own pages nowhere."""
+    kept = []
+    for one in context.get("header_buttons", ()):
+        own_page = pagename.startswith(f"{LOCAL}/")
+        if own_page and one.get("label") in ("launch-buttons", "source-buttons"):
+            continue
+        kept.append(one)
+        for button in one.get("buttons", ()):
+            url = button.get("url", "")
+            if one.get("label") == "launch-buttons":
+                button["url"] = url.replace("book/chapters/", "notebooks/")
+                button["tooltip"] += " (untried)"
+            elif button.get("label") == "source-file-button":
+                button["url"] = re.sub(r"book/chapters/(\w+)\.ipynb\?plain=1$", r"notebooks/\1.py", url)
+    context["header_buttons"] = kept
+
+
+def fill_in_citation(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Put what `CITATION.cff` says into the page on citing; a line that asks for what it does not say is left out."""
+    if docname != "cite":
+        return
+    said = citation(Path(app.srcdir))
+    app.env.note_dependency(str(Path(app.srcdir).parent / "CITATION.cff"))
+    values = {
+        "YEAR": str(said.get("date-released", ""))[:4],
+        "REPOSITORY": said.get("repository-code", ""),
+        "VERSION": said.get("version", ""),
+    }
+    lines = source[0].split("\n")
+    for name, value in values.items():
+        lines = [line.replace(name, str(value)) for line in lines if value or not re.search(rf"\b{name}\b", line)]
+    source[0] = "\n".join(lines)
+
+
+# --- one page to print ----------------------------------------------------------------------------------
+
+
+def leave_out_search(app: Sphinx, exception: Exception | None) -> None:
+    """Take the search out of the book on a single page, which has no index to search: a browser finds words there."""
+    if exception or app.builder.name != "singlehtml":
+        return
+    page = Path(app.outdir) / "index.html"
+    text = page.read_text(encoding="utf-8")
+    text = re.sub(r'<link rel="search"[^>]*>', "", text)
+    text = re.sub(
+        r'<script src="searchindex\.js"></script>',
+        "<style>.search-button__button, #pst-search-dialog { display: none !important; }</style>",
+        text,
+    )
+    page.write_text(text, encoding="utf-8")
 
 
 # --- offline --------------------------------------------------------------------------------------------
