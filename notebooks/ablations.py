@@ -186,7 +186,7 @@ def differences_figure(study, name):
 
 errors_table(molecules, "ablations-table")
 
-# %% tags=["hide-input", "fold"]
+# %% tags=["remove-input", "fold"]
 differences(molecules, "ablations-differences")
 
 # %% tags=["hide-input"]
@@ -199,10 +199,10 @@ differences_figure(molecules, "ablations-figure")
 # it orders twice as many samples as a batch of one view. Synthetic faces are 32 pixels wide here, half of what they are
 # in {doc}`agedb`. Short profiles change the number of views only, unless told otherwise (`-p choice all`).
 
-# %% tags=["hide-input", "fold"]
+# %% tags=["remove-input", "fold"]
 errors_table(faces, "ablations-table-faces")
 
-# %% tags=["hide-input", "fold"]
+# %% tags=["remove-input", "fold"]
 differences(faces, "ablations-differences-faces")
 
 # %% tags=["hide-input"]
@@ -328,7 +328,7 @@ def views(study):
 # %% [markdown]
 # ## Where the runs were made
 
-# %% tags=["hide-input", "fold"]
+# %% tags=["remove-input", "fold"]
 Table(
     machines(*studies),
     f"Processors and versions behind this page.{short_training(profile)}",
@@ -339,7 +339,7 @@ Table(
 # %% [markdown]
 # ## What this allows one to conclude
 
-# %% tags=["hide-input", "answer"]
+# %% tags=["remove-input", "answer"]
 Findings(
     *decided(),
     title=f"**The answer**: of the verdicts ({{numref}}`ablations-verdicts`) these are decided: {counts()}.",

@@ -382,7 +382,7 @@ verdicts.table("agedb", name="agedb-verdicts") if usual else Notice(
 # %% [markdown]
 # ## Where the runs were made
 
-# %% tags=["hide-input", "fold"]
+# %% tags=["remove-input", "fold"]
 Table(
     results.machines(records),
     "Processors and versions behind the runs of this page. Each record names its own machine, "
@@ -391,7 +391,7 @@ Table(
     format={"Hours of training": ".1f"},
 )
 
-# %% tags=["hide-input", "answer"]
+# %% tags=["remove-input", "answer"]
 verdicts.answer("difference", "agreement", datasets=["synthetic"])
 
 # %% [markdown]

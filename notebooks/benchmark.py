@@ -62,7 +62,7 @@ Figure(
     "for labels that all differ.",
 )
 
-# %% tags=["hide-input", "answer"]
+# %% tags=["remove-input", "answer"]
 spans = ratios.groupby("labels", sort=False)["rnc_loss"].agg(["min", "max"])
 kinds = {"ages": "ages as labels", "continuous": "labels that all differ"}
 Notice(
@@ -134,7 +134,7 @@ Notice(
 # does not look at what embeddings are like; a fast path that is slower than it would be useless. A dash is
 # where nothing was measured, to save time.
 
-# %% tags=["hide-input", "fold"]
+# %% tags=["remove-input", "fold"]
 sizes = [f"d = {row.d}, M = {row.M}" for row in regimes.itertuples()]
 table = regimes.assign(size=sizes).pivot_table(
     index="regime", columns="size", values="SupCon", sort=False
@@ -180,7 +180,7 @@ Figure(
     "training; below, the reach of its batches.",
 )
 
-# %% tags=["hide-input", "fold"]
+# %% tags=["remove-input", "fold"]
 Table(
     trained,
     "Time of rnc_loss in ms and over that of others, at steps of a training on synthetic data; "
@@ -283,7 +283,7 @@ Figure(
 # %% [markdown]
 # A straight line in {numref}`benchmark-time` means a power of $M$:
 
-# %% tags=["hide-input", "fold"]
+# %% tags=["remove-input", "fold"]
 Table(
     benchmark.exponents(record),
     f"Exponent of $M$: slope of log time over the three largest batches of each loss. {where}.",
@@ -336,7 +336,7 @@ Figure(
     alt="Log-log lines of peak memory against batch size.",
 )
 
-# %% tags=["hide-input", "fold"]
+# %% tags=["remove-input", "fold"]
 largest = memory.assign(MB=memory["bytes"] / 1e6).sort_values(["loss", "labels", "M"])
 Table(
     largest,
@@ -399,7 +399,7 @@ Figure(
     alt="Bars of images per second for each pipeline, one panel for each network and machine.",
 )
 
-# %% tags=["hide-input", "fold"]
+# %% tags=["remove-input", "fold"]
 turns = len(trainings[0]["rates"][0]["images_per_second"])
 Table(
     rates,

@@ -148,7 +148,7 @@ primary_table("synthetic", kinds["synthetic"])
 # are ten pairs or fewer, the exact sign-flip test stands beside the t. It supposes independent pairs, so where they are
 # correlated its p value is too small; with five pairs it cannot fall below 0.0625.
 
-# %% tags=["hide-input", "fold"]
+# %% tags=["remove-input", "fold"]
 needs = {float("inf"): "no number"}
 Table(
     every[every["n"] > 0].assign(
@@ -280,7 +280,7 @@ Download(
 # test takes it to be, intervals should cover in 95% of the cases and tests err in 5%; where splits share more than
 # that, they err more often.
 
-# %% tags=["hide-input", "fold"]
+# %% tags=["remove-input", "fold"]
 path = results.folder(root, "paper", "simulation") / "verdicts.json"
 simulated = pd.read_json(path, typ="series") if path.is_file() else None
 Table(

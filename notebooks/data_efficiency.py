@@ -128,7 +128,7 @@ def steps_table(study, name):
 
 steps_table(molecules, "efficiency-steps")
 
-# %% tags=["hide-input", "fold"]
+# %% tags=["remove-input", "fold"]
 steps_table(faces, "efficiency-steps-faces")
 
 # %% [markdown]
@@ -187,13 +187,13 @@ def errors_table(study, name):
 
 errors_figure(molecules, "efficiency-errors")
 
-# %% tags=["hide-input", "fold"]
+# %% tags=["remove-input", "fold"]
 errors_table(molecules, "efficiency-table")
 
 # %% tags=["hide-input"]
 errors_figure(faces, "efficiency-errors-faces")
 
-# %% tags=["hide-input", "fold"]
+# %% tags=["remove-input", "fold"]
 errors_table(faces, "efficiency-table-faces")
 
 # %% [markdown]
@@ -225,7 +225,7 @@ def differences(study, name):
 
 differences(molecules, "efficiency-differences")
 
-# %% tags=["hide-input", "fold"]
+# %% tags=["remove-input", "fold"]
 differences(faces, "efficiency-differences-faces")
 
 # %% [markdown]
@@ -382,7 +382,7 @@ verdicts.table("data_efficiency", name="efficiency-verdicts")
 # %% [markdown]
 # ## Where the runs were made
 
-# %% tags=["hide-input", "fold"]
+# %% tags=["remove-input", "fold"]
 Table(
     machines(*studies),
     f"Processors and versions behind this page.{short_training(profile)}",
@@ -390,7 +390,7 @@ Table(
     format={"Hours of training": ".1f"},
 ) if any(studies) else LEFT_OUT
 
-# %% tags=["hide-input", "answer"]
+# %% tags=["remove-input", "answer"]
 verdicts.answer("data")
 
 # %% [markdown]

@@ -152,33 +152,33 @@ Figure(
     "published values.",
 )
 
-# %% tags=["hide-input", "fold"]
+# %% tags=["remove-input", "fold"]
 errors("rmse", "esol-rmse", "Root mean squared error (RMSE) in standard deviations")
 
-# %% tags=["hide-input", "fold"]
+# %% tags=["remove-input", "fold"]
 errors("mse", "esol-mse", "Mean squared error (MSE) in squared standard deviations")
 
 # %% [markdown]
 # The same errors in log mol/L:
 
-# %% tags=["hide-input", "fold"]
+# %% tags=["remove-input", "fold"]
 Table(
     error_table(
         main.frame,
         {"test_mae_raw": "MAE", "test_rmse_raw": "RMSE", "test_mse_raw": "MSE"},
     ),
-    "Test errors in log mol/L (MSE: squared): mean ± half its 95% interval. "
+    "Test errors in log mol/L (MSE in its square): mean ± half its 95% interval. "
     f"{main.caption}.",
     name="esol-test-raw",
 )
 
-# %% tags=["hide-input", "fold"]
+# %% tags=["remove-input", "fold"]
 Table(
     error_table(
         main.frame,
         {"val_mae_raw": "MAE", "val_rmse_raw": "RMSE", "val_mse_raw": "MSE"},
     ),
-    "Validation errors in log mol/L (MSE: squared): mean ± half its 95% interval. "
+    "Validation errors in log mol/L (MSE in its square): mean ± half its 95% interval. "
     f"{main.caption}.",
     name="esol-validation-raw",
 )
@@ -376,7 +376,7 @@ verdicts.table("esol", name="esol-verdicts") if study.name == "esol" else Notice
 # %% [markdown]
 # ## Where the runs were made
 
-# %% tags=["hide-input", "fold"]
+# %% tags=["remove-input", "fold"]
 Table(
     results.machines(study.records),
     "Processors and versions behind this page. Each record names its own machine, threads, "
@@ -385,7 +385,7 @@ Table(
     format={"Hours of training": ".1f"},
 )
 
-# %% tags=["hide-input", "answer"]
+# %% tags=["remove-input", "answer"]
 verdicts.answer("difference", "agreement", datasets=["esol"])
 
 # %% [markdown]

@@ -119,7 +119,7 @@ def search_table(search, name):
 
 search_table(searches[0], "methods-search")
 
-# %% tags=["hide-input", "fold"]
+# %% tags=["remove-input", "fold"]
 search_table(searches[1], "methods-search-faces")
 
 # %% [markdown]
@@ -209,7 +209,7 @@ verdicts.table("methods", name="methods-verdicts")
 # %% [markdown]
 # ## Where the runs were made
 
-# %% tags=["hide-input", "fold"]
+# %% tags=["remove-input", "fold"]
 Table(
     machines(*searches, *studies),
     "Processors and versions behind this page, and hours of the training that it rests on, the "
@@ -353,7 +353,7 @@ Findings(
     together("Chosen near a bound of the search.", bounds),
 ) if any(studies) else LEFT_OUT
 
-# %% tags=["hide-input", "answer"]
+# %% tags=["remove-input", "answer"]
 Findings(
     *(quoted(study) for study in studies if study),
     title="**The answer**, by the rule of {doc}`/deciding`:",

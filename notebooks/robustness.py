@@ -211,7 +211,7 @@ def growth_table(study, name):
 # has the lower error on corrupted inputs, and whose error grows less over its own on clean ones. A method can win the
 # first by being better to begin with.
 
-# %% tags=["hide-input", "fold"]
+# %% tags=["remove-input", "fold"]
 Table(
     pd.DataFrame(MOLECULE_CORRUPTIONS.items(), columns=["Corruption", "What it does"]),
     "The corruptions of molecules.",
@@ -224,7 +224,7 @@ errors_figure(molecules, "molecules")
 # %% tags=["hide-input"]
 ratio_table(molecules, "molecules")
 
-# %% tags=["hide-input", "fold"]
+# %% tags=["remove-input", "fold"]
 growth_table(molecules, "molecules")
 
 # %% [markdown]
@@ -261,7 +261,7 @@ errors_figure(faces, "faces")
 # %% tags=["hide-input"]
 ratio_table(faces, "faces")
 
-# %% tags=["hide-input", "fold"]
+# %% tags=["remove-input", "fold"]
 growth_table(faces, "faces")
 
 # %% [markdown]
@@ -618,7 +618,7 @@ def costs(study):
 # %% [markdown]
 # ## Where the runs were made
 
-# %% tags=["hide-input", "fold"]
+# %% tags=["remove-input", "fold"]
 Table(
     machines(*studies, face_sets),
     "Processors and versions behind this page, and hours of the training that it rests on. "
@@ -627,7 +627,7 @@ Table(
     format={"Hours of training": ".1f"},
 ) if any(studies) else LEFT_OUT
 
-# %% tags=["hide-input", "answer"]
+# %% tags=["remove-input", "answer"]
 verdicts.answer("corruption", "unseen", "nuisance coefficient")
 
 # %% [markdown]

@@ -20,7 +20,7 @@ PHONE = 4.2
 _LONGEST = 18  # characters of a line beside an axis there
 # What is drawn in black or grey changes with the page; the colours of methods are seen on both. A browser takes the
 # scheme of an image from the page, see book.css.
-_GROUND, _INK, _LINE = "#14181e", "#ced6dd", "#48566b"
+_GROUND, _INK, _LINE = "#121212", "#ced6dd", "#48566b"
 _IN_THE_DARK = "@media (prefers-color-scheme: dark) {" + "".join(
     f"{where} {{{what}: {colour} !important}}"
     for where, what, colour in (

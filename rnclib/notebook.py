@@ -388,16 +388,18 @@ class Verdicts:
         name : str
         """
         rows = self.frame[self.frame["experiment"].isin(experiments)]
-        rows = rows.assign(role=["primary" if primary else "exploratory" for primary in rows["primary"]])
+        rows = rows.assign(
+            claim=rows["text"].where(~rows["primary"], "**" + rows["text"] + "**"), word=rows["verdict"].map(_marked)
+        )
         return Table(
             rows,
-            "What {doc}`claims` decides on runs of this chapter: each claim with the two methods compared, the effect "
-            "with its 95% interval, the number of pairs of runs, which may be more than in the tables above, and the "
-            f"verdict.{short_training(self.profile)}",
+            "What {doc}`claims` decides on runs of this chapter, primary comparisons in bold: the effect with its 95% "
+            "interval, and the number of pairs of runs, which may be more than in the tables above. "
+            f"{{numref}}`claims-all` says what would decide the undecided.{short_training(self.profile)}",
             name=name,
             columns={
-                "text": "Claim", "data": "Measured on", "pair": "Methods", "shown": "Effect", "n": "Pairs",
-                "said": "Verdict", "role": "Comparison",
+                "claim": "Claim", "data": "Measured on", "pair": "Methods", "shown": "Effect", "n": "Pairs",
+                "word": "Verdict",
             },
         )  # fmt: skip
 

@@ -81,7 +81,7 @@ def test_all_ink_is_seen_on_a_dark_page():
     figure.axes[0].text(2, 1, "a word")
     figure.supylabel("a label")
     seen = seen_in_the_dark(encoded(figure, "svg", "x").decode())
-    ground = "#14181e"
+    ground = "#121212"
     assert ("path", "fill", ground) in seen  # the figure and its panels
     texts = [colour for tag, _, colour in seen if tag == "text"]
     assert len(texts) > 10 and all(contrast(colour, ground) > 7 for colour in texts)

@@ -189,7 +189,21 @@ def test_a_chapter_quotes_the_verdict_of_the_verdict_page(published):
         published.find("RnC frozen, L1", "extra trees", "difference")
     table = published.table("robustness", name="quoted")
     assert len(table.rows) == (published.frame["experiment"] == "robustness").sum()
-    assert {row[-1] for row in table.rows} == {"primary", "exploratory"}
+    rows = published.frame[published.frame["experiment"] == "robustness"]
+    assert [row[0].startswith("**") for row in table.rows] == rows["primary"].tolist()
+    assert [row[-1].strip("*") for row in table.rows] == rows["verdict"].tolist()
+
+
+def test_the_answer_of_a_page_is_that_of_its_primary_comparisons(published):
+    said = published.answer("corruption", datasets=["esol"])
+    row = published.find("RnC frozen, L1", "L1 end to end, lr 0.001", "corruption")
+    assert said.sentences == [f"ESOL: {row.line}: **{row.verdict}** ({row.shown}, {row.n} splits)."]
+    both = published.answer("difference")
+    rows = published.frame.query("primary and effect == 'difference'")
+    assert [row.shown in text for row, text in zip(rows.itertuples(), both.sentences, strict=True)] == [True] * len(
+        rows
+    )
+    assert "no primary comparison" in published.answer("growth").text
 
 
 def test_lines_of_one_claim_are_told_apart_by_what_differs(published):
