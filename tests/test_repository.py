@@ -258,6 +258,18 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "rnclib.other_losses": (set(), {"torch"}),
     "rnclib.other_packages": ({"rnclib.regressors"}, {"chemprop", "lightning", "numpy", "torch"}),
+    "rnclib.origins": (
+        {
+            "rnclib.chapters",
+            "rnclib.chapters.base",
+            "rnclib.data.catalogue",
+            "rnclib.experiment",
+            "rnclib.files",
+            "rnclib.records",
+            "rnclib.results",
+        },
+        {"pandas"},
+    ),
     "rnclib.paired": (set(), {"baycomp", "numpy", "scipy", "statsmodels"}),
     "rnclib.parameters": ({"rnclib.files"}, set()),
     "rnclib.plots": ({"rnclib.drawings", "rnclib.statistics"}, {"matplotlib", "numpy", "pandas", "seaborn"}),

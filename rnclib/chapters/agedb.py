@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from rnclib import protocols
-from rnclib.chapters.base import FACES, Chapter, Experiment, Scope, of_faces
+from rnclib.chapters.base import FACES, Chapter, Experiment, Origin, Scope, of_faces
 from rnclib.claims import BEATS, ORDER, PAPER, Claim
 from rnclib.experiment import Run, described
 from rnclib.recipe import MODELS, REGRESSION_LOSSES
@@ -160,5 +160,10 @@ CHAPTER = Chapter(
             "agreement", "agedb-rank-agreement", figure="agedb-representations",
         ),
     ),
+    origins={
+        "agedb-published": Origin(where={"dataset": "agedb"}),
+        "agedb-faces": None,
+        **{name: Origin(where={"seed": 0}) for name in ("agedb-representations", "agedb-neighbours")},
+    },
     published=PUBLISHED,
 )  # fmt: skip

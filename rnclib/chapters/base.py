@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import pandas as pd
@@ -16,7 +16,7 @@ from rnclib.recipe import Recipe
 from rnclib.results import PROFILES
 
 __all__ = [
-    "FACES", "MOLECULES", "SMALL_FACES", "Chapter", "Experiment", "Scope", "check", "compared",
+    "FACES", "MOLECULES", "SMALL_FACES", "Chapter", "Experiment", "Origin", "Scope", "check", "compared",
     "of_faces", "of_molecules",
 ]  # fmt: skip
 
@@ -157,6 +157,32 @@ class Experiment:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Of which runs a table or figure is made, beside what its caption says of data set and split.
+
+    Attributes
+    ----------
+    experiments : tuple of str
+        By default those of the chapter.
+    where : mapping
+        Fields of the configuration of a run: a value, None for none, True for any.
+    judged : mapping, optional
+        Instead of these: the runs behind those claims of the verdict page that have these fields, each a tuple of
+        values.
+    archived : bool
+        Those of which the archive has a run of another machine, and the latter.
+    measured : str, optional
+        Not of runs, but of the measurements in this folder of the store.
+    """
+
+    experiments: tuple[str, ...] = ()
+    where: Mapping[str, Any] = field(default_factory=dict)
+    judged: Mapping[str, tuple[Any, ...]] | None = None
+    archived: bool = False
+    measured: str | None = None
+
+
+@dataclass(frozen=True)
 class Chapter:
     """A page of the book that comes from a notebook.
 
@@ -170,6 +196,9 @@ class Chapter:
         Whose records the page shows.
     claims : tuple of Claim
         Of the verdict page, that rest on them.
+    origins : mapping of str to Origin or None
+        For tables and figures that are not made of all runs of the data set and split that their caption names; None
+        for those that the notebook computes without any.
     published : DataFrame, optional
         Numbers that others have published.
     quick, smoke : mapping of str to str
@@ -181,9 +210,24 @@ class Chapter:
     figures: tuple[str, ...] = ()
     experiments: tuple[Experiment, ...] = ()
     claims: tuple[Claim, ...] = ()
+    origins: Mapping[str, Origin | None] = field(default_factory=dict)
     published: pd.DataFrame | None = None
     quick: Mapping[str, str] = field(default_factory=lambda: {"profile": "quick"})
     smoke: Mapping[str, str] = field(default_factory=lambda: {"profile": "smoke"})
+
+    def origin(self, name: str) -> Origin | None:
+        """Of what a table or figure is made; of a table of verdicts, the runs that they rest on.
+
+        Parameters
+        ----------
+        name : str
+        """
+        experiments = tuple(experiment.name for experiment in self.experiments)
+        usual = Origin(experiments) if experiments else None
+        if name.endswith("-verdicts"):
+            usual = Origin(judged={"experiment": experiments})
+        found = self.origins.get(name, usual)
+        return replace(found, experiments=found.experiments or experiments) if found else None
 
 
 def of_molecules(scope: Scope, experiment: str, split: str, methods: Mapping[str, Recipe], seeds: range) -> list[Run]:

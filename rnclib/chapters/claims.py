@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from rnclib import protocols
-from rnclib.chapters.base import MOLECULES, Chapter, Experiment, Scope, compared, of_faces, of_molecules
+from rnclib.chapters.base import MOLECULES, Chapter, Experiment, Origin, Scope, compared, of_faces, of_molecules
 from rnclib.claims import (
     BEATS,
     COURSE,
@@ -240,4 +240,15 @@ CHAPTER = Chapter(
     ),
     figures=("claims-forest",), experiments=_EXPERIMENTS,
     claims=(*PRIMARY, *_BESIDE),
+    origins={
+        "claims-forest": Origin(judged={"primary": (True,)}),
+        "claims-esol": Origin(judged={"primary": (True,), "dataset": ("esol",)}),
+        "claims-synthetic": Origin(judged={"primary": (True,), "dataset": ("synthetic",)}),
+        **dict.fromkeys(("claims-power", "claims-all"), Origin(judged={})),
+        "claims-faces": Origin(("face_sets",), where={"corruptions": True}),
+        **dict.fromkeys(("claims-errors-one", "claims-errors-family"), Origin(measured="simulation")),
+        "claims-control": Origin(("control",)),
+        "claims-variance": Origin(("crossed",)),
+        "claims-machines": Origin(("esol",), archived=True),
+    },
 )  # fmt: skip

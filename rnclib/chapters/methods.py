@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from rnclib.chapters.base import FACES, MOLECULES, SMALL_FACES, Chapter, Experiment, Scope, compared
+from rnclib.chapters.base import FACES, MOLECULES, SMALL_FACES, Chapter, Experiment, Origin, Scope, compared
 from rnclib.claims import BEATS, COURSE, PAPER, Claim
 from rnclib.experiment import Run, key
 from rnclib.protocols.search import METHODS, SEARCHES, TUNED, method_of, with_settings
@@ -216,5 +216,13 @@ CHAPTER = Chapter(
         )
         for baseline in ("L1 end to end, tuned", "L1 end to end, closed form, tuned")
     ),
+    origins={
+        **dict.fromkeys(("methods-search", "methods-search-faces"), Origin(("tuning",))),
+        **{
+            f"methods-{table}{data}": Origin(("methods",))
+            for table in ("errors", "figure", "differences")
+            for data in ("", "-faces")
+        },
+    },
     smoke={"profile": "smoke", "molecules": "standin"},
 )  # fmt: skip

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from rnclib import protocols
-from rnclib.chapters.base import FACES, MOLECULES, Chapter, Experiment, Scope, compared
+from rnclib.chapters.base import FACES, MOLECULES, SMALL_FACES, Chapter, Experiment, Origin, Scope, compared
 from rnclib.claims import GROWTH, NO_LONGER, ORGANISED, PAPER, ROBUST, SPURIOUS, UNLIKE, UNSEEN, Claim
 from rnclib.data import catalogue
 from rnclib.data.shifts import SEEN
@@ -78,6 +78,7 @@ def grid(scope: Scope) -> list[Run]:
 _CORRUPTED = ((ROBUST, "corruption", "ratio"), (GROWTH, "growth", "growth"))
 _CORRELATED_CLAIMS = ((SPURIOUS, "nuisance coefficient"), (ORGANISED, "organisation"), (NO_LONGER, "difference"))
 _FROZEN, _FINE_TUNED = "RnC frozen, L1", "RnC fine-tuned, L1"
+_UNDISTURBED: dict[str, Any] = dict.fromkeys(("holes", "wrong_targets", "spurious"))
 _MOLECULES, _FACES = protocols.end_to_end("esol"), protocols.end_to_end("synthetic")
 
 CHAPTER = Chapter(
@@ -136,5 +137,23 @@ CHAPTER = Chapter(
             "robustness-shift-faces",
         ),
     ),
+    origins={
+        **dict.fromkeys(("robustness-kinds", "robustness-examples")),
+        **{
+            f"robustness-{table}-{data}": Origin(where={"corruptions": True})
+            for table in ("errors", "ratio", "growth")
+            for data in ("molecules", "faces")
+        },
+        **dict.fromkeys(("robustness-holes", "robustness-holes-faces"), Origin(where={"holes": True})),
+        **dict.fromkeys(
+            ("robustness-wrong-targets", "robustness-wrong-targets-faces"), Origin(where={"wrong_targets": True})
+        ),
+        "robustness-spurious-molecules": Origin(where={"spurious": True}),
+        "robustness-organisation-molecules": Origin(where={"spurious": "tied", "seed": 0}),
+        "robustness-spurious-faces": Origin(("face_sets",), where={"spurious": True}),
+        "robustness-shift": Origin(where=_UNDISTURBED),
+        "robustness-shift-faces": Origin(where=_UNDISTURBED | {"size": SMALL_FACES}),
+        "robustness-verdicts": Origin(judged={"experiment": ("robustness", "face_sets")}),
+    },
     smoke={"profile": "smoke", "molecules": "standin"},
 )  # fmt: skip
