@@ -1,5 +1,7 @@
 """What this book adds to Jupyter Book: the root table of contents, this machine's pages, links to the repository.
 
+What is made from records is in `record_pages`.
+
 `jupyter-book build book/` reads `_config.yml` from the root of the repository but `_toc.yml` only from
 `book/`. `jupyter-book build .` builds the same book into the same place. Pages of this machine's own runs, in
 the git-ignored folder `book/local/`, are added as a part of their own when there are any. Links to the
@@ -31,6 +33,7 @@ MATHJAX = ("tex-chtml.js", "output/chtml/fonts/woff-v2", "input/tex/extensions",
 def setup(app: Sphinx) -> dict[str, Any]:
     # The API reference describes this checkout, installed or not.
     sys.path.insert(0, str(ROOT))
+    app.setup_extension("record_pages")
     # Jupyter Book sets this value even where sphinx-comments, which defines it, is not loaded.
     app.add_config_value("comments_config", {}, "html")
     app.connect("config-inited", read_from_book, priority=1)  # before anyone looks for a file
