@@ -14,7 +14,7 @@ from rnclib.data import Dataset, public_file
 from rnclib.data.catalogue import SOURCES
 from rnclib.data.molecules import canonical_smiles, graphs_from_smiles, has_nitrogen, split
 
-__all__ = ["URLS", "delaney_equation", "load_esol", "load_standin"]
+__all__ = ["URLS", "delaney_equation", "load_esol", "load_standin", "read_table"]
 
 URLS = (
     "https://deepchemdata.s3-us-west-1.amazonaws.com/datasets/delaney-processed.csv",
@@ -23,8 +23,8 @@ URLS = (
 FILE = "esol/raw/delaney-processed.csv"
 
 
-def load_esol(*, urls: Sequence[str] = URLS, sha256: str | None = None) -> Dataset:
-    """ESOL as MoleculeNet distributes it, in the file's own order.
+def read_table(*, urls: Sequence[str] = URLS, sha256: str | None = None) -> pd.DataFrame:
+    """ESOL's molecules as MoleculeNet distributes them, in the file's own order.
 
     The file is read from ``$RNC_DATA/esol/raw/delaney-processed.csv`` if that exists, else from the cache,
     else downloaded there; its SHA-256 is verified every time.
@@ -36,19 +36,48 @@ def load_esol(*, urls: Sequence[str] = URLS, sha256: str | None = None) -> Datas
     sha256 : str, optional
         Checksum that the file must have; by default that of the catalogue.
 
+    Returns
+    -------
+    DataFrame
+        Columns ``name``, ``smiles``, ``target`` (measured) and ``published`` (by Delaney's equation), both in log
+        mol/L.
+
     Raises
     ------
     FileNotFoundError
         If the file is nowhere and cannot be downloaded, or is not the file it should be. The message
         says how to get it.
     """
+    table = pd.read_csv(public_file(FILE, urls, str(SOURCES["esol"].sha256) if sha256 is None else sha256))
+    return pd.DataFrame(
+        {
+            "name": table["Compound ID"].str.strip(),
+            "smiles": table["smiles"].str.strip(),
+            "target": table["measured log solubility in mols per litre"].astype(float),
+            "published": table["ESOL predicted log solubility in mols per litre"].astype(float),
+        }
+    )
+
+
+def load_esol(*, urls: Sequence[str] = URLS, sha256: str | None = None) -> Dataset:
+    """The molecules of `read_table` as graphs.
+
+    Parameters
+    ----------
+    urls, sha256
+        As in `read_table`.
+
+    Raises
+    ------
+    FileNotFoundError
+        As in `read_table`.
+    """
     sha256 = sha256 or str(SOURCES["esol"].sha256)
-    table = pd.read_csv(public_file(FILE, urls, sha256))
-    smiles = tuple(table["smiles"].str.strip())
-    published = table["ESOL predicted log solubility in mols per litre"].to_numpy(float)
+    table = read_table(urls=urls, sha256=sha256)
+    smiles = tuple(table["smiles"])
     return Dataset(
-        inputs=replace(graphs_from_smiles(smiles), published=published),
-        targets=table["measured log solubility in mols per litre"].to_numpy(float),
+        inputs=replace(graphs_from_smiles(smiles), published=table["published"].to_numpy()),
+        targets=table["target"].to_numpy(),
         checksum=sha256,
         splits={kind: partial(split, smiles, kind) for kind in SOURCES["esol"].splits},
         nuisance=has_nitrogen(smiles).astype(float),
