@@ -230,6 +230,10 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         {"rnclib.data.augment", "rnclib.data.images", "rnclib.data.molecules", "rnclib.recipe", "rnclib.training"},
         {"numpy", "sklearn", "torch"},
     ),
+    "rnclib.interactive": (
+        {"rnclib.data.molecules", "rnclib.report"},
+        {"matplotlib", "numpy", "pandas", "rdkit"},
+    ),
     "rnclib.loss": ({"rnclib.loss.criterion", "rnclib.loss.labels"}, set()),
     "rnclib.loss.checks": (set(), {"torch"}),
     "rnclib.loss.criterion": (

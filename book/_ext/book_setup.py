@@ -5,7 +5,8 @@ What is made from records is in `record_pages`.
 `jupyter-book build book/` reads `_config.yml` from the root of the repository but `_toc.yml` only from
 `book/`. `jupyter-book build .` builds the same book into the same place. Pages of this machine's own runs, in
 the git-ignored folder `book/local/`, are added as a part of their own when there are any. Links to the
-repository are made from its address in `CITATION.cff`, where there is one. MathJax is copied into the site.
+repository are made from its address in `CITATION.cff`, where there is one. MathJax is copied into the site, and
+pages get the scripts of their interactive figures.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", read_from_book, priority=1)  # before anyone looks for a file
     app.connect("config-inited", use_root_toc, priority=850)  # sphinx-external-toc reads it at 900
     app.connect("config-inited", link_to_repository)
+    app.connect("config-inited", find_scripts)
     app.connect("builder-inited", copy_mathjax)
+    app.connect("html-page-context", add_scripts)
     app.connect("source-read", mark_local_page)
     app.connect("source-read", lay_out_page, priority=600)
     app.connect("source-read", take_phone_drawings, priority=600)  # under the names that the page gets above
@@ -325,6 +328,27 @@ def leave_out_search(app: Sphinx, exception: Exception | None) -> None:
         text,
     )
     page.write_text(text, encoding="utf-8")
+
+
+# --- interactive figures --------------------------------------------------------------------------------
+
+# what each kind of `rnclib.interactive.Interactive` needs; Jupyter Book puts what lies in _static on every page
+SCRIPTS = {"molecules": ("molecules.js",), "playground": ("rnc_loss.js", "playground.js")}
+
+
+def find_scripts(app: Sphinx, config: Any) -> None:
+    """Let the site have the files of `book/_interactive/`."""
+    config["html_static_path"].append(str(Path(app.srcdir) / "_interactive"))
+
+
+def add_scripts(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    """Give a page the scripts of its interactive figures, in the order in which they need each other."""
+    kinds = set(re.findall(r'<div class="interactive" data-figure="(\w+)">', context.get("body", "")))
+    if not kinds:
+        return
+    app.add_css_file("interactive.css")
+    for name in ("interactive.js", *(name for kind in sorted(kinds) for name in SCRIPTS[kind])):
+        app.add_js_file(name, loading_method="defer")
 
 
 # --- offline --------------------------------------------------------------------------------------------
