@@ -39,6 +39,7 @@ import pandas as pd
 import torch
 
 from rnclib import plots, rnc_loss, rnc_lower_bound
+from rnclib.interactive import Interactive, playground
 from rnclib.report import Figure, Table
 
 plots.use_style()
@@ -562,6 +563,67 @@ Figure(
     name="loss-forces",
     alt="A matrix that is blue near its diagonal and red in its far corners, and four points "
     "with arrows.",
+)
+
+# %% [markdown]
+# In {numref}`loss-playground` the points are yours to drag: each change shows every term, the loss above its bound, and
+# the forces. *Arrange by label* puts them on a line; *Follow the forces* lets the gradient do it.
+
+# %% tags=["hide-input"]
+some = torch.tensor(
+    [[-1.3, 1.5], [1.6, -0.4], [-0.2, -1.9], [0.5, 1.0], [-2.1, -0.8], [2.3, 1.9]],
+    dtype=torch.float64,
+) * (temperature / 2)
+of = torch.tensor([20, 30, 40, 40, 55, 70])
+names = [f"{letter} ({age})" for letter, age in zip("ABCDEF", of.tolist(), strict=True)]
+moving = some.clone().requires_grad_()
+value = rnc_loss(moving, of, temperature=temperature)
+force = -torch.autograd.grad(value, moving)[0]
+d, s = (of[:, None] - of).abs(), -torch.cdist(some, some) / temperature
+terms = np.full((len(of), len(of)), np.nan)
+for i, j in zip(*np.nonzero(~np.eye(len(of), dtype=bool)), strict=True):
+    competitors = [k for k in range(len(of)) if k != i and d[i, k] >= d[i, j]]
+    terms[i, j] = torch.logsumexp(s[i, competitors], 0) - s[i, j]
+assert np.isclose(np.nanmean(terms), value.item())
+
+figure, axes = plt.subplots(1, 2, figsize=(9.5, 4.1), layout="constrained")
+axes[0].quiver(
+    *some.T, *force.T, angles="xy", scale_units="xy",
+    scale=float(force.norm(dim=1).max()) / (0.45 * temperature),
+    color=plots.ORANGE, width=0.01,
+)  # fmt: skip
+axes[0].scatter(*some.T, c=of, cmap="viridis", s=320, edgecolor="white", zorder=2)
+for place, age, letter in zip(some.tolist(), of.tolist(), "ABCDEF", strict=True):
+    ink = "#111111" if age > 50 else "#fefefe"  # on the dark page, too
+    axes[0].annotate(str(age), place, ha="center", va="center", color=ink, zorder=3)
+    axes[0].annotate(letter, place, xytext=(-16, 8), textcoords="offset points")
+axes[0].set(title="embeddings and forces", aspect="equal", xticks=[], yticks=[])
+axes[0].margins(0.2)
+axes[1].imshow(terms, cmap="Oranges", vmin=0, vmax=4)
+for i, j in zip(*np.nonzero(~np.isnan(terms)), strict=True):
+    axes[1].annotate(
+        f"{terms[i, j]:.2f}",
+        (j, i),
+        ha="center",
+        va="center",
+        fontsize=9,
+        color="#111111",
+    )
+axes[1].set(
+    title="terms", xlabel="$j$", ylabel="anchor $i$", xticks=range(6),
+    yticks=range(6), xticklabels=names, yticklabels=names,
+)  # fmt: skip
+axes[1].tick_params(axis="x", rotation=45)
+axes[1].grid(False)
+Interactive(
+    figure,
+    f"Six embeddings with the labels {', '.join(map(str, of.tolist()))}, the forces on them, and a term "
+    "of the loss for each anchor and other sample. The loss at the start is "
+    f"{value.item():.4f}, its bound {rnc_lower_bound(of):.4f}.",
+    name="loss-playground",
+    alt="Six labelled points in a plane with arrows, and a matrix of thirty terms.",
+    kind="playground",
+    data=playground(some, of, temperature),
 )
 
 # %% [markdown]

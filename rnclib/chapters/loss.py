@@ -9,7 +9,7 @@ __all__ = ["CHAPTER"]
 CHAPTER = Chapter(
     "loss",
     tables=("loss-terms", "loss-bounds"),
-    figures=("loss-four", "loss-tight", "loss-descent", "loss-forces"),
+    figures=("loss-four", "loss-tight", "loss-descent", "loss-forces", "loss-playground"),
     quick={},
     smoke={},
 )
