@@ -49,6 +49,8 @@ check_parameters(
 # %% tags=["hide-input"]
 from rnclib import plots, results, statistics
 from rnclib.chapters import esol
+from rnclib.data.esol import read_table
+from rnclib.interactive import Interactive, molecule_map
 from rnclib.notebook import Verdicts, open_experiment
 from rnclib.report import Figure, Findings, Notice, Table, glue, listed, short_training
 from rnclib.tables import differences_table, error_table, stuck_table
@@ -304,6 +306,10 @@ Figure(
 # show that: the first two principal components of the features (found on the training set), and *rank agreement*. The
 # latter is Spearman's correlation between label distance and feature distance as seen from one test molecule, averaged
 # over all of them.
+#
+# Each point of {numref}`esol-representations` is a molecule: point at it, tap it, or look for a name. With the same
+# scale on both axes one sees how much of the features is a single direction. Predictions are recorded for test
+# molecules only.
 
 # %% tags=["hide-input"]
 views = {
@@ -312,12 +318,31 @@ views = {
     if (v := results.view(main.records, m, results_dir)) is not None
 }
 two, label = dict(list(views.items())[:2]), f"measured solubility, {main.unit}"
-representations = Figure(
+
+
+def mapped():
+    """The molecules of ESOL in these views; None where their names cannot be had."""
+    if main.name != "esol" or not two:
+        return None
+    try:
+        table = read_table()
+    except FileNotFoundError as error:
+        print(f"The figure is a still one. {error}")
+        return None
+    test = results.predictions(main.records).query("seed == 0")
+    return molecule_map(two, test, table, main.unit)
+
+
+source = ", from {cite:t}`delaney2004esol` (MIT licence, as DeepChem distributes it)"
+representations = Interactive(
     plots.representations(two, label=label),
-    f"First two principal components of the features in split 0. {main.caption}.",
+    f"First two principal components of the features in split 0. {main.caption}"
+    f"{source if main.name == 'esol' else ''}.",
     name="esol-representations",
     alt="Scatter plots of two principal components for two encoders, training and test "
     "molecules, coloured by solubility.",
+    kind="molecules",
+    data=mapped(),
     phone=plots.representations(two, label=label, narrow=True),
 )
 representations

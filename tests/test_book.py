@@ -333,6 +333,18 @@ def test_site_carries_the_mathjax_it_uses(site):
     assert (folder / "input/tex/extensions/boldsymbol.js").is_file()
 
 
+def test_interactive_figures_have_their_scripts_and_no_other_page_has_them(site):
+    scripts = {path.name for path in (BOOK / "_interactive").iterdir()}
+    wanted = {"loss.html": {"playground.js", "rnc_loss.js"}, "esol.html": {"molecules.js"}}
+    for path in html_pages(site):
+        loaded = {Path(url.split("?")[0]).name for url in read(path).fetched} & scripts
+        given = wanted.get(path.name, set()) if path.parent.name == "chapters" else set()
+        assert loaded == (given | {"interactive.js", "interactive.css"} if given else set()), path
+        text = path.read_text(encoding="utf-8")
+        assert text.count('<div class="interactive" data-figure=') == bool(given)
+        assert len(text.encode()) < 1_500_000, path
+
+
 def test_links_within_the_site_lead_somewhere(site):
     pages = {path: read(path) for path in html_pages(site)}
     for path, page in pages.items():
