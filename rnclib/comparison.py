@@ -235,6 +235,7 @@ def compare(
     y: Any,
     splits: Sequence[Split] | None = None,
     *,
+    groups: Sequence[Any] | None = None,
     peers: Iterable[str] = PEERS,
     progress: bool = True,
 ) -> Comparison:
@@ -249,6 +250,8 @@ def compare(
     splits : sequence of Split, optional
         At least two: from `splits_of` (by default ten), `splits_in_time` or `split_as_given`. A network trains on the
         samples of the first two sets of a split, some of which, chosen at random, are its validation set.
+    groups : sequence, length n, optional
+        What belongs together, as for `splits_of`: in validation sets, and in splits if none are given.
     peers : iterable of str
         Of `PEERS`. The Gaussian process is left out beyond 2000 samples.
     progress : bool
@@ -261,7 +264,7 @@ def compare(
     y, peers = np.asarray(y, float), tuple(peers)
     if y.ndim != 1:
         raise ValueError(f"y: got shape {y.shape}; allowed: (n,), one target")
-    splits = splits_of(len(y)) if splits is None else list(splits)
+    splits = splits_of(len(y), groups=groups) if splits is None else list(splits)
     if len(splits) < 2:
         raise ValueError(f"splits: got {len(splits)}; allowed: at least 2")
     if unknown := [name for name in peers if name not in PEERS]:
@@ -270,7 +273,7 @@ def compare(
     rows, tested = [], []
     with tqdm(total=len(splits) * (len(METHODS) + len(peers)), disable=not progress, desc="fits") as bar:
         for number, split in enumerate(splits):
-            for one, predicted in _on_split(model, X, y, split, peers, number):
+            for one, predicted in _on_split(model, X, y, split, peers, number, groups):
                 its = {"split": number, "method": one["method"]}
                 rows.append({**its, **one, "n_train": len(split.train), "n_test": len(split.test)})
                 tested.append(
@@ -282,7 +285,7 @@ def compare(
 
 
 def _on_split(
-    model: RnCRegressor, X: Any, y: np.ndarray, split: Split, peers: Sequence[str], seed: int
+    model: RnCRegressor, X: Any, y: np.ndarray, split: Split, peers: Sequence[str], seed: int, groups: Any
 ) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
     """Errors and test predictions of each method."""
     seen = np.sort(np.concatenate([split.train, split.val]))
@@ -292,7 +295,7 @@ def _on_split(
         settings |= {} if method == "joint" else {"contrastive_weight": None}
         one = clone(model).set_params(**settings, validation_fraction=len(split.val) / len(seen))
         began = time.monotonic()
-        one.fit(_rows(X, seen), y[seen])
+        one.fit(_rows(X, seen), y[seen], groups=None if groups is None else [groups[i] for i in seen])
         seconds, found = time.monotonic() - began, one.predict(_rows(X, split.test))
         yield _errors(method, found, y[split.test], seconds) | {"val_mae": one.validation_error_}, found
     inputs = {name: one.inputs_of(_rows(X, getattr(split, name))) for name in ("train", "val", "test")}

@@ -20,9 +20,10 @@ from torch import nn
 from tqdm import tqdm
 
 from rnclib.data import take
-from rnclib.data.images import decode
+from rnclib.data.images import Images, decode
 from rnclib.data.molecules import READABLE, Molecules, readable
 from rnclib.fitting import Epoch, Execution, FittedNetwork, Samples, fit
+from rnclib.held_out import alike, numbered, together
 from rnclib.inputs import Numbers
 from rnclib.networks import fold
 from rnclib.recipe import HEADS, Recipe, Stage
@@ -42,8 +43,8 @@ _SETTINGS = ("epochs", "batch_size", "learning_rate", "weight_decay")
 class RnCRegressor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RegressorMixin, BaseEstimator):
     """A network for regression on tables, molecules, images or arrays, trained with Rank-N-Contrast or without.
 
-    A part of the samples is held out as a validation set, which chooses the regressor on the features. What is not
-    set here has the value of `rnclib.recipe.Recipe.default`.
+    Some samples are held out as a validation set, which chooses the regressor on the features; those with equal inputs
+    together, unless few differ. What is not set here has the value of `rnclib.recipe.Recipe.default`.
 
     Parameters
     ----------
@@ -179,7 +180,7 @@ class RnCRegressor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RegressorM
     def _n_features_out(self) -> int:
         return self._features.shape[1]
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> RnCRegressor:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> RnCRegressor:
         """Train the network, and choose the regressor on its features.
 
         Parameters
@@ -189,6 +190,8 @@ class RnCRegressor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RegressorM
         y : array-like, shape (n,) or (n, n_targets)
         sample_weight : array-like, shape (n,), optional
             At least 0. With weights the regressor is the linear layer or ridge regression.
+        groups : array-like, shape (n,), optional
+            Such as patients: samples held out to validate or calibrate are of other groups than those of training.
 
         Returns
         -------
@@ -210,7 +213,8 @@ class RnCRegressor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RegressorM
         if weights is not None:
             weights = weights / weights[used].mean()  # ridge regression has a penalty beside them
         seed = self._seed()
-        training, validation, calibration = self._parts(used, seed, recipe)
+        belongs = numbered(alike(X) if groups is None else groups, len(y))
+        training, validation, calibration = self._parts(used, belongs, groups is not None, seed, recipe)
         # nothing is known of the samples that calibrate, as of new ones
         vectoriser = Vectoriser.of(X.iloc[training]) if is_frame(X) else None
         X = vectoriser(X) if vectoriser else X
@@ -278,6 +282,9 @@ class RnCRegressor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RegressorM
 
     def inputs_of(self, X: Any) -> Any:
         """What the network is given of `X`, as `rnclib.fitting.fit` takes inputs: numbers, molecules or images.
+
+        `predict`, `transform` and `kneighbors` take these molecules or images too, which then are read once. Images
+        that `fit` has not seen are not kept.
 
         Parameters
         ----------
@@ -417,6 +424,8 @@ class RnCRegressor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RegressorM
 
     def _read(self, X: Any, reset: bool = False) -> Any:
         """Inputs as `rnclib.fitting.fit` takes them, of what `fit` or `predict` is given."""
+        if isinstance(X, Images | Molecules) and not reset:  # from `inputs_of`
+            return X
         if self.inputs == "smiles":
             smiles = self._column(X, reset)
             if not (fine := readable(smiles)).all():
@@ -425,7 +434,8 @@ class RnCRegressor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RegressorM
             return Molecules(tuple(smiles))
         if self.inputs == "images":
             paths = [Path(one) for one in self._column(X, reset)]
-            return decode(paths, self.image_size, progress=self.verbose, upright=True)[0]
+            # only those of a training set are asked for again and again
+            return decode(paths, self.image_size, progress=self.verbose, upright=True, keep=reset)[0]
         if self.encoder is not None:
             return self._array(X, reset)
         if self._vectoriser is not None:
@@ -467,36 +477,42 @@ class RnCRegressor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RegressorM
             return int(self.random_state)
         return int(check_random_state(self.random_state).randint(2**31 - 1))
 
-    def _parts(self, used: np.ndarray, seed: int, recipe: Recipe) -> tuple[np.ndarray, ...]:
-        """Rows for training, validation and calibration, each ascending."""
+    def _parts(
+        self, used: np.ndarray, belongs: np.ndarray, strict: bool, seed: int, recipe: Recipe
+    ) -> tuple[np.ndarray, ...]:
+        """Rows for training, validation and calibration, each ascending, of other groups if `strict`."""
         for name, least in (("validation_fraction", "above 0"), ("calibration_fraction", "of at least 0")):
             value = _plain(getattr(self, name))
             if not isinstance(value, int | float) or not 0 <= value < 1 or (value == 0 and least == "above 0"):
                 raise ValueError(f"{name}: got {value!r}; allowed: a number {least} and below 1")
         n_val = max(1, round(self.validation_fraction * len(used)))
         n_cal = max(1, round(self.calibration_fraction * len(used))) if self.calibration_fraction else 0
-        n_train, needed = len(used) - n_val - n_cal, 2 if self.method == "end_to_end" else _PAIRS
+        order, stage = np.random.default_rng(seed).permutation(used), recipe.pretrain or recipe.fit
+        assert stage is not None
+        # a last batch of one has no spread, which batch norm needs
+        batch = stage.batch_size if stage.schedule is None else None
+        part = together(belongs[order], n_val, n_cal, batch, strict)
+        parts = tuple(np.sort(order[part == which]) for which in range(3))
+        self._check_sizes(len(parts[0]), len(parts[1]), len(used), stage)
+        return parts
+
+    def _check_sizes(self, n_train: int, n_val: int, n: int, stage: Stage) -> None:
+        needed = 2 if self.method == "end_to_end" else _PAIRS
         if n_train < needed:
             raise ValueError(
                 f"validation_fraction: got {self.validation_fraction} and calibration_fraction "
-                f"{self.calibration_fraction} of {len(used)} samples; allowed: such as leave {needed} to learn from"
+                f"{self.calibration_fraction} of {n} samples; allowed: such as leave {needed} to learn from"
             )
         if self.method == "rnc" and self.early_stopping and n_val < _PAIRS:
             raise ValueError(
-                f"validation_fraction: got {self.validation_fraction}, {n_val} of {len(used)} samples, with "
+                f"validation_fraction: got {self.validation_fraction}, {n_val} of {n} samples, with "
                 f"early_stopping; allowed: at least {_PAIRS}, since the loss compares pairs"
             )
-        stage = recipe.pretrain or recipe.fit
-        assert stage is not None
-        if stage.schedule is None and n_train > stage.batch_size and n_train % stage.batch_size == 1:
-            n_train, n_val = n_train - 1, n_val + 1  # a last batch of one has no spread, which batch norm needs
         n_steps = stage.epochs * math.ceil(n_train / stage.batch_size)
         if stage.schedule is not None and n_steps < FEWEST_STEPS:
             raise ValueError(
                 f"epochs: got {stage.epochs}, which are {n_steps} batches; allowed: at least {FEWEST_STEPS} in all"
             )
-        order = np.random.default_rng(seed).permutation(used)
-        return tuple(np.sort(part) for part in np.split(order, [n_train, n_train + n_val]))
 
     # --- what is made of it -----------------------------------------------------------------------------------
 

@@ -15,9 +15,10 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save, save_file
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -173,6 +174,88 @@ def test_intervals_cover_what_they_say():
             _, low, high = model.predict(x[240:], return_interval=True, level=level)
             covered.append(np.mean((low <= y[240:]) & (y[240:] <= high)))
         assert abs(np.mean(covered) - level) < 0.02, level
+
+
+# --- groups -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 3, 17])
+def test_what_is_held_out_is_of_other_groups(size):
+    x, y = numbers(120)
+    groups = np.random.default_rng(0).permutation([f"p{i // size}" for i in range(120)])
+    model = quick(calibration_fraction=0.2).fit(x, y, groups=groups)
+    parts = model.training_, model.validation_, model.calibration_
+    assert sorted(np.concatenate(parts)) == list(range(120)) and all(map(len, parts))
+    patients = [set(groups[part]) for part in parts]
+    assert sum(map(len, patients)) == len(set(groups))  # none is in two parts
+    if size == 1:  # as if there were no groups
+        again = quick(calibration_fraction=0.2).fit(x, y)
+        np.testing.assert_array_equal(again.validation_, model.validation_)
+        np.testing.assert_array_equal(again.predict(x), model.predict(x))
+
+
+def test_groups_that_leave_nothing_to_hold_out_are_refused():
+    x, y = numbers(40)
+    with pytest.raises(ValueError, match=r"^groups: got 1 distinct; allowed: at least 2, some to hold out"):
+        quick().fit(x, y, groups=["a"] * 40)
+    with pytest.raises(ValueError, match=r"^groups: got 39; allowed: one for each of 40 samples"):
+        quick().fit(x, y, groups=["a"] * 39)
+    with pytest.raises(ValueError, match=r"^groups: got int .*; allowed: a text or number a sample"):
+        quick().fit(x, y, groups=3)
+    model = quick(epochs=8).fit(x, y, groups=[0] * 25 + [1] * 15)
+    assert model.validation_.tolist() == list(range(25, 40))  # the smaller one
+
+
+def test_cross_validation_hands_groups_on():
+    x, y = numbers(60)
+    groups = [i // 4 for i in range(60)]
+    with config_context(enable_metadata_routing=True):
+        model = quick("end_to_end").set_fit_request(groups=True)
+        given = {"cv": GroupKFold(2), "params": {"groups": groups}, "return_estimator": True, "return_indices": True}
+        found = cross_validate(model, x, y, **given)
+    for one, rows in zip(found["estimator"], found["indices"]["train"], strict=True):
+        of = np.array(groups)[rows]
+        assert not set(of[one.training_]) & set(of[one.validation_])
+
+
+def test_equal_inputs_are_held_out_together_unless_few_differ(tmp_path, monkeypatch):
+    monkeypatch.setenv("RNC_CACHE", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    y, number = rng.normal(size=80), rng.permutation(np.arange(80) // 2)
+    x = rng.normal(size=(40, 2))
+    mixed = pd.DataFrame({"a": x[:, 0], "b": [f"t{i % 7}" for i in range(40)]})
+    smiles = ["C" * (i // 2 + 1) + ("O" if i % 2 else "N") for i in range(40)]
+    turned = [one[::-1] for one in smiles]  # the same molecule
+    for i in range(40):
+        picture = rng.integers(0, 255, (9, 9, 3), np.uint8)
+        Image.fromarray(picture).save(tmp_path / f"{i}.png")
+        Image.fromarray(picture).save(tmp_path / f"{i}.bmp")
+    first = np.array([i not in number[:k] for k, i in enumerate(number)])
+    names = [f"{tmp_path}/{i}.{'png' if one else 'bmp'}" for i, one in zip(number, first, strict=True)]
+    for X, settings in (
+        (x[number], {}), (x[number], {"encoder": nn.Linear(2, 4)}), (mixed.iloc[number], {}),
+        ([(smiles if one else turned)[i] for i, one in zip(number, first, strict=True)], {"inputs": "smiles"}),
+        (names, {"inputs": "images", "image_size": 8, "batch_size": 32}),
+    ):  # fmt: skip
+        model = quick("end_to_end", validation_fraction=0.3, **settings).fit(X, y)
+        assert len(model.validation_) == 24 and not set(number[model.validation_]) & set(number[model.training_])
+    few = quick("end_to_end", validation_fraction=0.3).fit(x[number % 2], y)
+    assert len(few.validation_) == 24
+
+
+def test_images_of_predictions_do_not_stay_in_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("RNC_CACHE", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    for i in range(24):
+        Image.fromarray(rng.integers(0, 255, (9, 9, 3), np.uint8)).save(tmp_path / f"{i}.png")
+    paths = [str(tmp_path / f"{i}.png") for i in range(24)]
+    model = quick("end_to_end", inputs="images", image_size=8).fit(paths[:20], np.arange(20.0))
+    kept = list((tmp_path / "cache" / "images").iterdir())
+    found = model.predict(paths[18:])
+    read = model.inputs_of(paths[18:])
+    np.testing.assert_array_equal(model.predict(read), found)
+    assert model.transform(read).shape[0] == 6 and model.kneighbors(read, n_neighbors=1)[1][:2, 0].tolist() == [18, 19]
+    assert len(kept) == 1 and list((tmp_path / "cache" / "images").iterdir()) == kept
 
 
 # --- features ---------------------------------------------------------------------------------------------------

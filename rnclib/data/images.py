@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -117,7 +118,9 @@ def digest(paths: Sequence[Path]) -> str:
     return whole.hexdigest()
 
 
-def decode(paths: Sequence[Path], size: int, *, progress: bool = True, upright: bool = False) -> tuple[Images, str]:
+def decode(
+    paths: Sequence[Path], size: int, *, progress: bool = True, upright: bool = False, keep: bool = True
+) -> tuple[Images, str]:
     """Images of all files, decoded now or taken from the cache if the same files have been decoded before.
 
     Each image is resized so that its shorter side is 8/7 of `size` (256 for 224), and cropped to the square in
@@ -137,11 +140,13 @@ def decode(paths: Sequence[Path], size: int, *, progress: bool = True, upright: 
     upright : bool
         Turn each image as its EXIF orientation says. AgeDB's protocol takes the pixels as they are stored. TIFF and
         AVIF files are turned in any case, by Pillow itself.
+    keep : bool
+        Leave what was decoded in the cache. Otherwise it is on disk for as long as it is used.
 
     Returns
     -------
     images : Images
-        Mapped from the cache, not loaded into memory.
+        Mapped from the disk, not loaded into memory.
     checksum : str
         `digest` of the files.
 
@@ -159,32 +164,37 @@ def decode(paths: Sequence[Path], size: int, *, progress: bool = True, upright: 
     name = hashlib.sha256(f"{checksum} {stored} {kind}".encode()).hexdigest()[:16]
     target = cache_dir() / "images" / f"{name}.npy"
     if not target.is_file():
-        _decode_all(paths, stored, target, progress, upright)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not keep:
+            with tempfile.TemporaryFile(dir=target.parent) as file:
+                pixels = np.memmap(file, np.uint8, "w+", shape=(len(paths), stored, stored, 3))
+                _decode_all(paths, pixels, file.fileno(), progress, upright)
+            return Images(torch.from_numpy(pixels), size), checksum
+        with whole(target) as draft, open(draft, "w+b") as file:
+            pixels = np.lib.format.open_memmap(draft, "w+", np.uint8, (len(paths), stored, stored, 3))
+            _decode_all(paths, pixels, file.fileno(), progress, upright)
     # copy on write: torch wants memory it may write to, the file stays as it is
     return Images(torch.from_numpy(np.load(target, mmap_mode="c")), size), checksum
 
 
-def _decode_all(paths: Sequence[Path], stored: int, target: Path, progress: bool, upright: bool) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with whole(target) as draft:
-        pixels = np.lib.format.open_memmap(draft, "w+", np.uint8, (len(paths), stored, stored, 3))
-        if hasattr(os, "posix_fallocate"):  # what memory is mapped to on a full disk kills the process
-            with open(draft, "r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, draft.stat().st_size)
+def _decode_all(paths: Sequence[Path], pixels: np.memmap, file: int, progress: bool, upright: bool) -> None:
+    """Fill an array that is mapped from a file."""
+    if hasattr(os, "posix_fallocate"):  # what memory is mapped to on a full disk kills the process
+        os.posix_fallocate(file, 0, os.fstat(file).st_size)
 
-        def decode_one(i: int) -> str | None:
-            found = _square_or_reason(paths[i], stored, upright)
-            if isinstance(found, str):
-                return f"{paths[i].name} in row {i} ({found})"
-            pixels[i] = found
-            return None
+    def decode_one(i: int) -> str | None:
+        found = _square_or_reason(paths[i], pixels.shape[1], upright)
+        if isinstance(found, str):
+            return f"{paths[i].name} in row {i} ({found})"
+        pixels[i] = found
+        return None
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            found = pool.map(decode_one, range(len(paths)))
-            bad = [text for text in tqdm(found, "decoding", len(paths), disable=not progress, unit="image") if text]
-        if bad:
-            raise ValueError(f"{len(bad)} of {len(paths)} images cannot be read: {', '.join(bad)}")
-        pixels.flush()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = pool.map(decode_one, range(len(paths)))
+        bad = [text for text in tqdm(found, "decoding", len(paths), disable=not progress, unit="image") if text]
+    if bad:
+        raise ValueError(f"{len(bad)} of {len(paths)} images cannot be read: {', '.join(bad)}")
+    pixels.flush()
 
 
 def unreadable(paths: Sequence[Path], *, progress: bool = True) -> dict[int, str]:
