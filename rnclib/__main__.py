@@ -21,6 +21,9 @@ _EXAMPLES = """examples:
   python -m rnclib fit solvents.txt --target energy --smiles SMILES
   python -m rnclib predict concrete.rnclib/model.safetensors new.csv
 
+Parquet files (extra 'parquet') and large text files may exceed the memory: predict goes through them by chunks; compare
+and fit take a random sample of their rows, of --most.
+
 exit status: 0 done; 1 the file or a setting is not as it should be, in one line; 2 wrong usage; 130 interrupted
 """
 
@@ -39,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
         one = commands.add_parser(name, help=about, description=about)
         if name == "predict":
             one.add_argument("model", help="model.safetensors that fit has written")
-        one.add_argument("csv", help="a text file with a table and a header, perhaps packed with gzip")
+        one.add_argument("csv", help="a table with a header: text, perhaps packed with gzip, or Parquet")
         _of_the_file(one)
         if name != "predict":
             _of_the_columns(one)
@@ -56,6 +59,7 @@ def _of_the_file(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--decimal", help="the decimal mark, . or ,")
     group.add_argument("--encoding", help="such as utf-8 or cp1252")
     group.add_argument("--comment", help="what begins a line that is a comment")
+    group.add_argument("--no-header", action="store_true", help="no line names the columns: they are 1, 2 and so on")
 
 
 def _of_the_columns(parser: argparse.ArgumentParser) -> None:
@@ -79,7 +83,8 @@ def _of_training(parser: argparse.ArgumentParser, command: str) -> None:
     else:
         group.add_argument("--splits", type=_whole, default=10, help="how many (default: 10)")
     group.add_argument("--epochs", type=_whole, help="default: that of the recipe for this kind of input")
-    group.add_argument("--most", type=_whole, default=None, metavar="ROWS", help="rows that are used at most")
+    many = "rows that are used at most, chosen at random (default: 20000)"
+    group.add_argument("--most", type=_whole, metavar="ROWS", help=many)
     group.add_argument("--device", choices=("cpu", "cuda", "auto"), default="cpu")
 
 
@@ -91,14 +96,15 @@ def _whole(text: str) -> int:
 
 def _loaded(options: argparse.Namespace) -> tuple[YourData, Path]:
     """The file as it is trained on, its cleaned rows and rejects written to the folder of results."""
-    from rnclib.data import csv_files
+    from rnclib.data import csv_files, large_tables
 
-    table = csv_files.read(options.csv, _format(options))  # before the imports that take seconds
-    from rnclib.your_data import MOST, Columns, load, results_folder
+    # before the imports that take seconds
+    most = large_tables.MOST if options.most is None else options.most
+    table = large_tables.read(options.csv, _format(options), target=options.target, most=most, progress=True)
+    from rnclib.your_data import Columns, load, results_folder
 
     given = {one.name: getattr(options, one.name) for one in fields(Columns)}
     given |= {name: tuple(given[name]) for name in ("inputs", "leave_out") if given[name]}
-    most = MOST if options.most is None else options.most
     data = load(options.csv, Columns(**given), table, repeats=options.repeats, most=most)
     _say(data.said, data.warnings)
     folder = results_folder(options.csv, options.out)
@@ -111,11 +117,12 @@ def _format(options: argparse.Namespace) -> Any:
     from rnclib.data.csv_files import Format
 
     separator = {"tab": "\t", "\\t": "\t"}.get(options.separator, options.separator)
-    return Format(separator, options.decimal, options.encoding, options.comment)
+    return Format(separator, options.decimal, options.encoding, options.comment, not options.no_header)
 
 
 def _say(said: Sequence[str], warnings: Sequence[str] = ()) -> None:
-    print(*said, *(f"Warning: {one}" for one in warnings), sep="\n", flush=True)
+    for one in (*said, *(f"Warning: {one}" for one in warnings)):
+        print(one, flush=True)
 
 
 def _model(options: argparse.Namespace, data: YourData) -> Any:
@@ -131,7 +138,7 @@ def _compare(options: argparse.Namespace) -> None:
 
     splits = data.splits(options.splits)
     _say((), [one for one in (data.shared(splits),) if one])
-    found = compare(_model(options, data), data.X, data.y, splits)
+    found = compare(_model(options, data), data.X, data.y, splits, groups=data.groups)
     csv_files.write(found.errors, folder / "errors.csv")
     csv_files.write(found.predictions, folder / "test_predictions.csv")
     print(
@@ -157,17 +164,15 @@ def _fit(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from rnclib.data import csv_files
     from rnclib.estimator import RnCRegressor
-    from rnclib.your_data import predict_file
+    from rnclib.your_data import predict_file, rejects_of
 
-    found = predict_file(RnCRegressor.load(options.model), options.csv, _format(options))
-    _say(found.said)
     out = Path("predictions.csv" if options.out is None else options.out)
-    csv_files.write(found.frame, out)
-    if len(found.rejects):
-        csv_files.write(found.rejects, out.with_name(f"{out.stem}.rejects.csv"))
+    found = predict_file(RnCRegressor.load(options.model), options.csv, _format(options), out=out, progress=True)
+    _say(found.said)
     print(f"Wrote {out}.")
+    if len(found.rejects):
+        print(f"Wrote {rejects_of(out)}: rows left out, and why.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -188,7 +193,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         commands[options.command](options)
     except KeyboardInterrupt:
-        print("\nInterrupted; nothing of this command is kept but the cleaned rows and rejects.", file=sys.stderr)
+        kept = "" if options.command == "predict" else " but the cleaned rows and rejects"
+        print(f"\nInterrupted; nothing of this command is kept{kept}.", file=sys.stderr)
         return 130
     except (FloatingPointError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,22 @@ import pandas as pd
 
 from rnclib.comparison import split_as_given, splits_in_time, splits_of
 from rnclib.data import Split
-from rnclib.data.csv_files import MISSING, Format, Table, clean, leaks, numbers, read
+from rnclib.data.cleaning import clean, leaks
+from rnclib.data.csv_files import MISSING, Format, Table, numbers, writing
 from rnclib.data.images import unreadable
-from rnclib.data.molecules import canonical_smiles, readable
+from rnclib.data.large_tables import MOST, chunks, read
+from rnclib.data.molecules import READABLE, canonical_smiles, readable
 from rnclib.estimator import RnCRegressor
 from rnclib.files import check_writable
 
-__all__ = ["MOST", "Columns", "Predictions", "YourData", "fit_model", "load", "predict_file", "results_folder"]
+__all__ = [
+    "SHOWN", "Columns", "Predictions", "YourData", "fit_model", "load", "predict_file", "rejects_of",
+    "results_folder",
+]  # fmt: skip
 
 FEWEST = 20  # rows: ten splits into train, validation and test need some variety
-#: Rows that are trained on, unless one asks for more.
-MOST = 20_000
+#: Predictions and rejects that are kept in memory where they are written to a file.
+SHOWN = 1000
 _LEVEL = 0.9  # of the intervals of predictions
 _CALIBRATE = 60  # rows from which on some are held out for them
 _CATEGORIES = 40  # distinct texts, up to which one that was never seen is told
@@ -109,6 +115,8 @@ class YourData:
         Rows with equal inputs have the same number.
     numeric, text : tuple of str
         Inputs of a table.
+    times : ndarray, shape (n,), optional
+        Moments that can be compared, where a column has them.
     """
 
     columns: Columns
@@ -121,6 +129,7 @@ class YourData:
     same: np.ndarray
     numeric: tuple[str, ...] = ()
     text: tuple[str, ...] = ()
+    times: np.ndarray | None = None
 
     @property
     def origin(self) -> str:
@@ -134,6 +143,11 @@ class YourData:
             return f"random splits, 80:10:10, that keep rows of one {of.group!r} together"
         return "random splits, 80:10:10, that keep rows with equal inputs together"
 
+    @property
+    def groups(self) -> list[str] | None:
+        """What the column of groups says of each row."""
+        return None if self.columns.group is None else self.frame[self.columns.group].tolist()
+
     def splits(self, n_splits: int = 10) -> list[Split]:
         """Splits as the columns ask for; rows with equal inputs are in one set where they are random.
 
@@ -144,10 +158,9 @@ class YourData:
         of = self.columns
         if of.split is not None:
             return split_as_given(self.frame[of.split].tolist(), n_splits)
-        if of.time is not None:
-            return splits_in_time(list(_times(self.frame[of.time])), n_splits)
-        groups = self.same.tolist() if of.group is None else self.frame[of.group].tolist()
-        return splits_of(len(self.y), n_splits, groups=groups)
+        if self.times is not None:
+            return splits_in_time(list(self.times), n_splits)
+        return splits_of(len(self.y), n_splits, groups=self.groups or self.same.tolist())
 
     def shared(self, splits: Sequence[Split]) -> str | None:
         """A warning if rows of a test set have the inputs of a row that was trained on.
@@ -172,7 +185,7 @@ def load(
     path : path
     columns : Columns
     table : Table, optional
-        What `rnclib.data.csv_files.read` has read; by default it reads the file, and detects how it is written.
+        What `rnclib.data.large_tables.read` has read; by default it reads the file, and detects how it is written.
     repeats : bool
         Keep rows that repeat another in all inputs and the target.
     most : int
@@ -184,7 +197,7 @@ def load(
         If the file cannot be read, has no such column, or too few rows are left.
     OSError
     """
-    table = read(path) if table is None else table
+    table = read(path, target=columns.target, most=most) if table is None else table
     inputs: list[str] | None = [] if columns.kind != "table" else None
     if columns.kind == "table":
         inputs = None if columns.inputs is None else list(columns.inputs)
@@ -206,11 +219,10 @@ def load(
         raise ValueError(f"{path}: got {len(frame)} rows that can be trained on; allowed: at least {FEWEST}")
     X, same = _inputs(frame, columns, Path(path).parent, (*cleaned.numeric, *cleaned.text))
     doubts = leaks(frame, columns.target, columns.keys)
-    if columns.time is not None:
-        _times(frame[columns.time])
+    times = None if columns.time is None else _times(frame[columns.time])
     return YourData(
         columns, X, frame[columns.target].to_numpy(float), frame, rejects.sort_values("line", ignore_index=True),
-        tuple(said), tuple(doubts), same, cleaned.numeric, cleaned.text,
+        tuple(said), tuple(doubts), same, cleaned.numeric, cleaned.text, times,
     )  # fmt: skip
 
 
@@ -225,9 +237,7 @@ def _unreadable(frame: pd.DataFrame, columns: Columns, folder: Path) -> dict[Any
     if columns.smiles is not None:
         texts = frame[columns.smiles]
         bad = texts[~readable(texts.tolist())]
-        return {
-            line: f"{columns.smiles!r} is no molecule that RDKit can read: {text[:80]!r}" for line, text in bad.items()
-        }
+        return {line: f"{columns.smiles!r}: got {text[:80]!r}; allowed: {READABLE}" for line, text in bad.items()}
     if columns.image is not None:
         paths = [folder / text for text in frame[columns.image]]
         return {frame.index[i]: f"{columns.image!r}: {why}" for i, why in unreadable(paths, progress=False).items()}
@@ -298,7 +308,7 @@ def fit_model(data: YourData, model: RnCRegressor) -> RnCRegressor:
     n = len(data.y)
     if n >= _CALIBRATE and not model.calibration_fraction:
         model.set_params(calibration_fraction=max(0.1, 12 / n))
-    model.fit(data.X, data.y)
+    model.fit(data.X, data.y, groups=data.groups)
     distances = np.asarray(model.kneighbors(n_neighbors=1)[0])[:, 0]
     held_out = np.r_[model.validation_, model.calibration_]
     numeric = data.frame[list(data.numeric)]
@@ -337,15 +347,31 @@ class Predictions:
     said: tuple[str, ...]
 
 
-def predict_file(model: RnCRegressor, path: str | Path, declared: Format | None = None) -> Predictions:
+def predict_file(
+    model: RnCRegressor,
+    path: str | Path,
+    declared: Format | None = None,
+    *,
+    out: str | Path | None = None,
+    progress: bool = False,
+) -> Predictions:
     """Predict each row of a file that has the columns of that which the model was fitted to.
+
+    Rows are read, predicted and written some thousands at a time, so the file may be larger than the memory.
 
     Parameters
     ----------
     model : RnCRegressor
         From `fit_model`, perhaps saved and loaded.
     path : path
+        Of a text file, a Parquet file, or a folder of those.
     declared : Format, optional
+        Of a text file.
+    out : path, optional
+        Where predictions go as CSV, with the rejects beside it, as ``NAME.rejects.csv``; the frames that are returned
+        then hold the first rows alone, up to `SHOWN`.
+    progress : bool
+        Show a bar with the time left.
 
     Raises
     ------
@@ -354,44 +380,121 @@ def predict_file(model: RnCRegressor, path: str | Path, declared: Format | None 
     OSError
     """
     columns, notes = _noted(model)
-    table = read(path, declared)
     key = columns.smiles or columns.image
     needed = [key] if key else [*notes["numeric"], *notes["text"]]
-    if missing := [name for name in needed if name not in table.frame]:
-        raise ValueError(f"{path}: got no column {', '.join(map(repr, missing))}; allowed: all of {needed}")
-    frame, said, lost = table.frame, [*table.found], {}
+    tally, path = _Tally(columns.target), Path(path)
+    with ExitStack() as files:
+        kept = _Rows(files, None if out is None else Path(out))
+        lost = _Rows(files, None if out is None else rejects_of(out))
+        for table in chunks(path, declared, columns=[*needed, columns.target], progress=progress):
+            if missing := [name for name in needed if name not in table.frame]:
+                told = f"got no column {', '.join(map(repr, missing))}"
+                raise ValueError(f"{path}: {told}; allowed: all of {needed}")
+            found, rejects = _predicted(model, table, columns, notes, path.parent, tally)
+            kept.add(found)
+            lost.add(rejects)
+        if not tally.rows:
+            raise ValueError(f"{path}: got no row that can be predicted; allowed: at least one")
+    return Predictions(pd.concat(kept.parts), pd.concat(lost.parts, ignore_index=True), (*table.found, *tally.said()))
+
+
+def rejects_of(out: str | Path) -> Path:
+    """Where rows without a prediction go.
+
+    Parameters
+    ----------
+    out : path
+        Of the predictions.
+    """
+    return Path(out).with_name(f"{Path(out).stem}.rejects.csv")
+
+
+@dataclass
+class _Rows:
+    """Rows in memory, or in a file with the first of them in memory."""
+
+    files: ExitStack
+    path: Path | None
+    parts: list[pd.DataFrame] = field(default_factory=list)
+    put: Callable[[pd.DataFrame], None] | None = None
+
+    def add(self, frame: pd.DataFrame) -> None:
+        if self.path is not None and len(frame):
+            self.put = self.put or self.files.enter_context(writing(self.path))
+            self.put(frame)
+            frame = frame.head(SHOWN - sum(map(len, self.parts)))
+        if len(frame) or not self.parts:
+            self.parts.append(frame)
+
+
+def _predicted(
+    model: RnCRegressor, table: Table, columns: Columns, notes: dict[str, Any], folder: Path, tally: _Tally
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Predictions of some rows, and those that have none."""
+    frame, key = table.frame, columns.smiles or columns.image
+    lost: dict[Any, str] = {}
     if key:
         lost = dict.fromkeys(frame.index[frame[key].isin(MISSING)], f"{key!r} is missing")
-        lost |= _unreadable(frame.drop(index=list(lost)), columns, Path(path).parent)
+        lost |= _unreadable(frame.drop(index=list(lost)), columns, folder)
         frame = frame.drop(index=list(lost))
     rejected = sorted([*table.rejected.itertuples(index=False, name=None), *lost.items()])
     rejects = pd.DataFrame(rejected, columns=["line", "reason"])
-    if frame.empty:
-        raise ValueError(f"{path}: got no row that can be predicted; allowed: at least one")
-    rows = _as_fitted(frame, notes, table.decimal, said)
-    X = rows if not key else [str(Path(path).parent / text) if columns.image else text for text in frame[key]]
+    tally.left_out += len(rejects)
     found = pd.DataFrame(index=frame.index)
+    if frame.empty:
+        return found, rejects
+    rows = _as_fitted(frame, notes, table.decimal, tally)
+    X = rows if not key else [str(folder / text) if columns.image else text for text in frame[key]]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Found unknown categories")  # told of each row below
+        X = model.inputs_of(X) if key else X  # images are decoded once
         if model.calibration_fraction:
             found["prediction"], found["low"], found["high"] = model.predict(X, return_interval=True, level=_LEVEL)
         else:
             found["prediction"] = model.predict(X)
         distance = np.asarray(model.kneighbors(X, n_neighbors=1)[0])[:, 0] / notes["far"]
     found["unlike"] = _unlike(rows, distance, notes)
-    said.append(f"Rows predicted: {len(found):,}; left out: {len(rejects):,}.")
-    if (n := (found["unlike"] != "").sum()) > 0:
-        said.append(f"Rows unlike all that the model was fitted to: {n:,}; column 'unlike' says how.")
     # scaling by quantiles makes a number out of range the same as the last within
     fitted = (distance < _SAME) & (found["unlike"] == "").to_numpy()
-    if fitted.any():
-        said.append(f"Rows that the model was fitted to: {fitted.sum():,}.")
-    if columns.target in frame:
-        off = (found["prediction"] - numbers(frame[columns.target], table.decimal)[0])[~fitted].abs().dropna()
-        if len(off):
-            told = f"The file has {columns.target!r} too, for {len(off):,} other rows"
-            said.append(f"{told}: mean absolute error {off.mean():.4g}.")
-    return Predictions(found, rejects, tuple(said))
+    measured = numbers(frame[columns.target], table.decimal)[0] if columns.target in frame else None
+    tally.count(found, fitted, measured)
+    return found, rejects
+
+
+@dataclass
+class _Tally:
+    """What is to be said of predictions."""
+
+    target: str
+    rows: int = 0
+    left_out: int = 0
+    unlike: int = 0
+    fitted: int = 0
+    compared: int = 0
+    off: float = 0.0
+    wrong: dict[str, tuple[int, list[str]]] = field(default_factory=dict)
+
+    def count(self, found: pd.DataFrame, fitted: np.ndarray, measured: pd.Series | None) -> None:
+        self.rows += len(found)
+        self.unlike += int((found["unlike"] != "").sum())
+        self.fitted += int(fitted.sum())
+        if measured is not None:
+            off = (found["prediction"] - measured)[~fitted].abs().dropna()
+            self.compared, self.off = self.compared + len(off), self.off + float(off.sum())
+
+    def said(self) -> list[str]:
+        said = []
+        for name, (n, such) in self.wrong.items():
+            said.append(f"Column {name!r}: {n:,} cells are no finite number and count as missing ({', '.join(such)}).")
+        said.append(f"Rows predicted: {self.rows:,}; left out: {self.left_out:,}.")
+        if self.unlike:
+            said.append(f"Rows unlike all that the model was fitted to: {self.unlike:,}; column 'unlike' says how.")
+        if self.fitted:
+            said.append(f"Rows that the model was fitted to: {self.fitted:,}.")
+        if self.compared:
+            told = f"The file has {self.target!r} too, for {self.compared:,} other rows"
+            said.append(f"{told}: mean absolute error {self.off / self.compared:.4g}.")
+        return said
 
 
 def _noted(model: RnCRegressor) -> tuple[Columns, dict[str, Any]]:
@@ -408,15 +511,16 @@ def _noted(model: RnCRegressor) -> tuple[Columns, dict[str, Any]]:
     return replace(of, split=None, group=None, time=None), notes
 
 
-def _as_fitted(frame: pd.DataFrame, notes: dict[str, Any], decimal: str, said: list[str]) -> pd.DataFrame:
+def _as_fitted(frame: pd.DataFrame, notes: dict[str, Any], decimal: str, tally: _Tally) -> pd.DataFrame:
     """The inputs of a table as the model was fitted to them; what is no number counts as missing, which is said."""
     parts = {}
     for name in notes["numeric"]:
         parts[name], why = numbers(frame[name], decimal)
         wrong = why[why != "missing"]
         if len(wrong):
-            told = ", ".join(f"line {line}: {reason}" for line, reason in wrong.head(3).items())
-            said.append(f"Column {name!r}: {len(wrong):,} cells are no finite number and count as missing ({told}).")
+            n, such = tally.wrong.get(name, (0, []))
+            such += [f"line {line}: {reason}" for line, reason in wrong.head(3 - len(such)).items()]
+            tally.wrong[name] = n + len(wrong), such
     for name in notes["text"]:
         parts[name] = frame[name].mask(frame[name] == "")
     return pd.DataFrame(parts, index=frame.index)

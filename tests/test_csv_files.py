@@ -22,7 +22,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rnclib.data import csv_files
-from rnclib.data.csv_files import Format, clean, leaks, numbers, read, write
+from rnclib.data.cleaning import clean, leaks
+from rnclib.data.csv_files import Format, numbers, read, write
 
 NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "space"}
 SEPARATORS = pytest.mark.parametrize("separator", NAMES, ids=NAMES.values())
@@ -318,7 +319,7 @@ def test_comments_among_rows_are_to_be_declared(table):
 def test_a_missing_header_is_an_error(row, n, refused):
     told = refused(f"{row}\n{row}\n{row}\n")
     assert "line 1: no header" in told and f"{n} fields of the first row are numbers" in told
-    assert f"a line with {n[-1]} names" in told
+    assert f"put {n[-1]} names before it, or declare that none is there" in told
     assert "line 2: no header" in refused(f"# a comment\n{row}\n{row}\n")
 
 
@@ -518,12 +519,25 @@ def test_too_many_lines_and_cells_are_refused(refused, table, monkeypatch):
             ["", "no-such", "hex", "rot13", "idna", "unicode_escape", "utf-7", "cp037", "undefined", 5, "a\0"],
         ),
         ("comment", ["", "a", " ", '"', "####", "1", "\n", 5]),
+        ("header", [None, 0, "no"]),
     ],
 )
 def test_what_cannot_be_declared(option, values):
     for value in values:
         with pytest.raises(ValueError, match=rf"^{option}: got {re.escape(repr(value))}; allowed: ."):
             Format(**{option: value})
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"], ids=["comma", "semicolon", "tab"])
+def test_a_table_without_a_header_has_numbers_for_names(table, refused, separator):
+    rows = "# by hand\n" + "".join(separator.join(row) + "\n" for row in (["M", "1", "0.5"], ["F", "2", ""]))
+    found = table(rows, Format(header=False))
+    assert list(found.frame) == ["1", "2", "3"] and found.frame.to_numpy().tolist() == [
+        ["M", "1", "0.5"],
+        ["F", "2", ""],
+    ]
+    assert found.frame.index.tolist() == [2, 3] and "No line (declared) names the columns: 3. Rows: 2." in found.found
+    assert "or declare that none is there" in refused(rows)
 
 
 def test_signs_that_contradict_each_other():
@@ -784,7 +798,7 @@ def test_exact_repetitions_are_kept_once(table):
         3: "repeats an earlier row: line 2", 6: "repeats an earlier row: line 5", 8: "repeats an earlier row: line 7",
         9: "repeats an earlier row: line 2",
     }  # fmt: skip
-    assert "Rows left out: 4 (repeats an earlier row)." in cleaned.said
+    assert "Rows left out: 4 (repeats an earlier row; 'repeats' keeps them)." in cleaned.said
     kept = clean(found, target="y", repeats=True)
     assert len(kept.frame) == 8 and kept.rejects.empty
 
@@ -1016,13 +1030,13 @@ def test_real_files_are_read_as_pandas_reads_them(file):
 
 LARGE = """
 import resource, sys
-from rnclib.data import csv_files
+from rnclib.data import cleaning, csv_files
 def most():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 before = most()
 found = csv_files.read(sys.argv[1])
 after = most()
-cleaned = csv_files.clean(found, target="y")
+cleaned = cleaning.clean(found, target="y")
 assert cleaned.frame.shape == (1_000_000, 6), cleaned.said
 print((after - before) / found.frame.size, (most() - before) / found.frame.size)
 """

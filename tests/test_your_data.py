@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from PIL import Image
 
 from rnclib.__main__ import main
 from rnclib.data.csv_files import Format, read
+from rnclib.data.molecules import READABLE
 from rnclib.estimator import RnCRegressor
 from rnclib.your_data import FEWEST, Columns, fit_model, load, predict_file, results_folder
 
@@ -60,7 +63,7 @@ def test_rows_that_cannot_be_trained_on_have_a_line_and_a_reason(tmp_path):
     data = load(path, Columns("value", smiles="smiles"))
     told = dict(zip(data.rejects["line"], data.rejects["reason"], strict=True))
     last = 2 + len(SMILES)
-    assert "no molecule that RDKit can read: 'C1CC'" in told[last + 1]
+    assert told[last + 1] == f"'smiles': got 'C1CC'; allowed: {READABLE}"
     assert "is missing" in told[last + 2] and "is missing" in told[last + 3] and len(told) == 3
     same = data.same[[SMILES.index("CCCO"), -1]]  # one molecule, written in two ways
     assert same[0] == same[1] and len(set(data.same)) == len(SMILES)
@@ -228,6 +231,55 @@ def test_molecules_that_cannot_be_read_are_left_out_of_predictions(tmp_path):
     assert found.rejects["line"].tolist() == [3, 5]
 
 
+def test_validation_and_calibration_keep_groups_together_too(csv):
+    data = load(csv, columns(group="patient", leave_out=("day",)))
+    fitted = fit_model(data, RnCRegressor(epochs=6, random_state=0))
+    of = data.frame["patient"].to_numpy()
+    parts = [set(of[part]) for part in (fitted.training_, fitted.validation_, fitted.calibration_)]
+    assert sum(map(len, parts)) == 40 and all(parts)
+
+
+PUBLIC = {
+    "freesolv/database.txt": ("experimental value (kcal/mol)", ["--smiles", "SMILES"]),
+    "biogen/ADME_public_set_3521.csv": ("LOG MDR1-MDCK ER (B-A/A-B)", ["--smiles", "SMILES"]),
+    "b3db/B3DB_regression.tsv": ("logBB", ["--smiles", "SMILES"]),
+    "shapiq/bike.csv": ("count", []),
+    "uci/abalone.csv": ("9", ["--no-header"]),
+    "uci/airfoil_self_noise.dat": ("6", ["--no-header"]),
+}
+
+
+def public(file: str) -> Path:
+    for variable in ("RNC_DATA", "RNC_CACHE"):
+        path = Path(os.environ.get(variable, "/nowhere")) / file
+        if path.is_file():
+            return path
+    pytest.skip(f"neither RNC_DATA nor RNC_CACHE holds {file}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", PUBLIC)
+def test_public_files_that_nobody_prepared_go_from_comparison_to_predictions(file, tmp_path, capsys):
+    """Train on the even rows of a file as it is published, and predict the odd ones."""
+    target, given = PUBLIC[file]
+    form = Format(header="--no-header" not in given)
+    lines = public(file).read_text("utf-8").split("\n")
+    begins = [*(read(public(file), form).frame.index - 1), len(lines)]
+    rows = ["\n".join(lines[one:other]) for one, other in pairwise(begins)]  # some have lines within quotes
+    first, second, out = (tmp_path / name for name in ("a.txt", "b.txt", "p.csv"))
+    first.write_text("\n".join([*lines[: begins[0]], *rows[::2]]), encoding="utf-8")
+    second.write_text("\n".join([*lines[: begins[0]], *rows[1::2]]), encoding="utf-8")
+    asked = [str(first), "--target", target, *given, "--epochs", "6", "--most", "300"]
+    assert main(["compare", *asked, "--splits", "2"]) == 0 and main(["fit", *asked]) == 0
+    options = ["--out", str(out), *(one for one in given if one == "--no-header")]
+    assert main(["predict", str(tmp_path / "a.rnclib" / "model.safetensors"), str(second), *options]) == 0
+    found = pd.read_csv(out)
+    assert len(found) == len(rows) // 2 and found["prediction"].notna().all()
+    error = float(re.search(r"other rows: mean absolute error ([\d.]*\d)", capsys.readouterr().out)[1])
+    measured = pd.to_numeric(read(second, form).frame[target], errors="coerce")
+    assert error < 0.95 * (measured - measured.median()).abs().mean()  # better than one number for all
+
+
 # --- the command line ---------------------------------------------------------------------------------------
 
 
@@ -269,3 +321,13 @@ def test_an_interrupt_ends_with_a_sentence(csv):
     _, errors = running.communicate(timeout=120)
     assert running.returncode == 130 and "Traceback" not in errors and errors.strip().endswith("rejects.")
     assert not (results_folder(csv) / "model.safetensors").exists()
+
+
+def test_an_interrupted_prediction_speaks_of_no_rows_that_are_kept(csv, tmp_path, monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RnCRegressor, "load", interrupted)
+    assert main(["predict", str(tmp_path / "m.safetensors"), str(csv), "--out", str(tmp_path / "p.csv")]) == 130
+    assert capsys.readouterr().err == "\nInterrupted; nothing of this command is kept.\n"
+    assert not (tmp_path / "p.csv").exists()

@@ -1,4 +1,4 @@
-"""A table that a stranger brings: a text file read without a silent guess, and cleaned with a reason for each row.
+"""A table that a stranger brings: a text file read without a silent guess, as a whole or by chunks.
 
 What was detected is said; where two readings fit, an error names the option that decides. Nothing is run or fetched.
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import codecs
 import csv
-import difflib
 import gzip
 import io
 import os
@@ -18,7 +17,7 @@ import re
 import stat
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -27,10 +26,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from rnclib.files import whole
 
-__all__ = ["MISSING", "SEPARATORS", "Cleaned", "Format", "Table", "clean", "leaks", "numbers", "read", "write"]
+__all__ = [
+    "MISSING", "MOST_BYTES", "MOST_CELLS", "SEPARATORS", "Format", "Table", "chunks", "numbers", "read", "write",
+    "writing",
+]  # fmt: skip
 
 SEPARATORS = (",", ";", "\t", "|", " ")
 #: What is larger is refused: of the text, however small its archive. A cell takes about 90 bytes of memory.
@@ -39,6 +42,7 @@ _MOST = f"{MOST_BYTES:,} bytes, {MOST_LINES:,} lines, {LONGEST_LINE:,} character
 _WORDS = ("", "-", "?", "na", "n/a", "#n/a", "<na>", "nan", "null", "none")
 #: Cells that stand for a missing number.
 MISSING = frozenset(f(word) for word in _WORDS for f in (str.lower, str.upper, str.title)) | {"NaN"}
+_NO_MARK = "no number has a decimal mark"
 _SAMPLE, _BLOCK, _CHUNK = 2**18, 2**20, 200_000
 # no digit can be matched in two ways: else a cell of many digits would take the square of their number
 _NUMBER = {m: re.compile(rf"[+-]?(\d+([{m}]\d*)?|[{m}]\d+)([eE][+-]?\d+)?", re.ASCII) for m in (".", ",", ".,")}
@@ -62,12 +66,15 @@ class Format:
         Any of Python's that contains ASCII, or UTF-16 or UTF-32.
     comment : str, optional
         What begins a line that is a comment, anywhere in the file.
+    header : bool
+        Whether a line names the columns; otherwise they are called 1, 2 and so on.
     """
 
     separator: str | None = None
     decimal: str | None = None
     encoding: str | None = None
     comment: str | None = None
+    header: bool = True
 
     def __post_init__(self) -> None:
         sign = isinstance(self.comment, str) and re.fullmatch(r"[^\w\s\"]{1,3}", self.comment)
@@ -76,6 +83,7 @@ class Format:
             ("decimal", self.decimal in (None, ".", ","), "'.', ','"),
             ("encoding", self.encoding is None or _is_encoding(self.encoding), "a name such as 'utf-8' or 'cp1252'"),
             ("comment", self.comment is None or sign, "one to three signs, no letters, digits, spaces or '\"'"),
+            ("header", type(self.header) is bool, "True, False"),
         ):
             got = getattr(self, name)
             if not fine:
@@ -127,35 +135,182 @@ def read(path: str | os.PathLike[str], declared: Format | None = None) -> Table:
     ------
     FileNotFoundError, PermissionError
     ValueError
-        If there is no table in the file, or more than one reading of it.
+        If there is no table in the file, or more than one reading of it; or if it is too large to be held in memory.
     """
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", os.fspath(path)):
-        raise ValueError(f"path: got {os.fspath(path)!r}; allowed: a file on this machine, no address")
-    path, declared = Path(path), declared or Format()
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe or a device might never end
-            raise ValueError(f"{path}: is {'a folder' if path.is_dir() else 'no ordinary file'}; allowed: a text file")
-        encoding, damaged, found = _encoding(path, declared.encoding)
-        with _opened(path, encoding) as lines:
-            beginning = [*io.StringIO(lines.read(_SAMPLE) + lines.readline(), newline="")]
+    reading = _Reading.begun(path, declared or Format(), limited=True)
+    frames: list[pd.DataFrame] = []
+    rejected: list[tuple[int, str]] = []
+    for part, faults in reading.parts():
+        frames.append(part)
+        rejected += faults
+        if reading.good * len(reading.names) > MOST_CELLS:
+            raise ValueError(f"{path}, line {part.index[-1]}: is too large here; allowed: {_MOST}")
+    frame = _numbered(reading, pd.concat(frames))
+    decimal, how = _decimal(reading.path, frame, reading.separator, reading.declared.decimal)
+    return Table(frame, reading.said(how, decimal), pd.DataFrame(rejected, columns=["line", "reason"]), decimal)
+
+
+def chunks(path: str | os.PathLike[str], declared: Format | None = None, *, progress: bool = False) -> Iterator[Table]:
+    """Read a text file of any size as `read` does, some thousands of rows at a time.
+
+    Parameters
+    ----------
+    path : path
+    declared : Format, optional
+    progress : bool
+        Show a bar with the time left.
+
+    Yields
+    ------
+    Table
+        `Table.found` says what was read so far; that of the last chunk says it of the file.
+
+    Raises
+    ------
+    FileNotFoundError, PermissionError
+    ValueError
+        As `read`, but for the size; or if a later chunk has another decimal mark than an earlier one.
+    """
+    reading = _Reading.begun(path, declared or Format(), limited=False, progress=progress)
+    decimal, how = "", ""
+    for part, faults in reading.parts(progress):
+        frame = _numbered(reading, part)
+        mark, how_here = _decimal(reading.path, frame, reading.separator, reading.declared.decimal)
+        if how_here != _NO_MARK or not how:
+            if how not in ("", _NO_MARK) and mark != decimal:
+                told = f"line {frame.index[0]} to {frame.index[-1]} have {mark!r}, those before {decimal!r}"
+                raise ValueError(f"decimal: in {path} {told}; declare decimal")
+            decimal, how = mark, how_here
+        said = reading.said(how, decimal)
+        yield Table(frame, said, pd.DataFrame(faults, columns=["line", "reason"]), decimal)
+
+
+@dataclass
+class _Reading:
+    """A file whose format is known, and how many of its rows have been read."""
+
+    path: Path
+    declared: Format
+    encoding: str
+    damaged: bool  # some of it cannot be decoded
+    separator: str
+    names: list[str]
+    skipped: int  # lines before the first record
+    header: int  # the line with the names
+    after: int  # the line where they end
+    found: list[str]
+    good: int = 0
+    lost: int = 0
+    ended: int = 0
+    empty: int = 0
+    unread: int = 0
+
+    @classmethod
+    def begun(cls, path: str | os.PathLike[str], declared: Format, limited: bool, progress: bool = False) -> _Reading:
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", os.fspath(path)):
+            raise ValueError(f"path: got {os.fspath(path)!r}; allowed: a file on this machine, no address")
+        path = Path(path)
+        with _named(path):
+            if not stat.S_ISREG(path.stat().st_mode):  # a pipe or a device might never end
+                kind = "a folder" if path.is_dir() else "no ordinary file"
+                raise ValueError(f"{path}: is {kind}; allowed: a text file")
+            encoding, damaged, found = _encoding(path, declared.encoding, limited, progress)
+            with _opened(path, encoding) as lines:
+                beginning = [*io.StringIO(lines.read(_SAMPLE) + lines.readline(), newline="")]
         separator, names, skipped, header, after, said = _layout(path, beginning, declared)
-        with _opened(path, encoding) as lines:
-            records = _records(islice(lines, skipped, None), separator, declared.comment, skipped)
-            frame, rejected, more = _collected(path, records, names, after, damaged)
+        return cls(path, declared, encoding, damaged, separator, names, skipped, header, after, [*found, *said])
+
+    def parts(self, progress: bool = False) -> Iterator[tuple[pd.DataFrame, list[tuple[int, str]]]]:
+        """Rows as they are, and lines that are none with their reasons."""
+        rows: list[list[str]] = []
+        at: list[int] = []
+        rejected: list[tuple[int, str]] = []
+        with _named(self.path), _opened(self.path, self.encoding) as lines, _bar(self.path, lines, progress) as moved:
+            records = _records(islice(lines, self.skipped, None), self.separator, self.declared.comment, self.skipped)
+            for first, last, fields in records:
+                if first <= self.after or not any(fields):
+                    self.empty += first > self.after and len(fields) > 0
+                    continue
+                fields, fault = self._row(fields)
+                if fault:
+                    rejected.append((first, fault + f", to line {last}" * (last > first)))
+                    self.lost, self.unread = self.lost + last - first + 1, self.unread + 1
+                    continue
+                rows.append(fields)
+                at.append(first)
+                self.good += 1
+                if len(rows) * len(self.names) >= _CHUNK:
+                    moved()
+                    yield self._frame(rows, at), rejected
+                    rows, at, rejected = [], [], []
+            if self.lost > self.good or not self.good:
+                told = f"has {self.good:,} rows that fit the header and {self.lost:,} lines that do not"
+                such = "".join(f", such as line {line}: {why}" for line, why in rejected[:1])
+                allowed = "allowed: more rows than others; declare separator or comment"
+                raise ValueError(f"{self.path}: {told}{such}; {allowed}")
+            moved()
+        yield self._frame(rows, at), rejected
+
+    def _row(self, fields: list[str] | str) -> tuple[list[str], str]:
+        """The cells of a record, or why they are no row."""
+        if isinstance(fields, str):
+            return [], fields
+        n = len(self.names)
+        if len(fields) > n and not any(fields[n:]):
+            fields, self.ended = fields[:n], self.ended + 1
+        if len(fields) != n:
+            return [], f"{len(fields)} fields where the header has {n}"
+        lost = self.damaged and any("\ufffd" in field for field in fields)
+        return fields, "cannot be decoded" if lost else ""
+
+    def _frame(self, rows: list[list[str]], at: list[int]) -> pd.DataFrame:
+        cells = [[*map(str.strip, column)] for column in zip(*rows, strict=True)] or [[] for _ in self.names]
+        columns = {j: np.array(column, object) for j, column in enumerate(cells)}
+        frame = pd.DataFrame(columns, index=pd.Index(at, name="line", dtype="int64"), dtype=object)
+        frame.columns = pd.Index(self.names)
+        return frame
+
+    def said(self, how: str, decimal: str) -> tuple[str, ...]:
+        """All that is to be said of what was read so far."""
+        counts = {"end in needless separators, which are ignored": self.ended}
+        counts |= {"have no value, and are left out": self.empty, "cannot be read": self.unread}
+        more = [f"Rows that {what}: {k:,}." for what, k in counts.items() if k]
+        n = len(self.names) - (self.names[0] == "")
+        more += ["The first column has no name and numbers the rows: left out."] * (self.names[0] == "")
+        mark = f"Decimal {'comma' if decimal == ',' else 'point'} ({how})."
+        line = f"Line {self.header} names the" if self.header else "No line (declared) names the"
+        return (*self.found, mark, *more, f"{line} columns: {n:,}. Rows: {self.good:,}.")
+
+
+def _numbered(reading: _Reading, frame: pd.DataFrame) -> pd.DataFrame:
+    """The columns with a name; the first may have none, if it numbers the rows."""
+    if frame.columns[0] != "":
+        return frame
+    if not all(map(str.isdecimal, frame[""])) or not frame[""].is_unique:
+        at = f"{reading.path}, line {reading.header}"
+        raise ValueError(f"{at}: column 1 has no name; allowed: a name, or numbers of the rows")
+    return frame.iloc[:, 1:]
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Let errors of reading name the file."""
+    try:
+        yield
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path}: the gzip archive is damaged: {error}") from None
     except OSError as error:
         kind = PermissionError if isinstance(error, PermissionError) else FileNotFoundError
         raise kind(f"{path}: cannot be read: {error.strerror}") from None
-    if frame.columns[0] == "":
-        if not all(map(str.isdecimal, frame[""])) or not frame[""].is_unique:
-            raise ValueError(f"{path}, line {header}: column 1 has no name; allowed: a name, or numbers of the rows")
-        frame = frame.iloc[:, 1:]
-        more.append("The first column has no name and numbers the rows: left out.")
-    decimal, how = _decimal(path, frame, separator, declared.decimal)
-    found += [*said, f"Decimal {'comma' if decimal == ',' else 'point'} ({how}).", *more]
-    found.append(f"Line {header} names the columns: {frame.shape[1]:,}. Rows: {len(frame):,}.")
-    return Table(frame, tuple(found), pd.DataFrame(rejected, columns=["line", "reason"]), decimal)
+
+
+@contextmanager
+def _bar(path: Path, stream: Any, progress: bool, what: str = "reading") -> Iterator[Callable[[], Any]]:
+    """What moves a bar to where a stream has been read from a file."""
+    stream = getattr(stream, "buffer", stream)
+    file = getattr(stream, "fileobj", stream)
+    with tqdm(total=path.stat().st_size, desc=what, unit="B", unit_scale=True, disable=not progress, delay=1) as bar:
+        yield lambda: bar.update(file.tell() - bar.n)
 
 
 @contextmanager
@@ -166,7 +321,7 @@ def _opened(path: Path, encoding: str | None = None) -> Iterator[Any]:
         yield io.TextIOWrapper(stream, encoding, "replace", newline="") if encoding else stream
 
 
-def _encoding(path: Path, declared: str | None) -> tuple[str, bool, list[str]]:
+def _encoding(path: Path, declared: str | None, limited: bool, progress: bool) -> tuple[str, bool, list[str]]:
     """The encoding, whether some of the file cannot be decoded by it, and what to say of it."""
     with _opened(path) as file:
         head = file.read(4)
@@ -180,23 +335,24 @@ def _encoding(path: Path, declared: str | None) -> tuple[str, bool, list[str]]:
         raise ValueError(f"encoding: got {encoding!r}; allowed: '{encoding}-le' or '-be', as {path} has no mark")
     how = "declared" if declared else "detected by its mark" if mark else "detected"
     try:
-        _survey(path, encoding, "strict")
+        _survey(path, encoding, "strict", limited, progress)
         return encoding, False, [f"Encoding {encoding} ({how})."]
     except UnicodeDecodeError:
-        wrong, right = _survey(path, encoding, "replace")
+        wrong, right = _survey(path, encoding, "replace", limited, progress)
     if declared or mark or right > wrong:  # damage, in a file that is otherwise what it seems
         return encoding, True, [f"Encoding {encoding} ({how}); characters that cannot be decoded: {wrong:,}."]
-    if _survey(path, "cp1252", "replace")[0]:
+    if _survey(path, "cp1252", "replace", limited, progress)[0]:
         raise ValueError(f"encoding: {path} is valid neither as UTF-8 nor as cp1252; declare encoding")
     return "cp1252", False, ["Encoding cp1252, which contains Latin-1 (detected: not valid UTF-8)."]
 
 
-def _survey(path: Path, encoding: str, errors: str) -> tuple[int, int]:
+def _survey(path: Path, encoding: str, errors: str, limited: bool, progress: bool) -> tuple[int, int]:
     """Count characters that cannot be decoded, and others beyond ASCII; refuse what is no text, or too large."""
     decoder = codecs.getincrementaldecoder(encoding)(errors)
     n_bytes = n_lines = in_line = wrong = beyond = 0
-    with _opened(path) as file:
+    with _opened(path) as file, _bar(path, file, progress, "checking") as moved:
         for block in chain(iter(lambda: file.read(_BLOCK), b""), [b""]):
+            moved()
             text = decoder.decode(block, not block)
             pieces = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
             control = 0 if n_bytes else len(re.findall(r"[\x01-\x08\x0e-\x1f\x7f]", text))
@@ -205,7 +361,8 @@ def _survey(path: Path, encoding: str, errors: str) -> tuple[int, int]:
                 kind = "a spreadsheet or an archive" if block[:2] == b"PK" and not n_bytes else f"no text in {encoding}"
                 raise ValueError(f"{path}, line {line}: is {kind}; allowed: a table as text, or declare encoding")
             n_bytes, n_lines, in_line = n_bytes + len(block), n_lines + len(pieces) - 1, in_line + len(pieces[0])
-            if n_bytes > MOST_BYTES or n_lines > MOST_LINES or in_line > LONGEST_LINE:
+            beyond_all = limited and (n_bytes > MOST_BYTES or n_lines > MOST_LINES)
+            if beyond_all or in_line > LONGEST_LINE:
                 raise ValueError(f"{path}, line {n_lines + 1}: is too large here; allowed: {_MOST}")
             in_line = len(pieces[-1]) if len(pieces) > 1 else in_line
             wrong += text.count("\ufffd")
@@ -310,6 +467,8 @@ def _layout(path: Path, lines: list[str], declared: Format) -> tuple[str, list[s
     header, last, _ = records[0]
     found, above = [said], [i for i in range(skipped) if lines[i].strip()]
     found += [f"Lines that begin with {declared.comment!r} are comments (declared)."] * bool(declared.comment)
+    if not declared.header:
+        return separator, [f"{i}" for i in range(1, len(names) + 1)], skipped, 0, skipped, found
     if above:
         ((_, _, fields),) = _records([lines[above[-1]].strip()[len(sign) :] + "\n"], separator, None, 0)
         noted = [] if isinstance(fields, str) else _short(fields)
@@ -321,55 +480,13 @@ def _layout(path: Path, lines: list[str], declared: Format) -> tuple[str, list[s
         found.append(f"Comment lines before the {'rows' if where else 'header'}: {len(above)}{where}.")
     if last > skipped and (n := _numerals(names)):
         told = f"{n} of the {len(names)} fields of the first row are numbers"
-        raise ValueError(f"{path}, line {header}: no header: {told}; put a line with {len(names)} names before it")
+        mend = f"put {len(names)} names before it, or declare that none is there"
+        raise ValueError(f"{path}, line {header}: no header: {told}; {mend}")
     faults = [f"column {i} has no name" for i, name in enumerate(names, 1) if not name and i > 1]
     faults += [f"{name!r} is given {n} times" for name, n in Counter(names).items() if n > 1 and name]
     if faults:
         raise ValueError(f"{path}, line {header}: {', '.join(faults)}; allowed: a name of its own for each column")
     return separator, names, skipped, header, last, found
-
-
-def _collected(path: Path, records: Iterable[_Record], names: list[str], after: int, damaged: bool) -> tuple:
-    """Cells of all rows, rejected rows, and sentences."""
-    n, chunks, rows, at, rejected = len(names), [], [], [], []  # type: ignore[var-annotated]
-    lost = empty = ended = 0
-
-    def put_away() -> None:
-        if len(at) * n > MOST_CELLS:
-            raise ValueError(f"{path}, line {at[-1]}: is too large here; allowed: {_MOST}")
-        chunks.append([np.array([*map(str.strip, cells)], object) for cells in zip(*rows, strict=True)])
-        rows.clear()
-
-    for first, last, fields in records:
-        if first <= after or not any(fields):
-            empty += first > after and len(fields) > 0
-            continue
-        fault = fields if isinstance(fields, str) else ""
-        if not fault and len(fields) > n and not any(fields[n:]):
-            fields, ended = fields[:n], ended + 1
-        if not fault and len(fields) != n:
-            fault = f"{len(fields)} fields where the header has {n}"
-        elif not fault and damaged and any("\ufffd" in field for field in fields):
-            fault = "cannot be decoded"
-        if fault:
-            rejected.append((first, fault + f", to line {last}" * (last > first)))
-            lost += last - first + 1
-            continue
-        rows.append(fields)
-        at.append(first)
-        if len(rows) * n >= _CHUNK:
-            put_away()
-    if lost > len(at) or not at:
-        told = f"has {len(at):,} rows that fit the header and {lost:,} lines that do not"
-        such = "".join(f", such as line {line}: {why}" for line, why in rejected[:1])
-        raise ValueError(f"{path}: {told}{such}; allowed: more rows than others; declare separator or comment")
-    put_away()
-    columns = {j: np.concatenate([chunk[j] for chunk in chunks if chunk]) for j in range(n)}
-    frame = pd.DataFrame(columns, index=pd.Index(at, name="line"), dtype=object)
-    frame.columns = pd.Index(names)
-    counts = {"end in needless separators, which are ignored": ended, "have no value, and are left out": empty}
-    counts["cannot be read"] = len(rejected)
-    return frame, rejected, [f"Rows that {what}: {k:,}." for what, k in counts.items() if k]
 
 
 def _marked(column: np.ndarray, mark: str) -> list[str]:
@@ -394,7 +511,7 @@ def _decimal(path: Path, frame: pd.DataFrame, separator: str, declared: str | No
             raise ValueError(f"decimal: in {path} column {comma[0][0]!r} has {comma[0][1][0]!r}{told}; declare decimal")
         if dot or comma:
             return "," if comma else ".", "detected"
-    return ".", "no number has a decimal mark"
+    return ".", _NO_MARK
 
 
 def numbers(column: pd.Series, decimal: str = ".") -> tuple[pd.Series, pd.Series]:
@@ -430,149 +547,6 @@ def numbers(column: pd.Series, decimal: str = ".") -> tuple[pd.Series, pd.Series
     return pd.Series(values, column.index), pd.Series(reasons[flagged], column.index[flagged], dtype=object)
 
 
-@dataclass(frozen=True)
-class Cleaned:
-    """Rows and columns that a model can be fitted to.
-
-    Attributes
-    ----------
-    frame : DataFrame
-        Keys as text, inputs as numbers or text, the target last; missing cells are NaN. The index has the lines.
-    numeric, text : tuple of str
-        Inputs of each kind.
-    rejects : DataFrame
-        Columns ``line`` and ``reason`` of all rows that are left out, those of `Table.rejected` among them.
-    said : tuple of str
-        Sentences on what was left out, and warnings.
-    """
-
-    frame: pd.DataFrame
-    numeric: tuple[str, ...]
-    text: tuple[str, ...]
-    rejects: pd.DataFrame
-    said: tuple[str, ...]
-
-
-def clean(
-    table: Table, *, target: str, inputs: Sequence[str] | None = None, keys: Sequence[str] = (), repeats: bool = False
-) -> Cleaned:
-    """Leave out rows without a target and exact repetitions, and columns that say nothing.
-
-    A column is one of numbers if at least 95 % of its cells that are not missing are; the others then count as missing,
-    which is said. In a column of text only an empty cell is missing: a country may be called NA.
-
-    Parameters
-    ----------
-    table : Table
-    target : str
-    inputs : sequence of str, optional
-        By default all columns but the target and `keys`.
-    keys : sequence of str
-        Columns, such as SMILES, that stay text; a row needs them all.
-    repeats : bool
-        Keep rows that repeat another in all inputs and the target; where inputs are few and coarse, they can be
-        measurements in their own right.
-
-    Raises
-    ------
-    ValueError
-        If there is no such column, or nothing to learn.
-    """
-    frame = table.frame
-    inputs = [name for name in frame if name not in (target, *keys)] if inputs is None else list(inputs)
-    uses = Counter([target, *keys, *inputs])
-    for what, asked in (("target", [target]), ("keys", keys), ("inputs", inputs)):
-        for name in asked:
-            if name not in frame or uses[name] > 1:
-                allowed = ", ".join(map(repr, frame.columns[:30])) + ", …" * (frame.shape[1] > 30)
-                raise ValueError(f"{what}: got {name!r}; allowed: one of {allowed}, in one role")
-    values, why = numbers(frame[target], table.decimal)
-    lost = {line: f"{target!r} is {reason}" for line, reason in why.items()}
-    for key in keys:
-        lost = dict.fromkeys(frame.index[frame[key].isin(MISSING)], f"{key!r} is missing") | lost
-    rest = frame.drop(index=list(lost))
-    read = {name: _input(rest[name], table.decimal) for name in inputs}
-    columns = {key: rest[key] for key in keys} | {name: one for name, (one, _) in read.items() if one is not None}
-    rest = pd.DataFrame({**columns, target: values.loc[rest.index]}, rest.index)
-    if not columns or rest[target].nunique() < 2:
-        told = f"{target!r}: rows left: {len(rest)}, values: {rest[target].nunique()}, inputs: {len(columns)}"
-        raise ValueError(f"target: got {told}; allowed: at least two values and an input")
-    again, warnings = _repeated(rest, list(columns), target)
-    if not repeats:
-        lost, rest = lost | again, rest.drop(index=list(again))
-    gaps = ", ".join(f"{name!r} {n:,}" for name, n in rest.isna().sum().items() if n)
-    said = [f"Rows used: {len(rest):,} of {len(frame):,}."]
-    for reason, n in Counter(reason.partition(": ")[0] for reason in lost.values()).items():
-        said.append(f"Rows left out: {n:,} ({reason}).")
-    said += [f"Missing cells, which stay: {gaps}."] * bool(gaps) + [one for _, one in read.values() if one] + warnings
-    faults = sorted([*table.rejected.itertuples(index=False, name=None), *lost.items()])
-    rejects = pd.DataFrame(faults, columns=["line", "reason"])
-    numeric = tuple(name for name in inputs if name in rest and rest[name].dtype == float)
-    text = tuple(name for name in inputs if name in rest and name not in numeric)
-    return Cleaned(rest, numeric, text, rejects, tuple(said))
-
-
-def _input(column: pd.Series, decimal: str) -> tuple[pd.Series | None, str]:
-    """A column as numbers or text, or None if it says nothing; and a sentence, which may be empty."""
-    values, why = numbers(column, decimal)
-    wrong = why[why != "missing"]
-    present, strange = len(column) - len(why) + len(wrong), wrong.str.startswith("no number").sum()
-    is_text = strange > 0.05 * present
-    kept = column.mask(column == "") if is_text else values
-    told = ", ".join(f"line {line}: {reason}" for line, reason in wrong.head(3).items())
-    of = f"Column {column.name!r}"
-    if (n := kept.nunique()) < 2:
-        return None, f"{of} is left out: it {'has one value' if n else 'is empty'}."
-    if is_text and strange < 0.5 * present:
-        return kept, f"{of} is taken as text: {strange:,} of {present:,} cells are no number ({told})."
-    said = f"{of}: {len(wrong):,} cells are no finite number and count as missing ({told})."
-    return kept, said if len(wrong) and not is_text else ""
-
-
-def _repeated(rest: pd.DataFrame, same: list[str], target: str) -> tuple[dict[Any, str], list[str]]:
-    """Rows that repeat an earlier one; and a warning of rows with equal inputs and another target."""
-    twice = rest[rest.duplicated(same, keep=False)]
-    alike = twice.groupby(same, dropna=False, sort=False)[target]
-    lines = pd.Series(twice.index, twice.index)
-    first = lines.groupby([alike.ngroup(), twice[target]], sort=False).transform("first")
-    again = {line: f"repeats an earlier row: line {of}" for line, of in first.items() if line != of}
-    spread = alike.transform("max") - alike.transform("min")
-    other = lines[spread > 0]
-    such = f"{len(other):,}, such as lines {', '.join(map(str, other.head(3)))}"
-    said = f"Rows with all inputs of another but not its target: {such}; these differ by up to {spread.max():.4g}."
-    return again, [said] if len(other) else []
-
-
-def leaks(frame: pd.DataFrame, target: str, keys: Sequence[str] = ()) -> list[str]:
-    """Warnings of columns that may give the target away, or merely name or count the rows.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        Of a `Cleaned`.
-    target : str
-    keys : sequence of str
-        Columns that are to name the rows.
-    """
-    said = []
-    for name in frame.columns.drop([target, *keys]):
-        pair = frame[[name, target]].dropna()
-        if pair[name].dtype == float and len(pair) >= 10:
-            linear, ranks = (abs(both.corr().iloc[0, 1]) for both in (pair, pair.rank()))  # nan if one is constant
-            if max(linear, ranks) >= 0.9999:
-                same = "is the target but for scale and offset" if linear >= 0.9999 else "has the order of the target"
-                said.append(f"Column {name!r} {same} (correlation {max(linear, ranks):.6f}).")
-            steps = np.diff(pair[name])
-            if abs(np.median(steps)) == 1 and (steps % 1 == 0).all() and ((steps > 0).all() or (steps < 0).all()):
-                said.append(f"Column {name!r} counts the rows: as an input, it is their order in the file.")
-        elif len(pair) >= 10 and pair[name].is_unique:
-            said.append(f"Column {name!r} differs in every row, as a name does: nothing can be learnt from it.")
-        one, other = (set(re.findall(r"[^\W_]+", text.casefold())) for text in (name, target))
-        if other <= one or difflib.SequenceMatcher(None, name[:99].lower(), target[:99].lower()).ratio() >= 0.8:
-            said.append(f"Column {name!r} has nearly the name of the target {target!r}: is it known beforehand?")
-    return said
-
-
 def write(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     """Write rows or rejects as CSV in one step, with the index if it has a name; text is quoted.
 
@@ -584,13 +558,34 @@ def write(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     frame : DataFrame
     path : path
     """
-    path = Path(path)
+    with writing(path) as put:
+        put(frame)
 
+
+@contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[Callable[[pd.DataFrame], None]]:
+    """Write rows as `write` does, some at a time; the file is there once all are written.
+
+    Parameters
+    ----------
+    path : path
+
+    Yields
+    ------
+    callable
+        Takes the next rows, of the same columns.
+    """
+    with whole(Path(path)) as draft:
+        yield lambda frame: _append(frame, draft)
+
+
+def _append(frame: pd.DataFrame, draft: Path) -> None:
     def harmless(cell: Any) -> Any:
         risky = isinstance(cell, str) and re.match(r"[=+\-@\t\r].", cell, re.DOTALL)
         return f"'{cell}" if risky and not _NUMBER[".,"].fullmatch(cell) else cell
 
     texts = [name for name, column in frame.items() if not pd.api.types.is_numeric_dtype(column)]
     safe = frame.assign(**{name: frame[name].map(harmless) for name in texts}).rename(columns=harmless)
-    with whole(path) as draft:
-        safe.to_csv(draft, index=bool(frame.index.name), quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+    begun = draft.exists()
+    how: dict[str, Any] = {"quoting": csv.QUOTE_NONNUMERIC, "lineterminator": "\n"}
+    safe.to_csv(draft, mode="a" if begun else "w", header=not begun, index=bool(frame.index.name), **how)

@@ -1,0 +1,163 @@
+"""What can be learnt from a table that a stranger brings: rows left out, each with its reason; warnings of leaks."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rnclib.data.csv_files import MISSING, Table, numbers
+
+__all__ = ["Cleaned", "clean", "leaks"]
+
+_AGAIN = "repeats an earlier row"
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """Rows and columns that a model can be fitted to.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        Keys as text, inputs as numbers or text, the target last; missing cells are NaN. The index has the lines.
+    numeric, text : tuple of str
+        Inputs of each kind.
+    rejects : DataFrame
+        Columns ``line`` and ``reason`` of all rows that are left out, those of `Table.rejected` among them.
+    said : tuple of str
+        Sentences on what was left out, and warnings.
+    """
+
+    frame: pd.DataFrame
+    numeric: tuple[str, ...]
+    text: tuple[str, ...]
+    rejects: pd.DataFrame
+    said: tuple[str, ...]
+
+
+def clean(
+    table: Table, *, target: str, inputs: Sequence[str] | None = None, keys: Sequence[str] = (), repeats: bool = False
+) -> Cleaned:
+    """Leave out rows without a target and exact repetitions, and columns that say nothing.
+
+    A column is one of numbers if at least 95 % of its cells that are not missing are; the others then count as missing,
+    which is said. In a column of text only an empty cell is missing: a country may be called NA.
+
+    Parameters
+    ----------
+    table : Table
+    target : str
+    inputs : sequence of str, optional
+        By default all columns but the target and `keys`.
+    keys : sequence of str
+        Columns, such as SMILES, that stay text; a row needs them all.
+    repeats : bool
+        Keep rows that repeat another in all inputs and the target; where inputs are few and coarse, they can be
+        measurements in their own right.
+
+    Raises
+    ------
+    ValueError
+        If there is no such column, or nothing to learn.
+    """
+    frame = table.frame
+    inputs = [name for name in frame if name not in (target, *keys)] if inputs is None else list(inputs)
+    uses = Counter([target, *keys, *inputs])
+    for what, asked in (("target", [target]), ("keys", keys), ("inputs", inputs)):
+        for name in asked:
+            if name not in frame or uses[name] > 1:
+                allowed = ", ".join(map(repr, frame.columns[:30])) + ", …" * (frame.shape[1] > 30)
+                raise ValueError(f"{what}: got {name!r}; allowed: one of {allowed}, in one role")
+    values, why = numbers(frame[target], table.decimal)
+    lost = {line: f"{target!r} is {reason}" for line, reason in why.items()}
+    for key in keys:
+        lost = dict.fromkeys(frame.index[frame[key].isin(MISSING)], f"{key!r} is missing") | lost
+    rest = frame.drop(index=list(lost))
+    read = {name: _input(rest[name], table.decimal) for name in inputs}
+    columns = {key: rest[key] for key in keys} | {name: one for name, (one, _) in read.items() if one is not None}
+    rest = pd.DataFrame({**columns, target: values.loc[rest.index]}, rest.index)
+    if not columns or rest[target].nunique() < 2:
+        told = f"{target!r}: rows left: {len(rest)}, values: {rest[target].nunique()}, inputs: {len(columns)}"
+        raise ValueError(f"target: got {told}; allowed: at least two values and an input")
+    again, warnings = _repeated(rest, list(columns), target)
+    if not repeats:
+        lost, rest = lost | again, rest.drop(index=list(again))
+    gaps = ", ".join(f"{name!r} {n:,}" for name, n in rest.isna().sum().items() if n)
+    said = [f"Rows used: {len(rest):,} of {len(frame):,}."]
+    for reason, n in Counter(reason.partition(": ")[0] for reason in lost.values()).items():
+        asked = "; 'repeats' keeps them" * (reason == _AGAIN)
+        said.append(f"Rows left out: {n:,} ({reason}{asked}).")
+    said += [f"Missing cells, which stay: {gaps}."] * bool(gaps) + [one for _, one in read.values() if one] + warnings
+    faults = sorted([*table.rejected.itertuples(index=False, name=None), *lost.items()])
+    rejects = pd.DataFrame(faults, columns=["line", "reason"])
+    numeric = tuple(name for name in inputs if name in rest and rest[name].dtype == float)
+    text = tuple(name for name in inputs if name in rest and name not in numeric)
+    return Cleaned(rest, numeric, text, rejects, tuple(said))
+
+
+def _input(column: pd.Series, decimal: str) -> tuple[pd.Series | None, str]:
+    """A column as numbers or text, or None if it says nothing; and a sentence, which may be empty."""
+    values, why = numbers(column, decimal)
+    wrong = why[why != "missing"]
+    present, strange = len(column) - len(why) + len(wrong), wrong.str.startswith("no number").sum()
+    is_text = strange > 0.05 * present
+    kept = column.mask(column == "") if is_text else values
+    told = ", ".join(f"line {line}: {reason}" for line, reason in wrong.head(3).items())
+    of = f"Column {column.name!r}"
+    if (n := kept.nunique()) < 2:
+        return None, f"{of} is left out: it {'has one value' if n else 'is empty'}."
+    if is_text and strange < 0.5 * present:
+        return kept, f"{of} is taken as text: {strange:,} of {present:,} cells are no number ({told})."
+    said = f"{of}: {len(wrong):,} cells are no finite number and count as missing ({told})."
+    return kept, said if len(wrong) and not is_text else ""
+
+
+def _repeated(rest: pd.DataFrame, same: list[str], target: str) -> tuple[dict[Any, str], list[str]]:
+    """Rows that repeat an earlier one; and a warning of rows with equal inputs and another target."""
+    twice = rest[rest.duplicated(same, keep=False)]
+    alike = twice.groupby(same, dropna=False, sort=False)[target]
+    lines = pd.Series(twice.index, twice.index)
+    first = lines.groupby([alike.ngroup(), twice[target]], sort=False).transform("first")
+    again = {line: f"{_AGAIN}: line {of}" for line, of in first.items() if line != of}
+    spread = alike.transform("max") - alike.transform("min")
+    other = lines[spread > 0]
+    such = f"{len(other):,}, such as lines {', '.join(map(str, other.head(3)))}"
+    said = f"Rows with all inputs of another but not its target: {such}; these differ by up to {spread.max():.4g}."
+    return again, [said] if len(other) else []
+
+
+def leaks(frame: pd.DataFrame, target: str, keys: Sequence[str] = ()) -> list[str]:
+    """Warnings of columns that may give the target away, or merely name or count the rows.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Of a `Cleaned`.
+    target : str
+    keys : sequence of str
+        Columns that are to name the rows.
+    """
+    said = []
+    for name in frame.columns.drop([target, *keys]):
+        pair = frame[[name, target]].dropna()
+        if pair[name].dtype == float and len(pair) >= 10:
+            linear, ranks = (abs(both.corr().iloc[0, 1]) for both in (pair, pair.rank()))  # nan if one is constant
+            if max(linear, ranks) >= 0.9999:
+                same = "is the target but for scale and offset" if linear >= 0.9999 else "has the order of the target"
+                said.append(f"Column {name!r} {same} (correlation {max(linear, ranks):.6f}).")
+            steps = np.diff(pair[name])
+            if abs(np.median(steps)) == 1 and (steps % 1 == 0).all() and ((steps > 0).all() or (steps < 0).all()):
+                said.append(f"Column {name!r} counts the rows: as an input, it is their order in the file.")
+        elif len(pair) >= 10 and pair[name].is_unique:
+            said.append(f"Column {name!r} differs in every row, as a name does: nothing can be learnt from it.")
+        one, other = (set(re.findall(r"[^\W_]+", text.casefold())) for text in (name, target))
+        if other <= one or difflib.SequenceMatcher(None, name[:99].lower(), target[:99].lower()).ratio() >= 0.8:
+            said.append(f"Column {name!r} has nearly the name of the target {target!r}: is it known beforehand?")
+    return said
