@@ -30,7 +30,9 @@
 # `--help`. In Python it is `RnCRegressor` and `rnclib.comparison.compare` ({doc}`../api`).
 
 # %% tags=["parameters"]
-csv: str = "example"  # your file: text, with a header, perhaps packed with gzip
+csv: str = (
+    "example"  # your file: text with a header, perhaps packed with gzip, or Parquet
+)
 target: str = None  # column to be predicted, numbers
 smiles: str = (
     None  # column of molecules; without it, and without image, the table is the input
@@ -47,12 +49,13 @@ separator: str = None  # of the file; what is None is detected, and said
 decimal: str = None
 encoding: str = None
 comment: str = None
+header: bool = True  # False: no line names the columns, which are called 1, 2 and so on
 repeats: bool = False  # keep rows that repeat another in all inputs and the target
 predict: str = None  # a second file, whose rows are predicted
 out: str = None  # folder for results; None: beside the file, for the example nowhere
 n_splits: int = 10
 epochs: int = None  # None: those of the default recipe
-most: int = 20000  # rows that are used at most
+most: int = 20000  # rows that are used at most, chosen at random
 molecules: bool = True  # after the example, one with molecules, too
 device: str = "cpu"  # cpu, cuda or auto
 
@@ -74,6 +77,7 @@ check_parameters(
     decimal=[None, ".", ","],
     encoding=[None, str],
     comment=[None, str],
+    header=bool,
     repeats=bool,
     predict=[None, str],
     out=[None, Folder],
@@ -85,7 +89,7 @@ check_parameters(
 )
 
 # %% tags=["remove-cell"]
-from rnclib.data import csv_files
+from rnclib.data import csv_files, large_tables
 from rnclib.parameters import in_one_line
 
 example = csv == "example"
@@ -94,8 +98,8 @@ with in_one_line():
         from rnclib.chapters.your_data import TARGET, example_file
 
         csv, target = str(example_file()), TARGET
-    form = csv_files.Format(separator, decimal, encoding, comment)
-    table = csv_files.read(csv, form)
+    form = csv_files.Format(separator, decimal, encoding, comment, header)
+    table = large_tables.read(csv, form, target=target, most=most)
 
 # %% tags=["remove-cell"]
 import io
@@ -156,7 +160,7 @@ else:
 # %% tags=["remove-cell"]
 with in_one_line():
     model = RnCRegressor(inputs=columns.kind, epochs=epochs, device=device)
-    found = compare(model, data.X, data.y, splits)
+    found = compare(model, data.X, data.y, splits, groups=data.groups)
 if folder is not None:
     csv_files.write(found.errors, folder / "errors.csv")
     csv_files.write(found.predictions, folder / "test_predictions.csv")
@@ -312,10 +316,8 @@ if predict is None:
     print("No second file was given.")
 else:
     with in_one_line():
-        later = predict_file(kept, predict, form)
-        if folder is not None:
-            csv_files.write(later.frame, folder / "predictions.csv")
-            csv_files.write(later.rejects, folder / "prediction_rejects.csv")
+        out_file = None if folder is None else folder / "predictions.csv"
+        later = predict_file(kept, predict, form, out=out_file)
     print(*later.said, sep="\n")
     print(later.frame.head(10).to_string())
 
