@@ -26,8 +26,6 @@ from rnclib.report import Table, literal
 
 PAGE = "records"
 PAGES = (PAGE, "provenance", "checklists")
-#: Tables outside of the chapters, with the table of a chapter whose records they quote.
-QUOTED = {"at-a-glance": "esol-mae", "at-a-glance-faces": "agedb-errors"}
 #: What makes the files of the store that hold no runs, by their folder.
 MEASURED = {
     "benchmark": "python -m rnclib.benchmark --profile paper",
@@ -386,7 +384,9 @@ def reference(book: Ledger, name: str) -> str:
     if not len(runs):
         return ""
     runs["off"] = runs["here"] - runs["reference"]
-    rows = runs.groupby(["dataset", "split", "method"], sort=False).agg(
+    titles = [catalogue.source(dataset).title for dataset in runs["dataset"]]
+    runs["data"] = [f"{title}, {split} split" for title, split in zip(titles, runs["split"], strict=True)]
+    rows = runs.groupby(["data", "method"], sort=False).agg(
         n=("seed", "size"), here=("here", "mean"), reference=("reference", "mean"), mean=("off", "mean"),
         largest=("off", lambda of: of.abs().max()),
     ).reset_index()  # fmt: skip
@@ -394,10 +394,10 @@ def reference(book: Ledger, name: str) -> str:
     shown = Table(
         rows,
         f"Test MAE ({', '.join(sorted(units))}) of quick runs on this machine and of the reference, which the book "
-        "carries: means, mean difference, and largest difference of a run.",
+        f"carries: means, mean difference, and largest difference of a run. {'; '.join(runs['data'].unique())}.",
         name=f"local-reference-{name.replace('_', '-')}",
         columns={
-            "dataset": "Data", "split": "Split", "method": "Method", "n": "Runs", "here": "Here",
+            **({"data": "Data"} if runs["data"].nunique() > 1 else {}), "method": "Method", "n": "Runs", "here": "Here",
             "reference": "Reference", "mean": "Difference", "largest": "Largest",
         },
     )  # fmt: skip
@@ -409,7 +409,7 @@ def _expected(book: Ledger, runs: pd.DataFrame) -> str:
     same = (runs["here"].eq(runs["reference"]) | (runs["here"].isna() & runs["reference"].isna())).all()
     theirs = "; ".join(runs["reference_machine"].unique())
     if alike:
-        outcome = "and they are" if same else "and they are not; other versions of packages or threads may be why"
+        outcome = "and they are" if same else "and they are not; a later commit, other packages or threads may be why"
         return (
             f"The reference was made on the same processor and version of torch ({theirs}). The numbers should be the "
             f"same, {outcome}."
@@ -428,25 +428,19 @@ def _expected(book: Ledger, runs: pd.DataFrame) -> str:
 
 def link_to_records(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Put a link to its records below each table and figure of a chapter, and the chapter's command below its title."""
-    if app.builder.format != "html":
-        return
     book, name = ledger(Path(app.srcdir)), docname.removeprefix("chapters/")
-    here = name if docname == f"chapters/{name}" and name in book.titles else None
-    names = {item: item for item in book.items[here]} if here else QUOTED
-    page = app.builder.get_relative_uri(docname, PAGE)
+    if app.builder.format != "html" or docname != f"chapters/{name}" or name not in book.titles:
+        return
+    page = "" if app.builder.name == "singlehtml" else app.builder.get_relative_uri(docname, PAGE)
     for node in list(doctree.findall(lambda node: isinstance(node, nodes.table | nodes.figure))):
-        known = [names[one] for one in node["ids"] if names.get(one) in book.made_of]
-        if known:
-            line = nodes.paragraph(
-                "", "", _link("records and command", f"{page}#{PAGE}-of-{known[0]}"), classes=["origin"]
-            )
-            node.parent.insert(node.parent.index(node) + 1, line)
-    if here:
-        line = nodes.paragraph(classes=["origin"])
-        line += [nodes.Text("Made by "), nodes.literal("", page_command(here)), nodes.Text("; see the ")]
-        line += [_link("records and commands", f"{page}#{_section(here)}"), nodes.Text(" behind it.")]
-        title = next(iter(doctree.findall(nodes.title)))
-        title.parent.insert(title.parent.index(title) + 1, line)
+        for item in set(node["ids"]) & set(book.items[name]):
+            link = _link("records and command", f"{page}#{PAGE}-of-{item}")
+            node.parent.insert(node.parent.index(node) + 1, nodes.paragraph("", "", link, classes=["origin"]))
+    line = nodes.paragraph(classes=["origin"])
+    line += [nodes.Text("Made by "), nodes.literal("", page_command(name)), nodes.Text("; see the ")]
+    line += [_link("records and commands", f"{page}#{_section(name)}"), nodes.Text(" behind it.")]
+    title = next(iter(doctree.findall(nodes.title)))
+    title.parent.insert(title.parent.index(title) + 1, line)
 
 
 def _link(text: str, to: str) -> nodes.reference:
