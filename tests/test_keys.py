@@ -20,6 +20,8 @@ RESULTS = ROOT / "book" / "results"
 RECORDS = sorted((RESULTS / "paper").glob("*/*.json"))
 #: Records that others have replaced: of another machine, or of runs that are in no grid any more.
 ARCHIVE = sorted((RESULTS / "archive" / "paper").glob("*/*.json"))
+#: Quick runs to compare one's own with.
+REFERENCE = sorted((RESULTS / "reference" / "quick").glob("*/*.json"))
 SNAPSHOT = ROOT / "tests" / "grids.txt"
 
 
@@ -30,7 +32,7 @@ def digest(config: dict, checksum: str, protocol: int) -> str:
 
 
 def test_every_committed_record_lies_under_the_digest_of_its_configuration():
-    for paths, least in ((RECORDS, 1531), (ARCHIVE, 20)):
+    for paths, least in ((RECORDS, 1531), (ARCHIVE, 20), (REFERENCE, 20)):
         records = [json.loads(path.read_text()) for path in paths]
         runs = [record for record in records if "key" in record]  # the others are measurements of speed
         assert len(runs) >= least

@@ -372,3 +372,16 @@ def test_a_local_page_says_what_is_expected(tmp_path, pages, book, processor, ma
     assert said in text and ":name: local-reference-esol" in text
     assert f"{2 * mae - 0.5:.3f} |" in text, "the difference"
     assert pages.reference(bare, "agedb") == pages.reference(bare, "a-page-of-ones-own") == ""
+
+
+def test_the_reference_is_of_quick_runs_of_one_machine_and_small(pages, tmp_path):
+    root = BOOK / "results" / "reference"
+    records = results.load(root, profile="quick", experiment="esol", dataset="esol")
+    planned_keys = {key(run) for run in experiments()["esol"].runs(dataset="esol", profile="quick", split="random")}
+    assert {one["key"] for one in records} == planned_keys
+    assert len({results.machine(one) for one in records}) == 1 and all(one["run"]["clean"] for one in records)
+    files = [path for path in root.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 300_000 and {path.suffix for path in files} == {".json"}
+    shutil.copytree(root, tmp_path / "results" / "reference")
+    shutil.copytree(root / "quick", tmp_path / "results" / "quick")
+    assert "should be the same, and they are." in pages.reference(pages.Ledger(tmp_path), "esol")
