@@ -294,6 +294,7 @@ def test_a_copy_of_the_book_without_records_says_so_and_keeps_its_anchors(tmp_pa
     assert pages.NOTHING in text and "records.csv" not in text
     for items in book.items.values():
         assert all(f'id="records-of-{item}"' in text for item in items)
+    assert 'href="#' not in text, "a link to a group, of which there is none"
     assert "none on record core-hours" in pages.filled((BOOK / "checklists.md").read_text(encoding="utf-8"), bare)
     tables = pages.filled((BOOK / "provenance.md").read_text(encoding="utf-8"), bare)
     assert re.findall(r"^:name: (\S+)$", tables, re.M) == [

@@ -222,7 +222,7 @@ def _item(book: Ledger, name: str, item: str) -> str:
     anchor = f'<span id="{PAGE}-of-{item}"></span>{{numref}}`{item}` | `{item}`'
     if origin is None:
         return f"| {anchor} | no records: the notebook computes it | | | |"
-    if origin.measured is not None:
+    if origin.measured in set(book.measured["folder"]):
         return f'| {anchor} | <a href="#measured-{origin.measured}">measurements, {origin.measured}</a> | | | |'
     if not len(runs):
         return f"| {anchor} | no records | 0 | | |"
