@@ -370,9 +370,11 @@ for labels in patterns.values():
 #
 # ```{math}
 # :label: loss-delta
-# M(M-1)\,(L - L^\star) < \min\Bigl\{ \frac{2 \tanh^2(\delta/2)}{M-1},\;
-# \log\Bigl(1 + \frac{2}{e^{\delta}(1 + e^{\delta})}\Bigr) \Bigr\}
-# \;\Rightarrow\; \text{the embeddings are δ-ordered.}
+# \begin{aligned}
+# M(M-1)\,(L - L^\star) &< \min\Bigl\{ \frac{2 \tanh^2(\delta/2)}{M-1},\;
+# \log\Bigl(1 + \frac{2}{e^{\delta}(1 + e^{\delta})}\Bigr) \Bigr\} \\
+# &\Rightarrow\; \text{the embeddings are δ-ordered.}
+# \end{aligned}
 # ```
 #
 # To see it happen, let the points of a random batch move freely in the plane, down the gradient of the loss:
