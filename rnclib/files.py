@@ -82,7 +82,8 @@ def check_writable(folder: Path, name: str, what: str) -> None:
             pass
     except (OSError, ValueError) as error:  # the latter for a name that no folder can have
         why = getattr(error, "strerror", None) or error
-        raise OSError(f"{name}: got {folder}, which cannot be written ({why}); allowed: a folder for {what}") from None
+        got = str(folder)[:200]
+        raise OSError(f"{name}: got {got}, which cannot be written ({why}); allowed: a folder for {what}") from None
 
 
 def finite_json(text: str) -> Any:

@@ -29,7 +29,7 @@ from PIL import ExifTags, Image
 from rnclib import RnCRegressor
 from rnclib.data import images, molecules
 from rnclib.data.molecules import canonical_smiles, descriptors, graphs_from_smiles, n_heavy_atoms, readable
-from rnclib.parameters import ParameterError, check_parameters
+from rnclib.parameters import Folder, ParameterError, check_parameters
 from rnclib.publishing import publish
 from rnclib.report import Download, Findings, Notice, Table, literal
 
@@ -279,7 +279,7 @@ def guards() -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
         call = next(
             one for one in ast.walk(tree) if isinstance(one, ast.Call) and ast.unparse(one.func) == "check_parameters"
         )
-        types = {"str": str, "bool": bool, "int": int, "float": float}
+        types = {"str": str, "bool": bool, "int": int, "float": float, "Folder": Folder}
         rules = {one.arg: eval(ast.unparse(one.value), {"__builtins__": {}}, types) for one in call.keywords}  # ours
         given = {one.target.id: ast.literal_eval(one.value) for one in tree.body
                  if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)}  # fmt: skip
@@ -342,7 +342,7 @@ def check_guard(rng: np.random.Generator, name: str) -> bool:
     for one, rule in rules.items():
         value, allowed = given[one], rule if isinstance(rule, list) else [rule]
         if isinstance(value, str):
-            assert str in allowed or value in allowed
+            assert str in allowed or Folder in allowed or value in allowed
         else:
             assert value is None or isinstance(value, int | float | np.number)
     return True
@@ -356,7 +356,8 @@ def fuzz_guards(n: int, seed: int) -> Counter:
 
 
 def test_any_parameters_pass_or_end_a_notebook_with_one_line(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a" / "b")
     begun = time.monotonic()
     counts = fuzz_guards(600, 0)
     assert min(counts.values()) > 50 and time.monotonic() - begun < 600 * 0.1
