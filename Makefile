@@ -67,8 +67,9 @@ chapters: env
 		$(BIN)/python -m rnclib.report notebooks/$$name.ipynb book/chapters/$$name.ipynb; \
 	done
 
+# Other tests: for example make test SELECT="-m browser", every page of the book in Chromium.
 test: env
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(SELECT)
 
 check: env
 	$(BIN)/ruff check .

@@ -34,6 +34,42 @@ def esol():
     return load_esol(urls=())
 
 
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """The folder of the built book with one more chapter; built once, however many processes run the tests."""
+    pytest.importorskip("jupyter_book")
+    from built_book import build, lay_out
+    from filelock import FileLock
+
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # of the folders that each process has to itself
+    root, done = shared / "book", shared / "book-is-built"
+    with FileLock(shared / "book.lock"):
+        if not root.exists():
+            root.mkdir()
+            lay_out(root)
+            build(root)
+            done.touch()
+    assert done.exists(), "the process that builds the book could not"
+    return root / "_build" / "html"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, driven by playwright, whose event loop runs as long: so one for each file, not for all tests."""
+    api = pytest.importorskip("playwright.sync_api", reason="nothing is seen in a browser: playwright is missing")
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("nothing is seen in a browser: there is no chromium, and CHROMIUM does not say where one is")
+    flags = ("no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
+             "disable-component-update", "disable-sync")  # fmt: skip
+    with api.sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=chromium, args=[f"--{flag}" for flag in flags])
+        yield found
+        found.close()
+
+
 @pytest.fixture
 def own_cache(tmp_path, monkeypatch):
     """A cache of its own, one thread, and a stand-in of 120 molecules, made when first asked for."""

@@ -1,11 +1,10 @@
 """The interactive figures in a browser: the numbers of the playground are those of `RnCLoss`, and readers can use both.
 
-They need the package playwright and Chromium (``/usr/bin/chromium``, or what ``CHROMIUM`` names).
+They need the package playwright and Chromium (``chromium``, or what ``CHROMIUM`` names).
 """
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -19,22 +18,6 @@ from rnclib import RnCLoss, rnc_lower_bound
 from rnclib.interactive import Interactive, molecule_map, playground
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "book" / "_interactive"
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
-    if not Path(CHROMIUM).is_file():
-        pytest.skip(f"there is no Chromium at {CHROMIUM}: set CHROMIUM to where it is")
-    with api.sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield found
-        found.close()
 
 
 def figure(kind, data):

@@ -44,6 +44,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("builder-inited", copy_mathjax)
     app.connect("html-page-context", add_scripts)
     app.connect("source-read", mark_local_page)
+    app.connect("html-page-context", mend_roles)
     app.connect("source-read", lay_out_page, priority=600)
     app.connect("source-read", take_phone_drawings, priority=600)  # under the names that the page gets above
     app.connect("env-purge-doc", forget_phone_drawings)
@@ -372,3 +373,20 @@ def copy_mathjax(app: Sphinx) -> None:
         else:
             (target / part).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(home / part, target / part)
+
+
+# --- for screen readers ---------------------------------------------------------------------------------
+
+# What myst-nb and docutils write, and what it is here: "Show the code" is called as it reads, and the entries of the
+# bibliography, whose role has been given up since, are items of a list.
+ROLES = {
+    '<summary aria-label="Toggle hidden content">': "<summary>",
+    'role="doc-biblioentry"': 'role="listitem"',
+}
+
+
+def mend_roles(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Give folded code and the bibliography the names and roles that assistive technology expects."""
+    for written, meant in ROLES.items():
+        if "body" in context:
+            context["body"] = context["body"].replace(written, meant)
