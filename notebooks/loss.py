@@ -154,7 +154,7 @@ for (x0, x1), age in zip(four.tolist(), ages.tolist(), strict=True):
         (x0, x1),
         ha="center",
         va="center",
-        color="black" if age == 70 else "white",
+        color="#111111" if age == 70 else "#fefefe",  # on the dark page, too
     )
 axes[0].set(
     title="embeddings, with distances from 30", xlim=(-1.7, 3.3), ylim=(-1.2, 1.5)
@@ -173,7 +173,7 @@ for row, (j, competitors) in enumerate([(2, (0, 2, 3)), (0, (0, 2, 3)), (3, (3,)
             alpha=1 if k == j else 0.35,
             edgecolor="white",
         )
-        ink = "white" if k == j and k != 3 else "black"
+        ink = "black" if k != j else "#111111" if k == 3 else "#fefefe"
         axes[1].annotate(
             str(int(ages[k])),
             (left + width / 2, row),

@@ -244,6 +244,15 @@ def test_quoted_numbers_arrive(site):
         assert "{glue" not in prose and "{numref}" not in prose and "{cite" not in prose, path.name
 
 
+def test_folded_code_is_called_as_it_reads_and_the_bibliography_is_a_list(site):
+    text = (site / "chapters" / "loss.html").read_text(encoding="utf-8")
+    assert re.search(r'<summary>\s*<span class="collapsed">Show the code</span>', text)
+    assert "Toggle hidden content" not in text
+    text = (site / "bibliography.html").read_text(encoding="utf-8")
+    entries = re.findall(r'<div class="citation" [^>]*role="([a-z-]+)"', text)
+    assert len(entries) > 20 and set(entries) == {"listitem"}
+
+
 @pytest.mark.slow
 def test_two_clean_builds_of_a_folder_are_the_same(tmp_path):
     lay_out(tmp_path)

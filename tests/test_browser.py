@@ -174,8 +174,7 @@ def violations(page, rules=None):
           axe.configure({rules: [{id: 'color-contrast', selector: '[data-look]'}]});
           const {violations} = await axe.run(
             {reporter: 'no-passes', preload: false, ...(rules ? {runOnly: rules} : {})});
-          return violations.map(
-            ({id, impact, help, nodes}) => [id, impact, help, nodes.map((n) => n.target.join(' '))]);
+          return violations.map((v) => [v.id, v.impact, v.help, v.nodes.map((n) => n.target.join(' '))]);
         }""",
         rules,
     )
