@@ -145,7 +145,7 @@ def process(rank, world, folder):
     dist.destroy_process_group()
 
 
-@pytest.fixture(scope="module", params=[2, 3])
+@pytest.fixture(scope="module", params=[pytest.param(2, marks=pytest.mark.slow), 3])
 def results(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(f"processes{request.param}")
     mp.spawn(process, (request.param, str(folder)), nprocs=request.param)
