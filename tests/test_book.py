@@ -246,7 +246,7 @@ def test_quoted_numbers_arrive(site):
 
 def test_folded_code_is_called_as_it_reads_and_the_bibliography_is_a_list(site):
     text = (site / "chapters" / "loss.html").read_text(encoding="utf-8")
-    assert re.search(r'<summary>\s*<span class="collapsed">Show the code</span>', text)
+    assert re.search(r"<summary>\s*<p[^>]*>Show the code</p>", text)
     assert "Toggle hidden content" not in text
     text = (site / "bibliography.html").read_text(encoding="utf-8")
     entries = re.findall(r'<div class="citation" [^>]*role="([a-z-]+)"', text)
