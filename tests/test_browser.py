@@ -238,18 +238,19 @@ def test_the_pages_seen_are_all_there_are(site):
     assert {path.relative_to(site).with_suffix("").as_posix() for path in html_pages(site)} == set(PAGES)
 
 
-@pytest.mark.parametrize(("name", "device", "scheme"), several(PAGES, DEVICES, SCHEMES))
-def test_a_page_is_whole(site, window, name, device, scheme):
-    # what axe-core checks besides contrast is the same in the light and in the dark
-    with visit(window(device, scheme), site / f"{name}.html") as seen:
-        assert faults(*seen, rules=["color-contrast"] if scheme == "dark" else None) == []
-
-
+# before the others: it takes longest, and two processes then end at about the same time
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PAGES)
 def test_the_keyboard_reaches_all_of_a_page(site, window, name):
     with visit(window(), site / f"{name}.html") as (page, *_):
         assert out_of_reach(page) == []
+
+
+@pytest.mark.parametrize(("name", "device", "scheme"), several(PAGES, DEVICES, SCHEMES))
+def test_a_page_is_whole(site, window, name, device, scheme):
+    # what axe-core checks besides contrast is the same in the light and in the dark
+    with visit(window(device, scheme), site / f"{name}.html") as seen:
+        assert faults(*seen, rules=["color-contrast"] if scheme == "dark" else None) == []
 
 
 @pytest.mark.slow
