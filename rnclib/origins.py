@@ -174,7 +174,7 @@ def _named(caption: str, runs: pd.DataFrame) -> pd.Series:
         splits = [split for split in source.splits if source.caption("paper", split) in caption]
         if splits:
             named |= of_set & runs["split"].isin(splits)
-        elif re.search(rf"\b{re.escape(source.title)}, profile paper", caption):
+        elif re.search(rf"(?:^|\. ){re.escape(source.title)}\.", caption):
             named |= of_set
     return named if named.any() else every
 

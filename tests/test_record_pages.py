@@ -257,6 +257,12 @@ def test_the_hours_of_the_pages_are_the_sum_of_the_records(book, pages):
     assert [cell.strip() for cell in last.split("|")][4] == f"{seconds / 3600:.1f}"
 
 
+def test_a_caption_that_names_a_data_set_alone_leaves_out_the_others(book):
+    assert book.items["robustness"]["robustness-shift"].startswith("ESOL. ")
+    assert set(book.made_of["robustness-shift"]["dataset"]) == {"esol"}
+    assert set(book.made_of["robustness-shift-faces"]["dataset"]) == {"synthetic"}
+
+
 def test_differences_between_machines_are_those_of_the_verdict_page(book):
     names = {"profile": "paper", "experiment": "esol", "dataset": "esol"}
     labels = dict(zip(book.runs["key"], book.runs["method"], strict=True))
