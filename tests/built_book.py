@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -117,18 +118,33 @@ def lay_out(root):
         file.write(f"\nFrom there: {{glue:text}}`chapters/{DEMO}.ipynb::error:.2f`.\n")
 
 
-def build(root):
-    """Build the book in that folder as the README says, and return the site's."""
+def extension(name):
+    """A Sphinx extension of the book."""
+    spec = importlib.util.spec_from_file_location(name, BOOK / "_ext" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def build(root, *arguments):
+    """Build the book in that folder, by default as the README says, and return the site's."""
     run = subprocess.run(
-        [Path(sys.executable).with_name("jupyter-book"), "build", "book/", "-W", "-n", "--keep-going"],
+        [
+            Path(sys.executable).with_name("jupyter-book"),
+            "build",
+            *(arguments or ["book/"]),
+            "-W",
+            "-n",
+            "--keep-going",
+        ],
         cwd=root,
         env={**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1"},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1200,
     )
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-6000:]
-    return root / "_build" / "html"
+    return root / "_build" / ("singlehtml" if "singlehtml" in arguments else "html")
 
 
 # --- the site, as files ---------------------------------------------------------------------------------

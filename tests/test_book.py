@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
@@ -10,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from built_book import BOOK, ROOT, build, chapter, html_pages, lay_out, pages_in, read
+from built_book import BOOK, ROOT, build, chapter, extension, html_pages, lay_out, pages_in, read
 
 yaml = pytest.importorskip("yaml")
 nbformat = pytest.importorskip("nbformat")
@@ -20,10 +19,7 @@ pytest.importorskip("jupyter_book")
 @pytest.fixture(scope="module")
 def setup_module():
     """The book's own Sphinx extension."""
-    spec = importlib.util.spec_from_file_location("book_setup", BOOK / "_ext" / "book_setup.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return extension("book_setup")
 
 
 def cell(number, *tags, output=None):

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,7 +20,7 @@ yaml = pytest.importorskip("yaml")
 nbformat = pytest.importorskip("nbformat")
 pytest.importorskip("jupyter_book")
 
-from test_book import chapter, html_pages, read  # noqa: E402  (it needs these packages)
+from built_book import build, chapter, extension, html_pages, read  # noqa: E402  (it needs these packages)
 
 # --- parameters of every notebook -----------------------------------------------------------------------
 
@@ -105,25 +101,12 @@ def small_book(root: Path, address: str | None = None) -> Path:
     return root
 
 
-def built(root: Path, *arguments: str) -> Path:
-    done = subprocess.run(
-        [Path(sys.executable).with_name("jupyter-book"), "build", *arguments, "-W", "-n", "--keep-going"],
-        cwd=root,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1"},
-        capture_output=True,
-        text=True,
-        timeout=1200,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
-    return root / "_build" / ("singlehtml" if "singlehtml" in arguments else "html")
-
-
 @pytest.fixture(scope="module")
 def sites(tmp_path_factory) -> dict[str, Path]:
     """The same small book, built as the README says, at the root of the repository, and with an address."""
     made = {name: small_book(tmp_path_factory.mktemp(name)) for name in ("book", "root")}
     made["linked"] = small_book(tmp_path_factory.mktemp("linked"), ADDRESS)
-    return {name: built(root, "." if name == "root" else "book/") for name, root in made.items()}
+    return {name: build(root, "." if name == "root" else "book/") for name, root in made.items()}
 
 
 @pytest.mark.slow
@@ -174,7 +157,7 @@ def test_the_whole_book_on_a_single_page_is_whole(tmp_path):
         shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(ROOT / "book", tmp_path / "book", ignore=shutil.ignore_patterns("local", "results", "__pycache__"))
     (tmp_path / "rnclib").symlink_to(ROOT / "rnclib")
-    page = built(tmp_path, "book/", "--builder", "singlehtml") / "index.html"
+    page = build(tmp_path, "book/", "--builder", "singlehtml") / "index.html"
     found = read(page)
     for url in found.fetched:
         assert not re.match(r"(?:https?:)?//", url), url
@@ -265,10 +248,7 @@ def test_the_page_on_citing_says_what_the_citation_file_says(book_setup, said, l
 
 @pytest.fixture
 def book_setup():
-    spec = importlib.util.spec_from_file_location("book_setup", ROOT / "book" / "_ext" / "book_setup.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return extension("book_setup")
 
 
 def test_an_address_that_no_button_can_be_made_of_is_refused(book_setup, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shlex
@@ -13,6 +12,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from built_book import extension
 from records import record
 
 from rnclib import origins, results, statistics
@@ -30,10 +30,7 @@ pytest.importorskip("jupyter_book")
 @pytest.fixture(scope="module")
 def pages():
     """The extension of the book that makes the pages."""
-    spec = importlib.util.spec_from_file_location("record_pages", BOOK / "_ext" / "record_pages.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return extension("record_pages")
 
 
 @pytest.fixture(scope="module")

@@ -43,10 +43,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", find_scripts)
     app.connect("builder-inited", copy_mathjax)
     app.connect("html-page-context", add_scripts)
-    app.connect("source-read", mark_local_page)
     app.connect("html-page-context", mend_roles)
-    app.connect("source-read", lay_out_page, priority=600)
-    app.connect("source-read", take_phone_drawings, priority=600)  # under the names that the page gets above
+    app.connect("source-read", read_notebook)
     app.connect("env-purge-doc", forget_phone_drawings)
     app.connect("doctree-resolved", offer_phone_drawings)
     app.connect("source-read", fill_in_citation)
@@ -94,16 +92,23 @@ def complete_toc(book: Path) -> dict[str, Any]:
     return toc
 
 
-# --- this machine's pages -------------------------------------------------------------------------------
+# --- pages that are notebooks ---------------------------------------------------------------------------
 
 
-def mark_local_page(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Give a page of `book/local/` its own title, a notice, and labels that no published page has."""
-    if not docname.startswith(f"{LOCAL}/"):
+def read_notebook(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Make a page of a notebook: mark it as this machine's own, put it in order, keep its drawings for a phone."""
+    if not docname.startswith(("chapters/", f"{LOCAL}/")):
         return
-    name = docname.removeprefix(f"{LOCAL}/")
-    has_published = (Path(app.srcdir) / "chapters" / f"{name}.ipynb").is_file()
-    source[0] = json.dumps(local_page(json.loads(source[0]), f"chapters/{name}" if has_published else None))
+    notebook = json.loads(source[0])
+    if docname.startswith(f"{LOCAL}/"):
+        published = f"chapters/{docname.removeprefix(f'{LOCAL}/')}"
+        there = (Path(app.srcdir) / f"{published}.ipynb").is_file()
+        notebook = local_page(notebook, published if there else None)
+    _phone_drawings(app.env)[docname] = phone_drawings(notebook)  # under the names that the page has now
+    source[0] = json.dumps(laid_out(notebook))
+
+
+# --- this machine's pages -------------------------------------------------------------------------------
 
 
 def local_page(notebook: dict[str, Any], published: str | None) -> dict[str, Any]:
@@ -177,12 +182,6 @@ def _text(source: str | list[str]) -> str:
 # --- the order of a page --------------------------------------------------------------------------------
 
 
-def lay_out_page(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Show a notebook's answer first, and what is looked up rather than read behind a line that opens it."""
-    if docname.startswith(("chapters/", f"{LOCAL}/")):
-        source[0] = json.dumps(laid_out(json.loads(source[0])))
-
-
 def laid_out(notebook: dict[str, Any]) -> dict[str, Any]:
     """Return the notebook with its cells tagged ``answer`` below the first, and tables of those tagged ``fold`` folded.
 
@@ -190,8 +189,11 @@ def laid_out(notebook: dict[str, Any]) -> dict[str, Any]:
     """
     cells = notebook["cells"]
     tags = [cell["metadata"].get("tags", ()) for cell in cells]
-    answer = [cell for cell, its in zip(cells, tags, strict=True) if "answer" in its]
-    notebook["cells"] = [*cells[:1], *answer, *(cell for cell in cells[1:] if cell not in answer)]
+    answers, others = (
+        [cell for cell, its in zip(cells[1:], tags[1:], strict=True) if ("answer" in its) == sought]
+        for sought in (True, False)
+    )
+    notebook["cells"] = [*cells[:1], *answers, *others]
     for cell, its in zip(cells, tags, strict=True):
         for output in cell.get("outputs", ()) if "fold" in its else ():
             text = _text(output.get("data", {}).get("text/markdown", ""))
@@ -203,15 +205,13 @@ def laid_out(notebook: dict[str, Any]) -> dict[str, Any]:
 # --- drawings for a phone -------------------------------------------------------------------------------
 
 
-def take_phone_drawings(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Keep the second drawing of each figure of a notebook, which `rnclib.report.Figure` has made."""
-    if not docname.startswith(("chapters/", f"{LOCAL}/")):
-        return
-    found = {}
-    for cell in json.loads(source[0])["cells"]:
-        if "phone" in cell["metadata"].get("rnclib", {}):
-            found[cell["metadata"]["mystnb"]["figure"]["name"]] = cell["metadata"]["rnclib"]["phone"]
-    _phone_drawings(app.env)[docname] = found
+def phone_drawings(notebook: dict[str, Any]) -> dict[str, str]:
+    """Return the second drawing of each figure, which `rnclib.report.Figure` has made, by the name of the figure."""
+    return {
+        cell["metadata"]["mystnb"]["figure"]["name"]: cell["metadata"]["rnclib"]["phone"]
+        for cell in notebook["cells"]
+        if "phone" in cell["metadata"].get("rnclib", {})
+    }
 
 
 def forget_phone_drawings(app: Sphinx, env: BuildEnvironment, docname: str) -> None:
@@ -222,8 +222,8 @@ def offer_phone_drawings(app: Sphinx, doctree: nodes.document, docname: str) -> 
     """Let a narrow screen take the second drawing of a figure."""
     if app.builder.format != "html":
         return
+    drawings = _phone_drawings(app.env).get(docname, {})
     for figure in doctree.findall(nodes.figure):
-        drawings = _phone_drawings(app.env).get(docname, {})
         if not (names := [name for name in figure["ids"] if name in drawings]):
             continue
         (image,) = figure.findall(nodes.image)
