@@ -78,7 +78,7 @@ def small_book(root: Path, address: str | None = None) -> Path:
     for name in ("_config.yml", "CITATION.cff", "README.md"):
         shutil.copy(ROOT / name, root)
     book = root / "book"
-    for folder in ("_ext", "_static"):
+    for folder in ("_ext", "_interactive", "_static"):
         shutil.copytree(ROOT / "book" / folder, book / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("_toc.yml", "cite.md", "references.bib"):
         shutil.copy(ROOT / "book" / name, book)

@@ -338,8 +338,10 @@ SCRIPTS = {"molecules": ("molecules.js",), "playground": ("rnc_loss.js", "playgr
 
 
 def find_scripts(app: Sphinx, config: Any) -> None:
-    """Let the site have the files of `book/_interactive/`."""
+    """Let the site have the files of `book/_interactive/`, and pages load those of `book/_static/` by their names."""
     config["html_static_path"].append(str(Path(app.srcdir) / "_interactive"))
+    for files in (config.html_css_files, config.html_js_files):
+        files.sort(key=str)  # Jupyter Book lists them as the file system does, which differs from one to the next
 
 
 def add_scripts(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
