@@ -468,7 +468,7 @@ if lower:
     found.append(f"**Seeds with a lower test MAE**: {listed(lower)}.")
 if len(alone) > 1 and {frozen, *alone} <= set(mae.index):
     lead = mae[alone[0]] - mae[frozen]
-    part = (mae[alone[0]] - mae[best]) / lead
+    part = (mae[alone[0]] - mae[best]) / lead if lead else 0
     each = listed([f"{mae[m]:.2f} years for *{m}*" for m in (*alone, frozen)])
     found.append(
         f"**The learning rate**: the mean test MAE is {each}"

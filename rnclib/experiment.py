@@ -335,7 +335,7 @@ def carry_out(
     record = _record(run, chosen, outcome)
     record["run"] = provenance.circumstances(device) | {
         "started": started,
-        "wall_time": round(time.monotonic() - began, 1),
+        "wall_time": round(time.monotonic() - began, 3),
         **({} if peak.bytes is None else {"peak_mb": round(peak.bytes / 1e6)}),
     }
     return record, _beside(run, chosen, outcome) if run.seed == 0 else None
@@ -564,7 +564,7 @@ def _stage_record(stage: TrainedStage, points: int = 40) -> dict[str, Any]:
         "name": stage.name,
         "epochs": n,
         "best_epoch": history.best_epoch,
-        "wall_time": round(history.wall_time, 1),
+        "wall_time": round(history.wall_time, 3),
         "commit": stage.commit,
         "curve": curve,
     }
