@@ -83,33 +83,30 @@ def by_fraction(study):
 # ## What is compared
 #
 # From the training set of each split, nested subsets are drawn: each holds all smaller ones. Validation and test sets
-# stay the same. Every method is trained on each subset from the beginning. Targets are standardised anew where the
-# method standardises them, so errors are given in the unit of the data.
+# stay the same. Every method is trained on each subset from the beginning, and errors are in the unit of the data.
+# Methods are called as in {doc}`esol`.
 #
-# Methods are called as in {doc}`esol`: *RnC frozen, L1* is an L1 regressor on Rank-N-Contrast's frozen encoder, *RnC
-# fine-tuned, L1* trains the encoder further with it, and *L1 end to end* has no contrastive stage.
+# | Pair | What it compares |
+# |---|---|
+# | *RnC frozen, closed form* and *L1 end to end, closed form* | the encoders: ridge regression on frozen features |
+# | *RnC frozen, L1* and *L1 end to end* | the published way: a regressor trained in steps on the frozen encoder |
+# | *RnC fine-tuned, L1* and *L1 end to end* | the same, but the second stage trains the encoder further |
 #
-# **Epochs are held fixed**, at the number that the full training set gets, so a smaller subset gets fewer steps
-# ({numref}`efficiency-steps`, {numref}`efficiency-steps-faces`). On molecules they do not shrink alike: a contrastive
-# encoder leaves out the incomplete last batch of 256, end-to-end training has batches of 128 and leaves out none. Worst
-# off is *RnC frozen, L1*, with the published regressor: at the smallest fractions it starts at the mean of the targets
-# and has taken a few hundred small steps when its training ends.
+# **Why the closed form?** Epochs are held fixed, so a smaller subset gets fewer steps ({numref}`efficiency-steps`,
+# {numref}`efficiency-steps-faces`). The published regressor then ends before it has learnt: at the smallest fractions
+# it has taken a few hundred small steps from the mean of the targets. Ridge regression takes no steps.
 #
-# So each encoder, the contrastive one and that of end-to-end training, also gets a regressor in **closed form**. This
-# is ridge regression on its frozen features, with the penalty that the validation set chooses. *RnC frozen, closed
-# form* and *L1 end to end, closed form* compare what the encoders have learnt, and take no steps.
+# **Which learning rate?** End-to-end training has the rate at which it trains well: 0.001 on molecules, a tenth of the
+# published one; 0.01 on synthetic faces, a twentieth. It was chosen for it on full training sets, while Rank-N-Contrast
+# has its published settings, so end-to-end training is ahead in effort. On synthetic faces two more pairs even that
+# out:
 #
-# End-to-end training is the one that trains well. On molecules, that is *L1 end to end, lr 0.001*, at a tenth of the
-# published rate, at which more gets stuck ({doc}`esol` compares both). On synthetic faces, it is *L1 end to end, lr
-# 0.01*, at a twentieth, about the rate that a search chose ({doc}`methods`; {doc}`agedb` compares both). That gives it
-# an advantage: its rate was chosen for it, on full training sets, while Rank-N-Contrast has the published settings. So
-# on synthetic faces two more comparisons are made. One has both as published: *RnC frozen, L1* against *L1 end to end*.
-# The other gives Rank-N-Contrast the settings of that search too, the learning rate and temperature of the encoder
-# among them: *RnC frozen, closed form, tuned* against *L1 end to end, closed form, lr 0.01*. Encoders of faces are
-# fine-tuned at the lower rate too (*RnC fine-tuned, L1, lr 0.01*); at the one published for the regressor, fine-tuning
-# diverges at once.
+# - *RnC frozen, L1* and *L1 end to end* with no rate behind their names: both as published.
+# - *RnC frozen, closed form, tuned* and *L1 end to end, closed form, lr 0.01*: Rank-N-Contrast too has what a search
+#   found ({doc}`methods`).
 #
-# Synthetic faces are 32 pixels wide here, half of what they are in {doc}`agedb`, which takes a quarter of the time.
+# Encoders of faces are fine-tuned at the lower rate as well (*RnC fine-tuned, L1, lr 0.01*), since at the published one
+# fine-tuning diverges. Faces are 32 pixels wide here, half of what they are in {doc}`agedb`.
 
 
 # %% tags=["hide-input", "fold"]
@@ -120,8 +117,8 @@ def steps_table(study, name):
     one_of_each = [run for run in study.runs if run.seed == 0]
     return Table(
         data_efficiency.steps(one_of_each, n_train),
-        "Optimiser steps of each stage of training, by fraction of the training set. "
-        f"{study.caption}.",
+        f"Optimiser steps of each stage of training on {study.source.samples}, by fraction of the "
+        f"training set. {study.caption}.",
         name=name,
     )
 
@@ -397,10 +394,9 @@ verdicts.answer("data")
 # ## What this allows one to conclude
 #
 # The verdicts are those of {doc}`claims`; {numref}`efficiency-verdicts` has all that rest on this page. Where curves
-# are not parallel, a verdict is on the ratio at a single fraction, as said above. After the verdict come the fractions
-# at which the method needs more samples, and those at which it needs fewer: where the whole interval of the ratio lies
-# on that side ({numref}`efficiency-ratio`, {numref}`efficiency-ratio-faces`). These intervals are not corrected for
-# their number: they describe, and decide nothing.
+# are not parallel, a verdict is on the ratio at a single fraction. Below it stand the fractions at which the whole
+# interval of the ratio says more samples, or fewer ({numref}`efficiency-ratio`, {numref}`efficiency-ratio-faces`).
+# These intervals are not corrected for their number: they describe, and decide nothing.
 
 
 # %% tags=["hide-input"]
@@ -448,13 +444,12 @@ def verdict(study, pair, experiment):
 
 def said(study, pair):
     own, sets = (verdict(study, pair, of) for of in ("data_efficiency", "face_sets"))
-    sentences = [
+    return [
         f"*{pair[0]}* against *{pair[1]}*",
-        *([f"Verdict: {own}"] if own else []),
-        *([f"Verdict with a set of faces for each seed: {sets}"] if sets else []),
-        curves(study, *pair),
+        *([f"Verdict: {own}."] if own else []),
+        *([f"Verdict with a set of faces for each seed: {sets}."] if sets else []),
+        f"{curves(study, *pair)}.",
     ]
-    return f"{'. '.join(sentences)}."
 
 
 def found(study, *chosen):
@@ -500,9 +495,9 @@ def beside(lead, *methods):
         later = listed([f"{many[m]:.2f}" for m in methods])
         texts.append(
             f"{study.source.title}, in {study.unit}: {errors} with {least} of the training set, "
-            f"{later} with {most}"
+            f"{later} with {most}."
         )
-    return f"**{lead}** {'. '.join(texts)}." if texts else None
+    return [f"**{lead}**", *texts] if texts else None
 
 
 compared = [

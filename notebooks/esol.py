@@ -88,28 +88,29 @@ shown = [m for m in (*baselines, "RnC frozen, L1", *fine_tuned) if m in main.met
 # %% [markdown]
 # ## The protocol
 #
-# A graph isomorphism network {cite:p}`xu2019gin` of five layers turns a molecule into 200 features. Three ways to train
-# it are compared. Each method is called by how it is trained and by the loss of its regressor, which is L1, L2 or
-# Huber:
+# A graph isomorphism network {cite:p}`xu2019gin` of five layers turns a molecule into 200 features, and a linear
+# regressor predicts from them. Three ways to train the two are compared, each with the losses L1, L2 and Huber for the
+# regressor:
 #
-# - *L1 end to end* (the course project's *normal-L1*): network and linear head are trained together.
-# - *RnC frozen, L1*: first Rank-N-Contrast trains the encoder alone; then the linear head is trained on its frozen
-#   features.
-# - *RnC fine-tuned, L1*: the same, but the second stage trains the encoder further.
+# | Method | The encoder | The regressor |
+# |---|---|---|
+# | *L1 end to end* (in the course project: *normal-L1*) | learns with the regressor | L1 |
+# | *RnC frozen, L1* | learns from Rank-N-Contrast alone | L1, on the frozen features |
+# | *RnC fine-tuned, L1* | learns from Rank-N-Contrast first, then with the regressor | L1 |
 #
-# The course project trains end to end with L1 only; L2 and Huber get L1's settings here. With the protocol's learning
-# rate of 0.01, L2 diverges at once and L1 gets stuck in a good part of the runs. So each has a second row, ours, at a
-# smaller rate at which it trains: *L2 end to end, lr 0.0001* and *L1 end to end, lr 0.001*. These are round numbers
-# that no search chose; the search in {doc}`methods` later took 0.0017 for L1. The other methods got no second rate,
-# though *Huber end to end* and *RnC fine-tuned, L2* have the same troubles.
+# **Learning rates.** The course project trains end to end with L1 only, at a rate of 0.01. There L1 gets stuck in a
+# good part of the runs and L2 diverges at once. So each has a second row, ours, at a rate at which it trains: *L1 end
+# to end, lr 0.001* and *L2 end to end, lr 0.0001*. These are round numbers that no search chose; the search in
+# {doc}`methods` later took 0.0017 for L1. The other methods got no second rate, though *Huber end to end* and *RnC
+# fine-tuned, L2* have the same troubles.
 #
-# The split, the initial weights and the order of the samples are drawn from one seed per split, the same for every
-# method. The validation set chooses the weights of the stage that fits the target, and a contrastive encoder keeps its
-# last ones; the test set is predicted once per run. Targets are standardised with the mean and standard deviation of
-# the training set. {doc}`../data` describes the splits.
+# **What all share.** One seed per split draws the split, the initial weights and the order of the samples, the same for
+# every method. Targets are standardised with the mean and standard deviation of the training set. The validation set
+# chooses the weights of the stage that fits the target; a contrastive encoder keeps its last ones. The test set is
+# predicted once per run. {doc}`../data` describes the splits.
 #
-# The published description leaves two things open. Here validation errors are those of the selected weights, and every
-# loss is selected by its own validation value.
+# **Left open** by the published description, and set here: validation errors are those of the selected weights, and
+# every loss is selected by its own validation value.
 #
 # ## Errors
 

@@ -290,8 +290,9 @@ class Findings:
 
     Parameters
     ----------
-    *sentences : str or None
-        Markdown, each an item of the list; those that are None, for which there are no records, are left out.
+    *sentences : str, sequence of str or None
+        Markdown, each an item of the list; of several, the others are a list below the first. Those that are None, for
+        which there are no records, are left out.
     title : str, optional
         A line above the list, with a colon at its end.
 
@@ -302,26 +303,35 @@ class Findings:
     - Nothing else.
     """
 
-    def __init__(self, *sentences: str | None, title: str | None = None) -> None:
-        self.sentences = [_one_line(sentence, "sentence") for sentence in sentences if sentence is not None]
+    def __init__(self, *sentences: str | Sequence[str] | None, title: str | None = None) -> None:
+        items = [[one] if isinstance(one, str) else one for one in sentences if one is not None]
+        self.items = [[_one_line(line, "sentence") for line in item] for item in items]
         self.title = None if title is None else _one_line(title, "title")
 
     def __repr__(self) -> str:
-        lines = [f"- {re.sub(r'<[^>]*>', '', _plain_html(sentence))}" for sentence in self.sentences]
+        lines = [re.sub(r"<[^>]*>", "", _plain_html(line)) for line in self._lines()]
         return html.unescape("\n".join([*([] if self.title is None else [self.title]), *lines]))
+
+    def _lines(self) -> list[str]:
+        return [line for first, *more in self.items for line in (f"- {first}", *(f"  - {one}" for one in more))]
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         above = [] if self.title is None else [self.title, ""]
-        items = "".join(f"<li>{_plain_html(sentence)}</li>" for sentence in self.sentences)
         return {
             "text/plain": repr(self),
-            "text/html": "".join(f"<p>{_plain_html(line)}</p>" for line in above if line) + f"<ul>{items}</ul>",
-            "text/markdown": "\n".join([*above, *(f"- {sentence}" for sentence in self.sentences)]),
+            "text/html": "".join(f"<p>{_plain_html(line)}</p>" for line in above if line) + _nested(self.items),
+            "text/markdown": "\n".join([*above, *self._lines()]),
         }
 
 
+def _nested(items: Sequence[Sequence[str]]) -> str:
+    """A list in HTML; what follows the first line of an item is a list within it."""
+    inner = (_plain_html(first) + (_nested([[one] for one in more]) if more else "") for first, *more in items)
+    return f"<ul>{''.join(f'<li>{item}</li>' for item in inner)}</ul>"
+
+
 _LENGTHS = {
-    "paper": "Training followed {training} (profile `paper`).",
+    "paper": "Training followed {training}.",
     "quick": "Training was shortened (profile `quick`): good for a first look, not for conclusions.",
     "smoke": "Training was cut to seconds (profile `smoke`): it shows that the code runs, nothing else.",
 }

@@ -354,6 +354,22 @@ def test_photographs_have_no_spurious_correlation():
     }  # fmt: skip
 
 
+def test_the_four_kinds_of_molecules_are_those_that_the_runs_are_trained_and_tested_on():
+    from rnclib.chapters.robustness import four_kinds
+    from rnclib.data import catalogue, shifts
+
+    kinds = four_kinds("standin")
+    data = catalogue.load("standin")
+    split = data.splits["random"](0)
+    chosen = shifts.spurious_split(split, data.targets, data.nuisance > 0, 0, correlated=True)
+    assert kinds.sum().to_dict() == {"before": len(split.train), "train": len(chosen.train), "test": len(chosen.test)}
+    assert kinds["test"].nunique() == 1
+    agreeing = [high == has for high, has in kinds.index]
+    assert (kinds["train"] == kinds["before"])[agreeing].all()
+    against = kinds[np.logical_not(agreeing)]
+    assert against["train"].sum() == round(shifts.AGAINST * against["before"].sum())
+
+
 @pytest.mark.parametrize(("experiment", "dataset"), [("robustness", "esol"), ("face_sets", "synthetic")])
 def test_under_a_spurious_correlation_methods_are_those_of_the_primary_comparison(experiment, dataset):
     (claim,) = (claim for claim in PRIMARY if claim.text == SPURIOUS and claim.dataset == dataset)

@@ -467,7 +467,7 @@ def check_page(parser: Any, text: str) -> None:
     escaped = literal(text)
     page = Page(parser.render(f"Of {escaped}."))
     assert page.tags == {"p"} and page.text.strip() == f"Of {wanted}.", text
-    (item,) = Findings(escaped).sentences
+    ((item,),) = Findings(escaped).items
     assert Page(parser.render(item)).tags <= {"p", "ol", "li"}, text  # a number at the beginning begins a list
     table = Table(
         pd.DataFrame({"a": [escaped], "b": ["end"]}),

@@ -197,12 +197,10 @@ def test_a_chapter_quotes_the_verdict_of_the_verdict_page(published):
 def test_the_answer_of_a_page_is_that_of_its_primary_comparisons(published):
     said = published.answer("corruption", datasets=["esol"])
     row = published.find("RnC frozen, L1", "L1 end to end, lr 0.001", "corruption")
-    assert said.sentences == [f"ESOL: {row.line}: **{row.verdict}** ({row.shown}, {row.n} splits)."]
+    assert said.items == [[f"ESOL: {row.line}: **{row.verdict}** ({row.shown}, {row.n} splits)."]]
     both = published.answer("difference")
     rows = published.frame.query("primary and effect == 'difference'")
-    assert [row.shown in text for row, text in zip(rows.itertuples(), both.sentences, strict=True)] == [True] * len(
-        rows
-    )
+    assert [row.shown in text for row, (text,) in zip(rows.itertuples(), both.items, strict=True)] == [True] * len(rows)
     assert "no primary comparison" in published.answer("growth").text
 
 

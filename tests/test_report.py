@@ -249,6 +249,11 @@ def test_findings_are_a_list_on_a_page_and_lines_elsewhere():
         "<li><strong>Level</strong>: see a-table, <em>L1</em>.</li><li>a &lt; b &amp; more.</li>" in bundle["text/html"]
     )
     assert Findings(None)._repr_mimebundle_()["text/markdown"] == ""
+    nested = Findings(("First", "*second* <", "third"), "fourth")._repr_mimebundle_()
+    assert nested["text/plain"] == "- First\n  - second <\n  - third\n- fourth"
+    assert nested["text/markdown"] == "- First\n  - *second* <\n  - third\n- fourth"
+    inner = "<ul><li><em>second</em> &lt;</li><li>third</li></ul>"
+    assert nested["text/html"] == f"<ul><li>First{inner}</li><li>fourth</li></ul>"
     with pytest.raises(ValueError, match=r"^sentence: got ''; allowed: a text that is not empty$"):
         Findings("")
 
@@ -349,14 +354,15 @@ def test_notice_is_a_box_in_the_book():
 )
 def test_data_that_was_not_measured_and_short_training_are_said_out_loud(dataset, profile, kind):
     notice = data_notice(dataset, profile, detail="Over 20 splits.")
-    assert notice.kind == kind and profile in notice.text and notice.text.endswith("Over 20 splits.")
+    assert notice.kind == kind and notice.text.endswith("Over 20 splits.")
+    assert (f"(profile `{profile}`)" in notice.text) == (profile != "paper")
     assert ("not measured" in notice.title) == (dataset not in ("esol", "agedb"))
     assert catalogue.source(dataset).notice in notice.text
 
 
 def test_the_full_length_of_training_is_that_of_the_data_set():
     for source in catalogue.SOURCES.values():
-        assert f"Training followed {source.training} (profile `paper`)." in data_notice(source.name, "paper").text
+        assert f"Training followed {source.training}." in data_notice(source.name, "paper").text
     assert "sized down" in data_notice("synthetic", "paper").text
 
 

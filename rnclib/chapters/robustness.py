@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from rnclib import protocols
 from rnclib.chapters.base import FACES, MOLECULES, SMALL_FACES, Chapter, Experiment, Origin, Scope, compared
 from rnclib.claims import GROWTH, NO_LONGER, ORGANISED, PAPER, ROBUST, SPURIOUS, UNLIKE, UNSEEN, Claim
 from rnclib.data import catalogue
-from rnclib.data.shifts import SEEN
+from rnclib.data.shifts import SEEN, spurious_split
 from rnclib.experiment import Run
 
-__all__ = ["CHAPTER", "SHIFTS"]
+__all__ = ["CHAPTER", "SHIFTS", "four_kinds"]
 
 #: Splits by kind of inputs whose test set is unlike training.
 SHIFTS = {"molecules": ("scaffold", "size"), "images": ("identity",)}
@@ -78,6 +81,35 @@ def grid(scope: Scope) -> list[Run]:
 _CORRUPTED = ((ROBUST, "corruption", "ratio"), (GROWTH, "growth", "growth"))
 _CORRELATED_CLAIMS = ((SPURIOUS, "nuisance coefficient"), (ORGANISED, "organisation"), (NO_LONGER, "difference"))
 _FROZEN, _FINE_TUNED = "RnC frozen, L1", "RnC fine-tuned, L1"
+
+
+def four_kinds(dataset: str) -> pd.DataFrame:
+    """Count samples by target and nuisance where the two are correlated in training, in split 0 of molecules.
+
+    Parameters
+    ----------
+    dataset : str
+        Molecules of the catalogue.
+
+    Returns
+    -------
+    DataFrame
+        By ``high``, whether the target is in the upper half of the training set, and ``has``, whether the molecule has
+        nitrogen: the number of samples in ``train`` and ``test`` (`rnclib.data.shifts.spurious_split`), and in
+        ``before``, the training set that it is taken from.
+    """
+    data = catalogue.load(dataset)
+    assert data.nuisance is not None
+    split, has = data.splits["random"](0), data.nuisance > 0
+    high = data.targets >= np.median(data.targets[split.train])
+    chosen = spurious_split(split, data.targets, has, 0, correlated=True)
+    sets = {"before": split.train, "train": chosen.train, "test": chosen.test}
+    kinds = pd.DataFrame({"high": high, "has": has})
+    counts = {name: kinds.iloc[index].value_counts() for name, index in sets.items()}
+    every = pd.MultiIndex.from_product([(False, True)] * 2, names=["high", "has"])
+    return pd.DataFrame(counts).reindex(every, fill_value=0).fillna(0).astype(int)
+
+
 _UNDISTURBED: dict[str, Any] = dict.fromkeys(("holes", "wrong_targets", "spurious"))
 _MOLECULES, _FACES = protocols.end_to_end("esol"), protocols.end_to_end("synthetic")
 
@@ -91,7 +123,7 @@ CHAPTER = Chapter(
     ),
     figures=(
         "robustness-errors-molecules", "robustness-examples", "robustness-errors-faces",
-        "robustness-organisation-molecules",
+        "robustness-design-molecules", "robustness-design-faces", "robustness-organisation-molecules",
     ),
     experiments=(
         Experiment("robustness", grid, (*MOLECULES, *FACES), options={"data_dir": None}),
@@ -138,7 +170,9 @@ CHAPTER = Chapter(
         ),
     ),
     origins={
-        **dict.fromkeys(("robustness-kinds", "robustness-examples")),
+        **dict.fromkeys(
+            ("robustness-kinds", "robustness-examples", "robustness-design-molecules", "robustness-design-faces")
+        ),
         **{
             f"robustness-{table}-{data}": Origin(where={"corruptions": True})
             for table in ("errors", "ratio", "growth")

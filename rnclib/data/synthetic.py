@@ -29,7 +29,7 @@ from rnclib.files import whole
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["OLDEST", "Person", "Scene", "draw_ages", "draw_face", "load_faces", "make_faces", "recipe"]
+__all__ = ["ARC", "OLDEST", "Person", "Scene", "draw_ages", "draw_face", "load_faces", "make_faces", "recipe"]
 
 FORMAT = 1  # raised when the same seed gives other drawings
 SUPERSAMPLING = 4
