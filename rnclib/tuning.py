@@ -23,7 +23,7 @@ from rnclib.regressors import best_regressor
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["Plan", "best_settings", "search"]
+__all__ = ["Plan", "best_settings", "search", "typical_settings"]
 
 _PRUNED_AT = (0.5, 0.75)  # of the epochs of a trial
 _AT_RANDOM = 8  # trials before the search learns from them, and before it gives any up
@@ -147,6 +147,44 @@ def best_settings(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if not ended:
         raise ValueError(f"trials: got {len(trials)}, none of them complete; allowed: at least one that is")
     return dict(min(ended, key=_worth)["settings"])
+
+
+def typical_settings(found: Sequence[Mapping[str, Any]], searched: Mapping[str, Any]) -> dict[str, Any]:
+    """One setting for several tasks, from those that a search found on each.
+
+    Parameters
+    ----------
+    found : sequence of mapping
+        Settings of each task, such as those of `best_settings`.
+    searched : mapping
+        As in `Plan`.
+
+    Returns
+    -------
+    dict
+        Where two ends of a range were searched the median on a logarithmic scale, with two digits; of a list the value
+        that most tasks have, and of several of these the first in the list.
+
+    Raises
+    ------
+    ValueError
+
+    Examples
+    --------
+    >>> searched = {"learning_rate": (0.001, 0.1), "epochs": [50, 100]}
+    >>> typical_settings([{"learning_rate": 0.002, "epochs": 100}, {"learning_rate": 0.02, "epochs": 50}], searched)
+    {'learning_rate': 0.0063, 'epochs': 50}
+    """
+    if not found:
+        raise ValueError("found: got no settings; allowed: those of at least one task")
+    typical = {}
+    for name, among in searched.items():
+        values = [settings[name] for settings in found]
+        if isinstance(among, tuple):
+            typical[name] = float(f"{np.exp(np.median(np.log(values))):.1e}")
+        else:
+            typical[name] = max(among, key=values.count)
+    return typical
 
 
 def _worth(trial: Mapping[str, Any]) -> float:

@@ -229,6 +229,24 @@ def test_end_to_end_training_may_search_as_long_as_the_contrastive_one(seen, tmp
     assert searched_settings(tmp_path, "airfoil", "numbers") == {}
 
 
+def test_default_settings_wait_for_every_real_task_of_the_kind(monkeypatch, tmp_path):
+    learnt = {"diabetes": 1e-3, "concrete": 1e-2, "airfoil": 1e-1, "abalone": 1e-1}
+    monkeypatch.setattr(tasks, "TASKS", {name: tasks.TASKS[name] for name in (*learnt, "naval", "esol")})
+
+    def found(root, dataset, network):  # a simulated task, or one of another kind, is not asked
+        assert (root, network) == (tmp_path, "numbers")
+        return {
+            arm: tasks.space(network, arm)[1] | {"learning_rate": learnt[dataset]}
+            for arm in tasks.ARMS
+            if arm != "joint" or dataset != "airfoil"
+        }
+
+    monkeypatch.setattr(tasks, "searched_settings", found)
+    default = tasks.default_settings(tmp_path, "table")
+    assert set(default) == {"end to end", "RnC"} and default["RnC"]["learning_rate"] == 0.032
+    assert set(default["RnC"]) == set(tasks.space("numbers", "RnC")[0])
+
+
 # --- the page -------------------------------------------------------------------------------------------
 
 

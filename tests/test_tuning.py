@@ -12,7 +12,7 @@ from worlds import table
 from rnclib import tuning
 from rnclib.fitting import Diverged, Samples
 from rnclib.recipe import Recipe, Stage
-from rnclib.tuning import Plan, best_settings, search
+from rnclib.tuning import Plan, best_settings, search, typical_settings
 
 TRAIN, VAL = table(60), table(20, seed=1)
 SEARCHED = {"learning_rate": (1e-4, 1.0), "epochs": [8, 16]}
@@ -171,6 +171,19 @@ def test_a_trial_is_worth_its_best_head():
     assert best_settings(trials) == {"number": 0}
     trials.append({"state": "pruned", "errors": {}, "settings": {"number": 2}})
     assert best_settings(trials) == {"number": 0}
+
+
+def test_typical_settings_are_medians_of_ranges_and_modes_of_lists():
+    searched = {"rate": (1e-4, 1.0), "average": [None, 0.99], "width": [128, 256, 512]}
+    rates, averages, widths = (1e-3, 1e-1, 1e-2), (0.99, None, 0.99), (512, 256, 512)
+    found = [dict(zip(searched, each, strict=True)) for each in zip(rates, averages, widths, strict=True)]
+    assert typical_settings(found, searched) == {"rate": 0.01, "average": 0.99, "width": 512}
+    assert typical_settings(found[::-1], searched) == typical_settings(found, searched)
+    # of an even number the middle of the two in the middle, on the logarithmic scale; of equally many the first
+    assert typical_settings(found[:2], searched) == {"rate": 0.01, "average": None, "width": 256}
+    assert typical_settings(found[:1], searched) == found[0]
+    with pytest.raises(ValueError, match=r"^found: got no settings; allowed: those of at least one task$"):
+        typical_settings([], searched)
 
 
 def test_errors_of_several_sets_are_averaged_and_each_can_end_a_trial(monkeypatch):

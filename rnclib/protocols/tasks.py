@@ -25,7 +25,7 @@ from rnclib.fitting import Samples
 from rnclib.recipe import Recipe, Stage
 
 __all__ = [
-    "ARMS", "ENSEMBLE", "EQUAL_TIME", "HEADS", "NETWORKS", "OTHERS", "TASKS", "WINNERS", "Task", "method", "parts_of",
+    "ARMS", "ENSEMBLE", "EQUAL_TIME", "HEADS", "NETWORKS", "OTHERS", "TASKS", "WINNERS", "Task", "default_settings", "method", "parts_of",
     "peers", "recipe", "runs", "same_as", "search_table", "search_task", "search_tasks", "searched_settings",
     "settings_of", "space",
 ]  # fmt: skip
@@ -497,6 +497,33 @@ def searched_settings(root: Path, dataset: str, network: str) -> dict[str, dict[
         few = {f"{arm}, {FEW_TRIALS} trials": found[arm][:FEW_TRIALS] for arm in ARMS if arm in found}
         chosen |= {arm: best_settings(trials) for arm, trials in few.items()}
     return chosen
+
+
+def default_settings(root: Path, kind: str) -> dict[str, dict[str, Any]]:
+    """Settings of `rnclib.recipe.Recipe.default`: what is typical of the real tasks of a kind.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of all records.
+    kind : {'table', 'molecules', 'images'}
+
+    Returns
+    -------
+    dict
+        By arm; see `rnclib.tuning.typical_settings`. Without an arm that has a task whose search has not come to its
+        end.
+    """
+    from rnclib.tuning import typical_settings
+
+    network = _OF_KIND[kind]
+    tasks = [name for name, task in TASKS.items() if task.source.kind == kind and task.source.measured]
+    found = [searched_settings(root, name, network) for name in tasks]
+    return {
+        arm: typical_settings([settings[arm] for settings in found], space(network, arm)[0])
+        for arm in ARMS
+        if all(arm in settings for settings in found)
+    }
 
 
 def _seconds(trials: Sequence[Mapping[str, Any]]) -> float:
