@@ -395,8 +395,7 @@ def sets_notice(datasets: Sequence[str], profile: str) -> Notice:
     Examples
     --------
     >>> sets_notice(["esol", "abalone", "naval"], "paper")
-    Data: Measured: ESOL and Abalone. Not measured: Ship turbine (simulated). Training followed the full protocol \
-(profile `paper`).
+    Data: Measured: ESOL and Abalone. Not measured: Ship turbine (simulated). Training followed the full protocol.
     """
     from rnclib.data import catalogue
 

@@ -298,6 +298,7 @@ def drawing():
 def test_figure_is_the_same_bytes_each_time_and_leaves_nothing_open(format):
     import matplotlib.pyplot as plt
 
+    plt.close("all")  # those of other tests
     made = [Figure(drawing()[1], "C.", name="f", alt="A line.", format=format) for _ in range(2)]
     assert made[0].data == made[1].data and len(made[0].data) > 500
     assert plt.get_fignums() == []

@@ -89,7 +89,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
             "rnclib.experiment",
             "rnclib.protocols",
         },
-        set(),
+        {"numpy", "pandas"},
     ),
     "rnclib.chapters.tasks": (
         {
