@@ -13,15 +13,15 @@
 # ---
 
 # %% [markdown]
-# # Faces: does ordering them by age help to tell it?
+# # Faces (AgeDB)
 #
-# Estimating age from a photograph is the task on which Rank-N-Contrast {cite:p}`zha2023rnc` was shown first. The data
+# Does ordering faces by their age help to tell it? Estimating age from a photograph is the task on which Rank-N-Contrast {cite:p}`zha2023rnc` was shown first. The data
 # are AgeDB {cite:p}`moschoglou2017agedb`, 16 488 photographs of people aged 1 to 101. Their owners give out the
 # photographs on request only, so this chapter does two things. It sets side by side what was published on AgeDB, with a
 # place for the results of anyone who has the photographs. And it runs the same code, by the same path, on a stand-in:
 # synthetic faces that grow old.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 dataset: str = "synthetic"  # synthetic (synthetic faces) or agedb
 data_dir: str = None  # agedb: the folder that holds AgeDB/*.jpg
 loss: str = "all"  # all, l1, l2 or huber
@@ -57,6 +57,8 @@ check_parameters(
 )
 
 # %% tags=["hide-input"]
+import textwrap
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -195,14 +197,13 @@ Figure(
 # same way into the network: checked, decoded once, and turned into random views in batches. How this differs from the
 # published protocol:
 #
-# - The synthetic faces of the profile `paper` are sized down to what a CPU can train: 4000 faces at 64 pixels, an
+# - The synthetic faces of this page are sized down to what a CPU can train: 4000 faces at 64 pixels, an
 #   encoder of four convolutions, 100 epochs instead of 400 (50 instead of 100 for the regressors), five seeds. One
 #   contrastive encoder a seed serves all three regressors.
 # - Random crops are taken from the square in the middle of the image, resized to 8/7 of the network's side, instead of
 #   from the original. They are resized without the smoothing that avoids aliasing. Evaluation sees exactly the
 #   published view.
-# - The paper's settings for L2 and Huber are unknown; the preset `paper` takes the course project's learning rates for
-#   them.
+# - The paper's settings for L2 and Huber are unknown; here they have the course project's learning rates.
 # - The rates were published for a ResNet-18 on photographs. For *L1 end to end*, 0.2 is too high for synthetic faces
 #   and the small encoder. So it stands beside *L1 end to end, lr 0.01*; that is about the rate that a search on
 #   validation sets chose on smaller pictures ({doc}`methods`). Rank-N-Contrast keeps the published rate.
@@ -338,7 +339,7 @@ for line, (name, indices) in zip(axes, lines.items(), strict=True):
         ax.imshow((faces.inputs[[i]][0].permute(1, 2, 0).numpy() + 1) / 2)
         ax.set_title(f"{faces.targets[i]:.0f}", loc="center")
         ax.set(xticks=[], yticks=[])
-    line[0].set_ylabel(name)
+    line[0].set_ylabel(textwrap.fill(name, 14), fontsize=8)
 Figure(
     figure,
     "Test faces, and below each the training face that each encoder of seed 0 puts nearest, "

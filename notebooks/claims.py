@@ -16,9 +16,10 @@
 # # The verdicts
 #
 # The paper {cite:p}`zha2023rnc`, and a course project that extended it to molecules, make claims about Rank-N-Contrast.
-# This page puts beside each what the records behind this book say to it, by the rule of {doc}`../deciding`.
+# This page puts beside each what the records behind this book say to it, by the rule of {doc}`../deciding`. *Does not
+# hold* means that the effect is found in the other direction; *undecided*, that nothing is found.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 profile: str = "paper"  # of the records: paper, quick or smoke
 results_dir: str = None  # folder of the run records; None: book/results
 
@@ -47,7 +48,6 @@ from rnclib.report import (
     Notice,
     Table,
     glue,
-    listed,
     p_value,
     short_training,
 )
@@ -112,21 +112,20 @@ def primary_table(name, title):
     )
     return Table(
         rows.assign(margin=margins),
-        f"{title}: effect with its 95% interval, margin of practical equality, p value of no difference (p) and of "
-        "practical equality (p equal), both corrected for all primary comparisons, posterior probability of practical "
-        "equality (P equal), pairs of runs, those lost (a run diverged, or more data did not help), and verdict. "
-        f"Compared are {pairs}.{short_training(profile)}",
+        f"{title}: the primary comparisons, with 95% intervals. p values, of no difference and of practical equality, "
+        "are corrected together; the probability of practical equality is Bayesian ({doc}`../deciding`). "
+        f"Compared: {pairs}.{short_training(profile)}",
         name=f"claims-{name}",
         columns={
             "line": "Claim",
             "said": "Verdict",
             "shown": "Effect",
             "margin": "Margin",
-            "p_corrected": "p",
-            "p_equal_corrected": "p equal",
-            "within": "P equal",
             "n": "Pairs",
-            "lost": "Lost",
+            "p_corrected": "p, different",
+            "p_equal_corrected": "p, equal",
+            "within": "Probability equal",
+            **({"lost": "Lost"} if rows["lost"].any() else {}),
         },
         format={"p_corrected": p_value, "p_equal_corrected": p_value, "within": ".2f"},
         align={"margin": "right"},
@@ -160,8 +159,8 @@ Table(
             {True: "primary", False: "exploratory"}
         ),
     ),
-    "Smallest effect found with a probability of 0.8 (uncorrected), with the pairs there are and with twice as many, "
-    "correlation between any two pairs, p values of "
+    "What each comparison can find: the smallest effect that it finds with a probability of 0.8 (uncorrected), with the "
+    "pairs there are and with twice as many, correlation between any two pairs, p values of "
     "the t (uncorrected) and of the sign-flip test, and the number of pairs that would decide what is undecided. "
     f"{short_training(profile)}",
     name="claims-power",
@@ -252,15 +251,15 @@ Table(
     f"number of pairs, verdict, and the table and figure that show it.{short_training(profile)}",
     name="claims-all",
     columns={
-        "role": "Comparison",
         "text": "Claim",
-        "source": "By",
         "data": "Measured on",
         "pair": "Methods",
         "shown": "Effect",
+        "said": "Verdict",
         "p_corrected": "p",
         "n": "Pairs",
-        "said": "Verdict",
+        "role": "Comparison",
+        "source": "By",
         "table": "Shown in",
     },
     format={"p_corrected": p_value},
@@ -413,25 +412,26 @@ shown
 
 # %% tags=["remove-input"]
 # what the book's first page shows
-on = {"esol": "on molecules", "synthetic": "on synthetic faces"}
+on = {"esol": "On molecules", "synthetic": "On synthetic faces"}
+in_short = {"holds": "yes", "does not hold": "no, the other way round"}
 
 
 def decided(effect):
-    """What the primary comparisons of an effect decide, for a sentence."""
+    """What the primary comparisons of an effect decide, in sentences."""
     rows = primary[
         (primary["effect"] == effect) & (primary["verdict"] != "not measured")
     ]
     told = {name: [] for name in rows["dataset"]}
     for row in rows.itertuples():
-        which = row.line.partition(" (")[2].removesuffix(
-            ")"
-        )  # what sets it apart from others of its claim
+        # what sets it apart from others of its claim
+        which = row.line.partition(" (")[2].removesuffix(")")
+        verdict = in_short.get(row.verdict, row.verdict)
         told[row.dataset].append(
-            f"{row.verdict} ({': '.join(filter(None, [which, row.shown]))})"
+            f"{verdict}{f' with {which}' * bool(which)} ({row.shown})"
         )
     return (
-        "; ".join(f"{on[name]} {listed(texts)}" for name, texts in told.items())
-        or "not measured"
+        " ".join(f"{on[name]}: {'; '.join(texts)}." for name, texts in told.items())
+        or "Not measured."
     )
 
 

@@ -19,7 +19,7 @@
 # Rank-N-Contrast loses less than end-to-end training when most of the training set is taken away. Does it on molecules,
 # and on synthetic faces?
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 molecules: str = "auto"  # auto (ESOL if to be had), esol, standin or none
 faces: str = "synthetic"  # synthetic (synthetic faces), agedb or none
 data_dir: str = None  # agedb: the folder that holds AgeDB/*.jpg
@@ -359,8 +359,8 @@ reads = (
 )
 Findings(
     *crossing,
-    title="These curves are not parallel, so no single ratio describes them. For a verdict "
-    f"on them {reads}:",
+    title="These curves are not parallel, so no single ratio describes them. Where a "
+    f"verdict is on them, {reads}:",
 ) if crossing else Notice(
     "No interval of a difference of slopes on this page leaves out 0, so the curves may be "
     f"parallel. Where they are not, {reads}."

@@ -13,14 +13,14 @@
 # ---
 
 # %% [markdown]
-# # The loss: learning an order by comparison
+# # The loss
 #
 # Rank-N-Contrast {cite:p}`zha2023rnc` trains an encoder before any regressor exists. Its loss looks at the samples of a
 # batch in pairs and asks one thing of the embeddings: *samples with closer labels shall be more similar*. This chapter
 # derives the loss from that wish and works it through for four samples. It shows how small the loss can get, what a
 # small value guarantees, and which forces it exerts. Every statement is checked by the code beside it.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 temperature: float = 2.0  # τ
 n_samples: int = 12  # samples in the random batches
 seed: int = 0  # of the random batches

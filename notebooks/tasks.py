@@ -19,7 +19,7 @@
 # data with the same network trained end to end, tuned with the same effort, and with what people would use instead.
 # The protocol was fixed before any test error of these runs was computed: {doc}`../comparing`.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 tasks: str = "all"  # all (paper: those with runs), or names separated by commas
 profile: str = "paper"  # paper (published), quick (minutes), smoke
 n_seeds: int = None  # splits; None: the profile's

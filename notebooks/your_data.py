@@ -29,7 +29,7 @@
 # The same without a notebook is `python -m rnclib compare my.csv --target price`, then `fit` and `predict`; each has
 # `--help`. In Python it is `RnCRegressor` and `rnclib.comparison.compare` ({doc}`../api`).
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 csv: str = (
     "example"  # your file: text with a header, perhaps packed with gzip, or Parquet
 )
@@ -392,14 +392,14 @@ advice = {
 }
 Findings(
     f"**RnC against end to end**: {verdict}; {advice[verdict]}.",
-    f"**The lowest mean error** has {called.get(best, best)}. "
+    f"**The lowest mean error** is that of {called.get(best, best)}. "
     + (
         "That is no network: on these data, consider it first."
         if best not in METHODS
         else "It is a network."
     ),
-    "**Of what this is true**: of samples that come from where these come from, split as above. All settings are "
-    "defaults; a search may change the order.",
+    "**Of what this is true**: of samples from the same source, split as above. All settings are defaults; a search "
+    "may change the order.",
     None
     if folder is None
     else "**Files**: the cleaned rows, those left out, all errors and predictions, and the network are in the "

@@ -397,8 +397,9 @@ def more(row: dict[str, Any], runs: str) -> str:
     if np.isnan(row["needed"]):
         return f"the spread over {runs} is unknown"
     if np.isinf(row["needed"]):
-        return f"no number of {runs} is sure to decide"
-    return f"about {row['needed']:.0f} {runs} would decide"
+        return f"more {runs} of these data might never decide it"
+    needed = row["needed"]
+    return f"about {needed if needed < 100 else float(f'{needed:.1e}'):.0f} {runs} would decide"
 
 
 def _shown(row: dict[str, Any], form: str, unit: str) -> str:

@@ -17,7 +17,7 @@ __all__ = ["PHONE", "encoded", "stack"]
 
 #: Width of a drawing for a phone, inches.
 PHONE = 4.2
-_LONGEST = 18  # characters of a line beside an axis there
+_LONGEST = 20  # characters of a line beside an axis there
 # What is drawn in black or grey changes with the page; the colours of methods are seen on both. A browser takes the
 # scheme of an image from the page, see book.css.
 _GROUND, _INK, _LINE = "#121212", "#ced6dd", "#48566b"
@@ -75,6 +75,8 @@ def stack(figure: Figure) -> None:
     if columns > 1:
         each = min(2.6, max(1.9, height / max(_grid(ax).nrows for ax in panels)))
         height = 0.8 + _regrid(figure, panels, columns - 1 if columns > 2 else 1, each)
+    elif panels:
+        height = max(height, 0.8 + sum(0.16 * _n_lines(ax) for ax in panels))
     figure.set_size_inches(min(width, PHONE), height)
     for legend in list(figure.legends):
         _in_columns(figure, legend)
@@ -108,7 +110,7 @@ def _regrid(figure: Figure, panels: list[Axes], columns: int, each: float) -> fl
     from matplotlib.gridspec import GridSpec
 
     rows = [panels[start : start + columns] for start in range(0, len(panels), columns)]
-    heights = [max(each, *(0.17 * _n_lines(ax) for ax in row)) for row in rows]
+    heights = [max(each, *(0.16 * _n_lines(ax) for ax in row)) for row in rows]
     grid = GridSpec(len(rows), columns, figure=figure, height_ratios=heights)
     labels: dict[int, str] = {}  # of each row as it was
     for number, ax in enumerate(panels):
@@ -123,7 +125,9 @@ def _regrid(figure: Figure, panels: list[Axes], columns: int, each: float) -> fl
 
 
 def _n_lines(ax: Axes) -> int:
-    return sum(label.get_text().count("\n") + 1 for label in ax.get_yticklabels())
+    """How many lines the names beside an axis take, each row being as high as the longest name needs."""
+    lines = [label.get_text().count("\n") + 1 for label in ax.get_yticklabels()]
+    return len(lines) * max(lines, default=0)
 
 
 def _break_names(ax: Axes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -358,7 +358,9 @@ class Verdicts:
         )
         return f"{_marked(row.verdict)} ({'; '.join(inside)})"
 
-    def answer(self, *effects: str, datasets: Sequence[str] = ("esol", "synthetic")) -> Findings | Notice:
+    def answer(
+        self, *effects: str, datasets: Sequence[str] = ("esol", "synthetic"), also: Sequence[str] = ()
+    ) -> Findings | Notice:
         """What the primary comparisons of some effects decide, for the top of a page.
 
         Parameters
@@ -366,6 +368,8 @@ class Verdicts:
         *effects : str
             Keys of `rnclib.claims.EFFECTS`.
         datasets : sequence of str
+        also : sequence of str
+            Further sentences, which no comparison decides.
         """
         rows = self.frame.query("primary and effect in @effects and dataset in @datasets and verdict != 'not measured'")
         if rows.empty:
@@ -376,18 +380,23 @@ class Verdicts:
                 f"{row.runs_are})."
                 for row in rows.itertuples()
             ),
-            title="**The answer**, by the rule of {doc}`/deciding`, against the best end-to-end training at hand:",
+            *also,
+            *([_CORRECTED] if (rows["verdict"] == "undecided").any() else []),
+            title="**The answer**, by the rule of {doc}`/deciding` and against its baseline:",
         )
 
-    def table(self, *experiments: str, name: str) -> Table:
+    def table(self, *experiments: str, name: str, texts: Collection[str] | None = None) -> Table:
         """The verdicts that rest on some experiments, as the verdict page has them.
 
         Parameters
         ----------
         *experiments : str
         name : str
+        texts : collection of str, optional
+            Claims to show, by their texts; by default all.
         """
         rows = self.frame[self.frame["experiment"].isin(experiments)]
+        rows = rows if texts is None else rows[rows["text"].isin(texts)]
         rows = rows.assign(
             claim=rows["text"].where(~rows["primary"], "**" + rows["text"] + "**"), word=rows["verdict"].map(_marked)
         )
@@ -407,8 +416,17 @@ class Verdicts:
 _ONE_TEST_SET = "one test set: the interval covers training only"
 
 
+_CORRECTED = (
+    "An interval is that of one comparison, while verdicts are corrected for many: so a verdict may be undecided where "
+    "the interval leaves out zero."
+)
+
+
 def _marked(verdict: str) -> str:
     return f"**{verdict}**" if verdict in DECIDED else verdict
+
+
+_EQUAL_TIME = "2.5 × the epochs"
 
 
 def _lines(judged: pd.DataFrame) -> list[str]:
@@ -419,9 +437,14 @@ def _lines(judged: pd.DataFrame) -> list[str]:
         alike = alike[alike["primary"] == row.primary]
         own = []
         for name, before in (("method", ""), ("baseline", "against ")):
-            common = set.intersection(*(set(label.split(", ")) for label in alike[name]))
-            words = [word for word in getattr(row, name).split(", ") if word not in common]
-            own += [before + ", ".join(words)] if words else []
+            labels = [set(label.split(", ")) for label in alike[name]]
+            words = [word for word in getattr(row, name).split(", ") if word not in set.intersection(*labels)]
+            if _EQUAL_TIME in words:
+                own.append(f"equal time: {_EQUAL_TIME}")
+            elif words:
+                own.append(before + ", ".join(words))
+            elif any(_EQUAL_TIME in label for label in labels):
+                own.append("equal epochs")
         lines.append(row.text + (f" ({', '.join(own)})" if own else ""))
     return lines
 

@@ -211,7 +211,7 @@ def differences(comparison: pd.DataFrame, *, label: str, ax: Axes | None = None)
         colour, marker = style[method]
         ax.errorbar(mean, row, xerr=spread, fmt=marker, color=colour, capsize=4)
     ax.axvline(0, color="black", linewidth=1)
-    ax.set_yticks(range(len(order)), order)
+    ax.set_yticks(range(len(order)), [textwrap.fill(method, 32) for method in order])
     ax.invert_yaxis()
     ax.set(xlabel=label)
     return ax

@@ -65,8 +65,8 @@ def error_table(
     metrics : mapping
         Column of `runs` to heading, such as ``{"test_mae": "MAE"}``.
     published : DataFrame, optional
-        Indexed by method, with the same columns. Each of its values is followed by whether it lies "in" the spread of
-        our single splits, from the lowest to the highest, "below" or "above" it.
+        Indexed by method, with the same columns. Each of its values is followed by whether it lies "within" the spread
+        of our single splits, from the lowest to the highest, "below" or "above" it.
     median : bool
         Add the median over splits, which a few failed runs do not move.
 
@@ -160,5 +160,5 @@ def _against_spread(value: float, row: Any) -> str:
         return "–"
     if row.n < 2:
         return f"{value:.3f}"
-    where = "below" if value < row.min else "above" if value > row.max else "in"
-    return f"{value:.3f} {where}"
+    where = "below" if value < row.min else "above" if value > row.max else "within"
+    return f"{value:.3f} ({where})"

@@ -139,8 +139,9 @@ def test_an_undecided_comparison_says_what_it_would_need(tmp_path):
     write(tmp_path, 0.02, noise=0.1)
     row = judged(tmp_path, "difference").iloc[0].to_dict()
     assert row["verdict"] == "undecided" and row["needed"] == math.inf
-    assert more(row, "splits") == "no number of splits is sure to decide"
+    assert more(row, "splits") == "more splits of these data might never decide it"
     assert more(row | {"needed": 31.0}, "sets") == "about 31 sets would decide"
+    assert more(row | {"needed": 1555.0}, "splits") == "about 1600 splits would decide"
     assert more(row | {"unread": "of that"}, "sets") == "not read, since of that"
     assert more(row | {"verdict": "holds"}, "sets") == ""
     write(tmp_path / "known", 0.3)

@@ -36,6 +36,7 @@ def circumstances() -> list:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_chemprop_learns_repeats_itself_and_leaves_nothing_behind(monkeypatch, tmp_path, capfd, caplog):
     pytest.importorskip("chemprop")
     import lightning.pytorch  # noqa: F401  (what an import changes is not what training changes)

@@ -188,10 +188,10 @@ def test_the_table_shows_interval_number_and_place_of_the_published_value():
     assert table["Splits"].to_dict() == {"L1": "5", "L2": "3", "RnC(L1)": "5", "once": "1"}
     table = error_table(runs, {"test_mae": "MAE"}, published).set_index("Method").iloc[:, -1]
     words = {method: "".join(c for c in text if c.isalpha()) for method, text in table.items()}
-    assert words == {"L1": "in", "RnC(L1)": "below", "once": "", "L2": ""}  # one split has no spread
+    assert words == {"L1": "within", "RnC(L1)": "below", "once": "", "L2": ""}  # one split has no spread
     published = pd.DataFrame({"test_mae": {"L1": 0.341, "RnC(L1)": 0.25}})  # just above, and the very lowest
     places = error_table(runs, {"test_mae": "MAE"}, published).set_index("Method").iloc[:, -1]
-    assert places["L1"].endswith(" above") and places["RnC(L1)"].endswith(" in")
+    assert places["L1"].endswith(" (above)") and places["RnC(L1)"].endswith(" (within)")
     assert table["L1"].startswith("0.301") and table["L2"] == "–"
 
 

@@ -1,4 +1,4 @@
-"""ESOL: does ordering molecules by solubility help to predict it?"""
+"""Molecules (ESOL): does ordering them by solubility help to predict it?"""
 
 from __future__ import annotations
 

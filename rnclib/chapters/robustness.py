@@ -15,10 +15,13 @@ from rnclib.data import catalogue
 from rnclib.data.shifts import SEEN, spurious_split
 from rnclib.experiment import Run
 
-__all__ = ["CHAPTER", "SHIFTS", "four_kinds"]
+__all__ = ["CHAPTER", "CLAIMED", "SHIFTS", "four_kinds"]
 
 #: Splits by kind of inputs whose test set is unlike training.
 SHIFTS = {"molecules": ("scaffold", "size"), "images": ("identity",)}
+
+#: What is claimed of tests that differ from training; other claims rest on the same sets of faces too.
+CLAIMED = (ROBUST, GROWTH, UNSEEN, SPURIOUS, ORGANISED, NO_LONGER, UNLIKE)
 
 _PRIMARY = {"holes": "two peaks"}  # what a primary comparison is about
 # profile: unseen target ranges and label noise; runs with and without a spurious correlation; splits of SHIFTS
@@ -187,7 +190,7 @@ CHAPTER = Chapter(
         "robustness-spurious-faces": Origin(("face_sets",), where={"spurious": True}),
         "robustness-shift": Origin(where=_UNDISTURBED),
         "robustness-shift-faces": Origin(where=_UNDISTURBED | {"size": SMALL_FACES}),
-        "robustness-verdicts": Origin(judged={"experiment": ("robustness", "face_sets")}),
+        "robustness-verdicts": Origin(judged={"experiment": ("robustness", "face_sets"), "text": CLAIMED}),
     },
     smoke={"profile": "smoke", "molecules": "standin"},
 )  # fmt: skip

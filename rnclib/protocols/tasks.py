@@ -25,9 +25,9 @@ from rnclib.fitting import Samples
 from rnclib.recipe import Recipe, Stage
 
 __all__ = [
-    "ARMS", "ENSEMBLE", "EQUAL_TIME", "HEADS", "NETWORKS", "OTHERS", "TASKS", "WINNERS", "Task", "default_settings", "method", "parts_of",
-    "peers", "recipe", "runs", "same_as", "search_table", "search_task", "search_tasks", "searched_settings",
-    "settings_of", "space",
+    "ARMS", "ENSEMBLE", "EQUAL_TIME", "HEADS", "NETWORKS", "OTHERS", "TASKS", "WINNERS", "Task", "default_settings",
+    "method", "parts_of", "peers", "recipe", "runs", "same_as", "search_table", "search_task", "search_tasks",
+    "searched_settings", "settings_of", "space",
 ]  # fmt: skip
 
 #: The same network trained in three ways.
