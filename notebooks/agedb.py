@@ -15,7 +15,9 @@
 # %% [markdown]
 # # Faces (AgeDB)
 #
-# Does ordering faces by their age help to tell it? Estimating age from a photograph is the task on which Rank-N-Contrast {cite:p}`zha2023rnc` was shown first. The data
+# Does ordering faces by their age help to tell it?
+#
+# Estimating age from a photograph is the task on which Rank-N-Contrast {cite:p}`zha2023rnc` was shown first. The data
 # are AgeDB {cite:p}`moschoglou2017agedb`, 16 488 photographs of people aged 1 to 101. Their owners give out the
 # photographs on request only, so this chapter does two things. It sets side by side what was published on AgeDB, with a
 # place for the results of anyone who has the photographs. And it runs the same code, by the same path, on a stand-in:

@@ -197,17 +197,19 @@ kinds = {"ages": "ages as labels", "continuous": "labels that all differ"}
 
 
 def times(values):
-    return f"{values.min():.2f} to {values.max():.2f} times"
+    return f"{values.min():.2f} to {values.max():.2f}"
 
 
 Findings(
     *(
-        f"with {kinds[labels]}, {times(each)} (random embeddings, {ratios['M'].min()} to {ratios['M'].max()} in a batch);"
+        f"with {kinds[labels]}, {times(each)} (random embeddings, {ratios['M'].min()} to "
+        f"{ratios['M'].max()} in a batch);"
         for labels, each in ratios.groupby("labels", sort=False)["rnc_loss"]
     ),
     f"over {regimes['regime'].nunique()} kinds of batches, {times(regimes['SupCon'])};",
     f"on batches of a training, {times(trained['SupCon'])}.",
-    title="**The answer**: forward and backward pass together, rnc_loss takes as long as SupCon on the same batch",
+    title="**The answer**: forward and backward pass together, rnc_loss takes, as multiples of the time "
+    "of SupCon on the same batch:",
 )
 
 # %% [markdown]

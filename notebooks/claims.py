@@ -159,8 +159,8 @@ Table(
             {True: "primary", False: "exploratory"}
         ),
     ),
-    "What each comparison can find: the smallest effect that it finds with a probability of 0.8 (uncorrected), with the "
-    "pairs there are and with twice as many, correlation between any two pairs, p values of "
+    "What each comparison can find: the smallest effect that it finds with a probability of 0.8 "
+    "(uncorrected), with the pairs there are and with twice as many, correlation between any two pairs, p values of "
     "the t (uncorrected) and of the sign-flip test, and the number of pairs that would decide what is undecided. "
     f"{short_training(profile)}",
     name="claims-power",

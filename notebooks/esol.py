@@ -15,7 +15,9 @@
 # %% [markdown]
 # # Molecules (ESOL)
 #
-# Does ordering molecules by solubility help to predict it? Rank-N-Contrast {cite:p}`zha2023rnc` was published mainly for images. A course project carried it over to graphs.
+# Does ordering molecules by solubility help to predict it?
+#
+# Rank-N-Contrast {cite:p}`zha2023rnc` was published mainly for images. A course project carried it over to graphs.
 # There a graph network learns to place molecules in the order of their solubility in water, and a linear regressor on
 # its features predicts the value. On one random split of ESOL {cite:p}`delaney2004esol` the project reported lower
 # errors than training end to end. Is that the method, or the split?
