@@ -652,5 +652,5 @@ assert torch.isclose(
 # %% [markdown]
 # Samples with equal labels can have one sort in common, the distances are a matrix product, and the gradient can be
 # made block by block along the way. {mod}`rnclib.loss` does this, keeping one $M × M$ matrix at most. It takes about
-# the time of SupCon on the same distances where labels repeat, and up to twice that where all differ
+# the time of SupCon on the same distances where labels repeat, and up to about twice that where all differ
 # ({doc}`benchmark`).

@@ -268,9 +268,11 @@ view = pd.read_csv(
     )
 )
 views = {called[kept.method]: view}
+lowest = called[means.loc[list(METHODS), "mae"].idxmin()]
 Figure(
     plots.representations(views, label="target"),
-    "Features of the network that is kept, in their first two principal components, coloured by the target: samples it "
+    f"Features of the network that is kept, {called[kept.method]} (on test sets {lowest} has the lowest error of the "
+    "three), in their first two principal components, coloured by the target: samples it "
     "was trained on, and samples it has not seen.",
     name="your-data-features",
     alt="Two scatter plots of features, coloured by the target.",

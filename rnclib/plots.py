@@ -63,6 +63,7 @@ STYLES: dict[str, tuple[str, str]] = {
     "L2 end to end, lr 0.0001": (BROWN, "v"),
     "Huber end to end": (GREY, "P"),
     "RnC frozen, L1": (BLUE, "o"),
+    "end to end": (BROWN, "s"), "RnC": (BLUE, "o"), "joint": (PURPLE, "^"),
     **dict.fromkeys(("RnC fine-tuned, L1", "RnC fine-tuned, L1, lr 0.01"), (TEAL, "^")),
     "RnC frozen, closed form": (ORANGE, "D"),
     "RnC frozen, closed form, tuned": (RED, "X"),
