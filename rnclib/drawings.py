@@ -17,6 +17,7 @@ __all__ = ["PHONE", "encoded", "stack"]
 
 #: Width of a drawing for a phone, inches.
 PHONE = 4.2
+_FEW = 3  # names of a legend that may stay inside of a panel there
 _LONGEST = 20  # characters of a line beside an axis there
 # What is drawn in black or grey changes with the page; the colours of methods are seen on both. A browser takes the
 # scheme of an image from the page, see book.css.
@@ -77,16 +78,18 @@ def stack(figure: Figure) -> None:
         height = 0.8 + _regrid(figure, panels, columns - 1 if columns > 2 else 1, each)
     elif panels:
         height = max(height, 0.8 + sum(0.16 * _n_lines(ax) for ax in panels))
+    inside = [one for ax in panels if (one := ax.get_legend()) is not None and len(one.get_texts()) > _FEW]
+    height += 0.2 * sum(len(one.get_texts()) for one in inside)
     figure.set_size_inches(min(width, PHONE), height)
-    for legend in list(figure.legends):
-        _in_columns(figure, legend)
+    for legend in (*figure.legends, *inside):
+        _in_columns(figure, legend, legend in inside)
 
 
-def _in_columns(figure: Figure, legend: Legend) -> None:
-    """A legend above or below all panels, in as many columns as fit."""
+def _in_columns(figure: Figure, legend: Legend, was_inside: bool) -> None:
+    """A legend above or below all panels, in as many columns as fit; below where it was inside of one."""
     names = [text.get_text() for text in legend.get_texts()]
     figure.canvas.draw()
-    above = legend.get_window_extent().y0 > figure.bbox.height / 2
+    above = not was_inside and legend.get_window_extent().y0 > figure.bbox.height / 2
     columns = 1 if max(map(len, names)) > 1.5 * _LONGEST else 2
     handles = [one for one in legend.legend_handles if one is not None]
     legend.remove()

@@ -124,6 +124,20 @@ def test_every_panel_at_the_left_keeps_label_and_numbers():
     assert all(label.get_visible() and label.get_text() for ax in at_left for label in ax.get_yticklabels())
 
 
+def test_a_long_legend_leaves_the_panel_that_it_covers():
+    for n, moved in ((3, False), (4, True)):
+        figure, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+        for number in range(n):
+            ax.plot([0, 1], [number, number], label=f"method {number}")
+        ax.legend()
+        stack(figure)
+        assert (ax.get_legend() is None) == moved and len(figure.legends) == moved
+        if moved:
+            figure.canvas.draw()
+            assert figure.legends[0].get_window_extent().y1 < ax.get_window_extent().y0
+        plt.close(figure)
+
+
 @pytest.mark.parametrize("where", ["upper", "lower"])
 def test_a_legend_stays_where_it_was_with_all_its_names(where):
     figure = panels(1, 2, legend=False)

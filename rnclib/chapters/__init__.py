@@ -15,15 +15,13 @@ if TYPE_CHECKING:
     from rnclib.claims import Claim
     from rnclib.experiment import Run
 
-__all__ = ["NAMES", "UNPUBLISHED", "all_claims", "chapter", "experiments", "planned", "runs_of"]
+__all__ = ["NAMES", "all_claims", "chapter", "experiments", "planned", "runs_of"]
 
 #: Chapters in the order of the book.
 NAMES = (
     "loss", "esol", "agedb", "data_efficiency", "robustness", "ablations", "methods", "claims", "tasks", "your_data",
     "benchmark",
 )  # fmt: skip
-#: Those without a page in the book, since their published runs are still being made.
-UNPUBLISHED = ("tasks",)
 
 
 def chapter(name: str) -> Chapter:

@@ -12,7 +12,7 @@ from scipy import stats
 
 from rnclib import across, results
 from rnclib.across import OverTasks
-from rnclib.chapters.base import Chapter, Experiment, Scope
+from rnclib.chapters.base import Chapter, Experiment, Origin, Scope
 from rnclib.data import catalogue
 from rnclib.experiment import Run
 from rnclib.paired import Paired
@@ -566,12 +566,24 @@ def beside_published(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 CHAPTER = Chapter(
     "tasks",
-    tables=(),
-    figures=(),
+    tables=(
+        "tasks-errors", "tasks-rmse", "tasks-estimates", "tasks-groups", "tasks-peers", "tasks-costs", "tasks-chosen",
+        "tasks-regressors", "tasks-losses", "tasks-published", "tasks-aims", "tasks-search", "tasks-machines",
+    ),
+    figures=("tasks-effects", "tasks-ranks", "tasks-profile", "tasks-cost-figure", "tasks-related"),
     experiments=(
         Experiment("tasks", grid, tuple(TASKS), one_machine=True),
         Experiment("concrete", published, ("concrete",), seeded=False, one_machine=True),
     ),
+    origins={
+        **dict.fromkeys(
+            ("tasks-effects", "tasks-errors", "tasks-rmse", "tasks-estimates", "tasks-groups", "tasks-ranks",
+             "tasks-profile", "tasks-peers", "tasks-costs", "tasks-cost-figure", "tasks-related", "tasks-chosen",
+             "tasks-regressors", "tasks-losses"), Origin(("tasks",)),
+        ),
+        "tasks-published": Origin(("concrete",)),
+        "tasks-search": Origin(measured="search"),
+    },
     quick={"profile": "quick", "tasks": "diabetes,concrete,esol"},
     smoke={"profile": "smoke", "tasks": "diabetes"},
 )
