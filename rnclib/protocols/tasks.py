@@ -48,7 +48,7 @@ FEW_SPLITS = 10  # of networks beside the first
 SEARCH_SPLITS = (100, 101, 102)  # seeds of splits that are never scored; a large task is searched on the first alone
 MEMBERS = 5  # networks of an ensemble
 #: Network and arm that won on a task by validation, see `rnclib.chapters.tasks.winner`; ensembles are made of them.
-WINNERS: dict[str, tuple[str, str]] = {}
+WINNERS: dict[str, tuple[str, str]] = {"concrete": ("numbers", "end to end")}
 #: What the name of an arm says besides where five of its networks predict together.
 ENSEMBLE = f"ensemble of {MEMBERS}"
 SMALL = 1600  # samples of a task that is searched on all three
