@@ -110,7 +110,7 @@ sets_notice(list(titles), profile) if studies else Notice(
     "No task has all its runs yet."
 )
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 waiting = f"no verdict yet, {len(real)} of {len(chapter.REAL)} tasks have run"
 decided = {
     "holds": "**holds**: the first has the lower error",
@@ -120,9 +120,8 @@ decided = {
     "not measured": waiting,
 }
 Notice(
-    f"{len(real)} of {len(chapter.REAL)} real tasks have run, and {len(titles) - len(real)} simulated ones. The others "
-    "follow; verdicts wait for all of them.",
-    title="Not all of it",
+    f"{len(real)} of {len(chapter.REAL)} real tasks have run so far. The others follow, and verdicts wait for all.",
+    title="Not all tasks",
 ) if how["only_stored"] and len(real) < len(chapter.REAL) else None
 
 # %% tags=["remove-input", "answer"]
