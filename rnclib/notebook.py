@@ -380,6 +380,11 @@ class Verdicts:
                 f"{row.runs_are})."
                 for row in rows.itertuples()
             ),
+            *(
+                f"On synthetic faces this is *{method}*, with a set of faces of its own for each seed "
+                "({doc}`/chapters/claims`)."
+                for method in rows.loc[rows["experiment"] == "face_sets", "method"].unique()
+            ),
             *also,
             *([_CORRECTED] if (rows["verdict"] == "undecided").any() else []),
             title="**The answer**, by the rule of {doc}`/deciding` and against its baseline:",
