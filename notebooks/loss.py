@@ -536,6 +536,7 @@ axes[0].set(
     xticklabels=ordered[::every].tolist(), yticklabels=ordered[::every].tolist(),
     title="$\\partial L/\\partial s_{ik}$, random embeddings",
 )  # fmt: skip
+axes[0].tick_params(axis="x", labelrotation=90)
 axes[0].grid(False)
 moving = four.clone().requires_grad_()
 force = -torch.autograd.grad(rnc_loss(moving, ages, temperature=temperature), moving)[0]
@@ -555,8 +556,9 @@ for (x0, x1), age in zip(four.tolist(), ages.tolist(), strict=True):
         str(age), (x0, x1), xytext=(0, 12), textcoords="offset points", ha="center"
     )
 axes[1].set(
-    title="forces on the four samples", xlim=(-2, 3.8), ylim=(-1.6, 1.8), aspect="equal"
-)
+    title="forces on the four samples", xlim=(-2, 3.8), ylim=(-1.6, 1.8), aspect="equal",
+    ylabel=" ",  # on a phone, not that of its neighbour
+)  # fmt: skip
 Figure(
     figure,
     "Left: the gradient by similarities, samples sorted by label. Near the diagonal, where "

@@ -119,6 +119,7 @@ def _regrid(figure: Figure, panels: list[Axes], columns: int, each: float) -> fl
     for number, ax in enumerate(panels):
         spec: Any = ax.get_subplotspec()
         label = labels.setdefault(spec.rowspan.start, ax.get_ylabel())
+        label = ax.get_ylabel() or label
         ax.set_subplotspec(grid[number // columns, number % columns])
         ax.set_ylabel("" if number % columns else label)
         ax.tick_params(labelleft=True)
