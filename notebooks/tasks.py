@@ -124,9 +124,8 @@ Notice(
     title="Not all tasks",
 ) if how["only_stored"] and len(real) < len(chapter.REAL) else None
 
+
 # %% tags=["remove-input", "answer"]
-
-
 def answer(row):
     needs = row["needed"]
     if row["verdict"] == "undecided" and not row["failed"]:
@@ -699,7 +698,7 @@ def instead():
         ranked.drop(columns=arms, errors="ignore").min(axis=1) < ranked[rnc]
     ).sum()
     return (
-        f"**What else there is.** The lowest mean rank has *{called[best]}*. RnC has place {place} of {len(ranks)}"
+        f"**What else there is.** *{called[best]}* has the lowest mean rank. RnC has place {place} of {len(ranks)}"
         + (
             ""
             if best == rnc
