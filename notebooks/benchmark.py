@@ -468,5 +468,5 @@ Notice(
 # ## Limits
 #
 # One machine for the loss, another for training; for the loss alone, random embeddings and the features of one small
-# network; for training, synthetic data. `python -m rnclib.benchmark` and `python -m rnclib.throughput`, the latter also with `--device cuda`, repeat the
-# measurements anywhere.
+# network; for training, synthetic data. `python -m rnclib.benchmark` and `python -m rnclib.throughput`, the latter also
+# with `--device cuda`, repeat the measurements anywhere.

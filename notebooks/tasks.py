@@ -168,9 +168,9 @@ groups = {
 drawing = (
     Figure(
         standings.effects_by_task(effects, groups, titles, answers, chapter.MARGIN),
-        "Ratio of the test MAE of two arms on each task: mean over splits with its 95% interval, which is not corrected "
-        "for the number of comparisons. Left of 1 the first arm has the lower error; the band, 0.95 to 1/0.95, is "
-        f"practical equality. Below: the mean of the true effects over real tasks.{short_training(profile)}",
+        "Ratio of the test MAE of two arms on each task: mean over splits with its 95% interval, which is not "
+        "corrected for the number of comparisons. Left of 1 the first arm has the lower error; the band, 0.95 to "
+        f"1/0.95, is practical equality. Below: the mean of the true effects over real tasks.{short_training(profile)}",
         name="tasks-effects",
         alt="Forest plot: a line for each task with the ratio of errors and its interval for each comparison.",
     )
@@ -212,8 +212,8 @@ def errors_table(metric, words, name):
     rows = pd.DataFrame([row_of(errors, one) for one in titles])
     return Table(
         rows,
-        f"Mean test {words} over splits; in bold the lowest of the arms. “Best other” is, of the other methods, the "
-        f"one with the lowest test {words}, chosen in hindsight. “Mean” predicts the mean of the training targets. "
+        f"Mean test {words} over splits; in bold the lowest of the arms. “Best other” is, of the other methods, "
+        f"the one with the lowest test {words}, chosen in hindsight. “Mean” predicts that of the training targets. "
         f"{short_training(profile)}",
         name=name,
         align={
@@ -568,8 +568,8 @@ Table(
 both = rows.dropna(subset=["mae", "mae_published"]) if len(rows) else rows
 Findings(
     f"**{both['within'].sum()} of {len(both)} methods** are within twice the published standard deviation; "
-    f"{(both['mae'] < both['mae_published']).sum()} of {len(both)} have a lower error here than published. The table is "
-    "not repeated by this: its batches, schedule and folds are not known to us ({doc}`../comparing`).",
+    f"{(both['mae'] < both['mae_published']).sum()} of {len(both)} have a lower error here than published. The table "
+    "is not repeated by this: its batches, schedule and folds are not known to us ({doc}`../comparing`).",
     f"**Order**: the lowest MAE of these is that of *{both['mae'].idxmin()}* here, and that of "
     f"*{both['mae_published'].idxmin()}* as published.",
 ) if len(both) else None
@@ -679,9 +679,9 @@ def helps():
     row = answers.loc[f"{rnc} against {twin}"]
     lowest = (errors.loc[real, arms].idxmin(axis=1) == rnc).sum()
     return (
-        f"**When to try it.** Over {row['n']:.0f} real tasks the mean test MAE of RnC is {ratio(row)} × that of end to "
-        f"end. It has the lowest mean error of the arms on {lowest} of {len(real)} tasks. On a new task it lowers the "
-        f"error by {MARGIN} or more with a probability of {row['lower']:.2f}, and raises it by as much with "
+        f"**When to try it.** Over {row['n']:.0f} real tasks the mean test MAE of RnC is {ratio(row)} × that of end "
+        f"to end. It has the lowest mean error of the arms on {lowest} of {len(real)} tasks. On a new task it lowers "
+        f"the error by {MARGIN} or more with a probability of {row['lower']:.2f}, and raises it by as much with "
         f"{row['higher']:.2f}."
     )
 
@@ -749,5 +749,6 @@ glue(
     if row is None
     else f"Over {row['n']:.0f} sets of measured data its test MAE is {ratio(row)} × that of end-to-end training with "
     f"the same network and the same effort of tuning: {decided[row['verdict']].replace('**', '')}. On a new task it is "
-    f"lower by 5% or more with a probability of {row['lower']:.2f}, and higher by as much with {row['higher']:.2f}.",
+    f"lower by {MARGIN} or more with a probability of {row['lower']:.2f}, and higher by as much with "
+    f"{row['higher']:.2f}.",
 )

@@ -19,8 +19,7 @@ DEMO = "demo-of-the-tests"
 
 def pages_in(toc):
     """The names of a book's pages, in the order of its contents."""
-    chapters = [one for part in toc["parts"] for one in part["chapters"]]
-    return [toc["root"], *(page["file"] for one in chapters for page in (one, *one.get("sections", [])))]
+    return [toc["root"], *(one["file"] for part in toc["parts"] for one in part["chapters"])]
 
 
 def chapter(name="demo"):

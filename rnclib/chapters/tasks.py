@@ -564,48 +564,22 @@ def beside_published(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     return table.rename_axis("method")
 
 
+_OVER_TASKS = (
+    "tasks-errors", "tasks-rmse", "tasks-estimates", "tasks-groups", "tasks-peers", "tasks-costs", "tasks-chosen",
+    "tasks-regressors", "tasks-losses",
+)  # fmt: skip
+_FIGURES = ("tasks-effects", "tasks-ranks", "tasks-profile", "tasks-cost-figure", "tasks-related")
+
 CHAPTER = Chapter(
     "tasks",
-    tables=(
-        "tasks-errors",
-        "tasks-rmse",
-        "tasks-estimates",
-        "tasks-groups",
-        "tasks-peers",
-        "tasks-costs",
-        "tasks-chosen",
-        "tasks-regressors",
-        "tasks-losses",
-        "tasks-published",
-        "tasks-aims",
-        "tasks-search",
-        "tasks-machines",
-    ),
-    figures=("tasks-effects", "tasks-ranks", "tasks-profile", "tasks-cost-figure", "tasks-related"),
+    tables=(*_OVER_TASKS, "tasks-published", "tasks-aims", "tasks-search", "tasks-machines"),
+    figures=_FIGURES,
     experiments=(
         Experiment("tasks", grid, tuple(TASKS), one_machine=True),
         Experiment("concrete", published, ("concrete",), seeded=False, one_machine=True),
     ),
     origins={
-        **dict.fromkeys(
-            (
-                "tasks-effects",
-                "tasks-errors",
-                "tasks-rmse",
-                "tasks-estimates",
-                "tasks-groups",
-                "tasks-ranks",
-                "tasks-profile",
-                "tasks-peers",
-                "tasks-costs",
-                "tasks-cost-figure",
-                "tasks-related",
-                "tasks-chosen",
-                "tasks-regressors",
-                "tasks-losses",
-            ),
-            Origin(("tasks",)),
-        ),
+        **dict.fromkeys((*_OVER_TASKS, *_FIGURES), Origin(("tasks",))),
         "tasks-published": Origin(("concrete",)),
         "tasks-search": Origin(measured="search"),
     },
