@@ -370,8 +370,7 @@ noise_table(faces, "robustness-wrong-targets-faces")
 
 
 # %% tags=["hide-input"]
-def kinds_of_molecules(study, narrow=False):
-    counts = robustness.four_kinds(study.name)
+def kinds_of_molecules(counts, narrow=False):
     titles = {
         "before": "training set",
         "train": "with the correlation",
@@ -393,14 +392,15 @@ def kinds_of_molecules(study, narrow=False):
     return figure
 
 
+counts = robustness.four_kinds(molecules.name) if molecules else None
 Figure(
-    kinds_of_molecules(molecules),
+    kinds_of_molecules(counts),
     f"Molecules in split 0 with and without nitrogen, of the less and the more soluble half. "
     f"Orange: those that contradict the correlation. {molecules.source.title}.",
     name="robustness-design-molecules",
     alt="Three two-by-two diagrams of counts. In the training set all four kinds are common; with "
     "the correlation two kinds are rare; in the test set all four are equally frequent.",
-    phone=kinds_of_molecules(molecules, narrow=True),
+    phone=kinds_of_molecules(counts, narrow=True),
 ) if molecules else LEFT_OUT
 
 # %% [markdown]

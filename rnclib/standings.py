@@ -16,9 +16,9 @@ from rnclib.plots import BLUE, BROWN, GREEN, GREY, OLIVE, ORANGE, PINK, PURPLE, 
 __all__ = ["costs", "effects_by_task", "profiles", "related", "standing"]
 
 _LOOKS = ((BLUE, "o"), (PURPLE, "^"), (ORANGE, "s"))  # of the comparisons, in their order
-# colour and marker of each method by its name in records, the same in every figure; other methods get what is left
+# colour and marker of each other method by its name in records, the same in every figure; the rest get what is left
 _STYLES = {
-    "end to end": (BROWN, "s"), "end to end, equal time": (BROWN, "P"), "RnC": (BLUE, "o"), "joint": (PURPLE, "^"),
+    "end to end, equal time": (BROWN, "P"),
     "gaussian process": (ORANGE, "D"), "svr": (PINK, "v"), "boosting": (GREEN, "*"), "trees": (TEAL, "X"),
     "catboost": (RED, "<"), "chemprop": (RED, ">"), "ridge": (OLIVE, "D"), "neighbours": (OLIVE, "v"),
     "training mean": (GREY, "o"),

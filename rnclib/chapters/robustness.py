@@ -81,11 +81,6 @@ def grid(scope: Scope) -> list[Run]:
     ]
 
 
-_CORRUPTED = ((ROBUST, "corruption", "ratio"), (GROWTH, "growth", "growth"))
-_CORRELATED_CLAIMS = ((SPURIOUS, "nuisance coefficient"), (ORGANISED, "organisation"), (NO_LONGER, "difference"))
-_FROZEN, _FINE_TUNED = "RnC frozen, L1", "RnC fine-tuned, L1"
-
-
 def four_kinds(dataset: str) -> pd.DataFrame:
     """Count samples by target and nuisance where the two are correlated in training, in split 0 of molecules.
 
@@ -110,9 +105,12 @@ def four_kinds(dataset: str) -> pd.DataFrame:
     kinds = pd.DataFrame({"high": high, "has": has})
     counts = {name: kinds.iloc[index].value_counts() for name, index in sets.items()}
     every = pd.MultiIndex.from_product([(False, True)] * 2, names=["high", "has"])
-    return pd.DataFrame(counts).reindex(every, fill_value=0).fillna(0).astype(int)
+    return pd.DataFrame(counts).reindex(every).fillna(0).astype(int)
 
 
+_CORRUPTED = ((ROBUST, "corruption", "ratio"), (GROWTH, "growth", "growth"))
+_CORRELATED_CLAIMS = ((SPURIOUS, "nuisance coefficient"), (ORGANISED, "organisation"), (NO_LONGER, "difference"))
+_FROZEN, _FINE_TUNED = "RnC frozen, L1", "RnC fine-tuned, L1"
 _UNDISTURBED: dict[str, Any] = dict.fromkeys(("holes", "wrong_targets", "spurious"))
 _MOLECULES, _FACES = protocols.end_to_end("esol"), protocols.end_to_end("synthetic")
 
