@@ -49,8 +49,10 @@ import pandas as pd
 
 from rnclib import across, results, standings
 from rnclib.chapters import tasks as chapter
+from rnclib.chapters.aims import beside_published, by_network, reached
 from rnclib.notebook import machines, open_several
-from rnclib.protocols.tasks import OTHERS, search_table
+from rnclib.protocols.settings import search_table
+from rnclib.protocols.tasks import OTHERS
 from rnclib.report import (
     LEFT_OUT,
     Download,
@@ -520,7 +522,7 @@ Table(
 # too.
 
 # %% tags=["hide-input"]
-nets = chapter.by_network(table, "esol") if "esol" in titles else pd.DataFrame()
+nets = by_network(table, "esol") if "esol" in titles else pd.DataFrame()
 Table(
     nets,
     "ESOL, random splits: mean validation MAE, test MAE and test RMSE in log mol/L, on the splits that all networks "
@@ -544,7 +546,7 @@ Table(
 # rows. Their networks are much larger, so that a lower error says nothing about the loss.
 
 # %% tags=["hide-input"]
-rows = chapter.beside_published(published[0].records) if published else pd.DataFrame()
+rows = beside_published(published[0].records) if published else pd.DataFrame()
 Table(
     rows.reset_index(),
     "Test MAE and RMSE in MPa on the published test rows: ours, as mean over five folds with the standard deviation of "
@@ -586,7 +588,7 @@ ours = (
     if published
     else None
 )
-aims = chapter.aims(table, ours)
+aims = reached(table, ours)
 measures = {
     "test_rmse_raw": "RMSE",
     "test_mae_raw": "MAE",

@@ -14,8 +14,10 @@ from scipy import stats
 
 from rnclib import across
 from rnclib.chapters import experiments, tasks
+from rnclib.chapters.aims import beside_published, by_network, reached, winner
 from rnclib.protocols import tasks as protocol
 from rnclib.protocols.concrete import FOLDS, PUBLISHED
+from rnclib.protocols.settings import search_table
 from rnclib.protocols.tasks import (
     ARMS,
     ENSEMBLE,
@@ -25,7 +27,6 @@ from rnclib.protocols.tasks import (
     TASKS,
     method,
     parts_of,
-    search_table,
     space,
 )
 
@@ -165,7 +166,7 @@ def test_without_records_there_is_nothing_to_compare():
         of,
         tasks.answers(chosen),
         tasks.over_groups(chosen, "RnC", "joint"),
-        tasks.aims(empty),
+        reached(empty),
         tasks.costs(empty),
         tasks.regressors(empty),
         tasks.same_regressor(empty),
@@ -193,22 +194,22 @@ def test_a_relation_is_a_rank_correlation_over_tasks():
 
 
 def test_the_winner_has_the_lowest_mean_validation_error_of_all_networks():
-    assert tasks.winner(TABLE, "esol") == ("descriptors", "RnC")
-    assert tasks.winner(TABLE, "naval")[1] != "RnC"
+    assert winner(TABLE, "esol") == ("descriptors", "RnC")
+    assert winner(TABLE, "naval")[1] != "RnC"
     more = tasks.frame([*RECORDS, *arms_of("esol", 0.1, n=2, network="graphs")])
-    assert tasks.winner(more, "esol") == ("graphs", "RnC")
+    assert winner(more, "esol") == ("graphs", "RnC")
     # splits that only one network has do not count: here it has the higher error on them
     hard = [one | {"metrics": json.loads(json.dumps(one["metrics"]).replace("1.", "9."))} if one["seed"] > 1 else one
             for one in arms_of("esol", 0.9)]  # fmt: skip
     fewer = tasks.frame([*hard, *arms_of("esol", 0.95, n=2, network="graphs")])
-    assert tasks.winner(fewer, "esol") == ("descriptors", "RnC")
-    nets = tasks.by_network(more, "esol").set_index(["network", "arm"])
+    assert winner(fewer, "esol") == ("descriptors", "RnC")
+    nets = by_network(more, "esol").set_index(["network", "arm"])
     assert set(nets["n"]) == {2} and len(nets) == 6
     assert nets.loc[("graphs", "RnC"), "rmse"] == pytest.approx(2 * nets.loc[("graphs", "RnC"), "mae"])
 
 
 def test_an_aim_is_met_by_the_mean_and_has_an_interval():
-    found = tasks.aims(TABLE)
+    found = reached(TABLE)
     assert found["than"].tolist() == ["Gaussian process", "course project", "course project"]
     row = found.iloc[0]
     assert row["winner"] == "descriptors: RnC" and row["met"] and row["value"] < row["bound"] < row["twin"] * 2
@@ -218,8 +219,8 @@ def test_an_aim_is_met_by_the_mean_and_has_an_interval():
     assert (row["low"], row["high"]) == pytest.approx((off.mean() - half, off.mean() + half))
     assert not found.iloc[1]["met"] and found.iloc[1]["bound"] == pytest.approx(0.212)
     chem = [made("esol", "chemprop", seed, 1.0, 2.0) for seed in range(4)]
-    assert tasks.aims(tasks.frame([*RECORDS, *chem])).set_index("than").loc["0.9 × chemprop", "bound"] == 0.9 * 4
-    beside = tasks.aims(TABLE, TABLE[TABLE["dataset"] == "concrete"]).iloc[-1]
+    assert reached(tasks.frame([*RECORDS, *chem])).set_index("than").loc["0.9 × chemprop", "bound"] == 0.9 * 4
+    beside = reached(TABLE, TABLE[TABLE["dataset"] == "concrete"]).iloc[-1]
     assert (beside["task"], beside["than"], beside["bound"]) == ("concrete", "published table", 4.603) and beside["met"]
     assert beside["n"] == 4
 
@@ -237,18 +238,18 @@ def together(dataset: str, factor: float, n: int = 4) -> list[dict]:
 
 
 def test_an_ensemble_stands_for_the_winner_where_its_validation_error_is_lower():
-    alone = tasks.aims(TABLE).iloc[0]
+    alone = reached(TABLE).iloc[0]
     for factor, better in ((0.9, True), (1.1, False)):
         table = tasks.frame([*RECORDS, *together("esol", factor)])
-        assert tasks.winner(table, "esol") == ("descriptors", "RnC")  # ensembles compete with single networks nowhere
-        row = tasks.aims(table).iloc[0]
+        assert winner(table, "esol") == ("descriptors", "RnC")  # ensembles compete with single networks nowhere
+        row = reached(table).iloc[0]
         times = factor if better else 1.0
         assert row["winner"] == "descriptors: RnC" + (f", {ENSEMBLE}" if better else "")
         assert (row["value"], row["twin"]) == pytest.approx((times * alone["value"], times * alone["twin"]))
         pd.testing.assert_frame_equal(tasks.compared(table).reset_index(drop=True), CHOSEN.reset_index(drop=True))
-        assert f"RnC, {ENSEMBLE}" in set(tasks.by_network(table, "esol")["arm"])
+        assert f"RnC, {ENSEMBLE}" in set(by_network(table, "esol")["arm"])
     some = tasks.frame([*RECORDS, *together("esol", 0.5, n=2)])  # unfinished: compared on the splits that both have
-    assert tasks.aims(some).iloc[0]["n"] == 2
+    assert reached(some).iloc[0]["n"] == 2
 
 
 def test_ensembles_are_made_of_the_winner_and_of_its_twin(monkeypatch):
@@ -300,7 +301,7 @@ def test_the_published_table_stands_beside_ours():
         made("concrete", f"{name}, trial 1", fold, mae, mae) for name, mae in trials.items() for fold in range(FOLDS)
     ]
     records += [one for one in arms_of("concrete", 0.9, n=FOLDS) if one["method"] not in ("training mean", "trees")]
-    found = tasks.beside_published(records)
+    found = beside_published(records)
     assert found["mae"].dropna().index.tolist()[:4] == list(trials)
     assert found.loc[["L1", "L2", "Huber", "RnC"], "within"].tolist() == [True, False, True, True]
     assert found["within"].isna().sum() == len(found) - 4

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from worlds import table
 
-from rnclib import tuning
 from rnclib.data import Dataset, Split, catalogue
 from rnclib.data.tables import _CONCRETE_TEST, _published
 from rnclib.experiment import described, shared
-from rnclib.protocols import tasks
+from rnclib.protocols import settings, tasks
+from rnclib.protocols.settings import search_task, searched_settings
 from rnclib.protocols.tasks import (
     ARMS,
     HEADS,
@@ -26,8 +26,6 @@ from rnclib.protocols.tasks import (
     TASKS,
     peers,
     recipe,
-    search_task,
-    searched_settings,
     space,
 )
 from rnclib.recipe import HEADS as ALL_HEADS
@@ -91,7 +89,7 @@ def test_each_other_method_is_what_it_is_called():
 def test_tasks_are_data_sets_of_the_catalogue_with_their_first_split():
     for name, task in TASKS.items():
         assert name == task.dataset and task.split == task.source.splits[0]
-        assert task.n_splits <= min(tasks.SEARCH_SPLITS)  # which are never scored
+        assert task.n_splits <= min(settings.SEARCH_SPLITS)  # which are never scored
         assert all(KIND_OF[network] == task.source.kind for network in task.networks)
     real = [name for name, task in TASKS.items() if task.source.measured]
     assert len(real) == 15 and {task.source.kind for task in TASKS.values()} == set(KIND_OF.values())
@@ -163,7 +161,7 @@ def seen(monkeypatch):
         path.write_text(json.dumps({"trials": trials}))
         return trials
 
-    monkeypatch.setattr(tuning, "search", search)
+    monkeypatch.setattr(settings, "search", search)
     return calls, split
 
 
@@ -184,10 +182,10 @@ def test_the_search_of_a_large_task_sees_a_part_of_one_training_set_and_no_test_
 
 @pytest.mark.usefixtures("seen")
 def test_a_small_task_is_searched_on_three_splits_and_concrete_without_the_published_test_rows(monkeypatch):
-    monkeypatch.setattr(tasks, "SMALL", 3000)
+    monkeypatch.setattr(settings, "SMALL", 3000)
     for dataset, kind, seeds in (("diabetes", "random", (100, 101, 102)), ("concrete", "published", (0, 1, 2))):
         splits = catalogue.load(dataset).splits[kind]
-        found = tasks._seen_by_search(dataset)
+        found = settings._seen_by_search(dataset)
         for seed, (train, val) in zip(seeds, found, strict=True):
             wanted, used = splits(seed), np.concatenate([train.inputs[:, 0], val.inputs[:, 0]]).astype(int)
             assert set(val.inputs[:, 0].astype(int)) == set(wanted.val) and not set(used) & set(wanted.test)
@@ -200,14 +198,14 @@ def test_no_test_row_of_the_published_table_is_seen_by_the_search(monkeypatch):
         catalogue, "load",
         lambda name: Dataset(np.arange(1030.0)[:, None], rows.targets, "x", {"published": partial(_published, 1030)}),
     )  # fmt: skip
-    used = {int(i) for pair in tasks._seen_by_search("concrete") for part in pair for i in part.inputs[:, 0]}
+    used = {int(i) for pair in settings._seen_by_search("concrete") for part in pair for i in part.inputs[:, 0]}
     monkeypatch.setattr(catalogue, "load", load)
     assert len(used) == 824 and not used & set(_CONCRETE_TEST)
 
 
 def test_end_to_end_training_may_search_as_long_as_the_contrastive_one(seen, tmp_path):
     calls, _ = seen
-    assert len(search_task("concrete", "numbers", "end to end", tmp_path)) == tasks.N_TRIALS
+    assert len(search_task("concrete", "numbers", "end to end", tmp_path)) == settings.N_TRIALS
     search_task("concrete", "numbers", "RnC", tmp_path, 12)
     search_task("concrete", "numbers", "end to end", tmp_path)
     # a search that has not come to its end gives neither settings nor a time to others
@@ -215,14 +213,14 @@ def test_end_to_end_training_may_search_as_long_as_the_contrastive_one(seen, tmp
         "end to end", "end to end, 15 trials",
     }  # fmt: skip
     search_task("concrete", "numbers", "RnC", tmp_path)
-    path = tasks._study(tmp_path, "concrete", "numbers", "RnC")
+    path = settings._study(tmp_path, "concrete", "numbers", "RnC")
     told = json.loads(path.read_text())
     for trial in told["trials"]:
         trial["seconds"] = 1.5
     path.write_text(json.dumps(told))
     assert "end to end, equal time" not in searched_settings(tmp_path, "concrete", "numbers")  # it has not gone on yet
     assert len(search_task("concrete", "numbers", "end to end", tmp_path)) == 45
-    assert calls[-1]["n_trials"] == tasks.MOST_TRIALS and calls[-1]["seconds"] == 45
+    assert calls[-1]["n_trials"] == settings.MOST_TRIALS and calls[-1]["seconds"] == 45
     found = searched_settings(tmp_path, "concrete", "numbers")
     assert found["end to end"] == {"number": 29} and found["end to end, equal time"] == {"number": 40}
     assert found["RnC"] == {"number": 29} and "joint" not in found
@@ -232,7 +230,7 @@ def test_end_to_end_training_may_search_as_long_as_the_contrastive_one(seen, tmp
 
 def test_default_settings_wait_for_every_real_task_of_the_kind(monkeypatch, tmp_path):
     learnt = {"diabetes": 1e-3, "concrete": 1e-2, "airfoil": 1e-1, "abalone": 1e-1}
-    monkeypatch.setattr(tasks, "TASKS", {name: tasks.TASKS[name] for name in (*learnt, "naval", "esol")})
+    monkeypatch.setattr(settings, "TASKS", {name: tasks.TASKS[name] for name in (*learnt, "naval", "esol")})
 
     def found(root, dataset, network):  # a simulated task, or one of another kind, is not asked
         assert (root, network) == (tmp_path, "numbers")
@@ -242,8 +240,8 @@ def test_default_settings_wait_for_every_real_task_of_the_kind(monkeypatch, tmp_
             if arm != "joint" or dataset != "airfoil"
         }
 
-    monkeypatch.setattr(tasks, "searched_settings", found)
-    default = tasks.default_settings(tmp_path, "table")
+    monkeypatch.setattr(settings, "searched_settings", found)
+    default = settings.default_settings(tmp_path, "table")
     assert set(default) == {"end to end", "RnC"} and default["RnC"]["learning_rate"] == 0.032
     assert set(default["RnC"]) == set(tasks.space("numbers", "RnC")[0])
 
@@ -281,7 +279,8 @@ def test_the_page_has_the_ranges_that_are_searched():
                         {"l1": "L1", "l2": "L2", "huber": "Huber", None: "none"}.get(one, str(one)) for one in among
                     ]
                     assert all(word in values for word in words), name
-    for number in (tasks.N_TRIALS, tasks.FEW_TRIALS, tasks.MOST_TRIALS, tasks.SEARCH_ROWS, *tasks.SEARCH_SPLITS):
+    counted = (settings.N_TRIALS, settings.FEW_TRIALS, settings.MOST_TRIALS, settings.SEARCH_ROWS)
+    for number in (*counted, *settings.SEARCH_SPLITS):
         assert f" {number}" in PAGE
 
 

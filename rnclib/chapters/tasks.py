@@ -15,26 +15,14 @@ from rnclib.across import OverTasks
 from rnclib.chapters.base import Chapter, Experiment, Origin, Scope
 from rnclib.data import catalogue
 from rnclib.experiment import Run
-from rnclib.paired import Paired
 from rnclib.protocols import concrete
-from rnclib.protocols.tasks import (
-    ARMS,
-    ENSEMBLE,
-    EQUAL_TIME,
-    HEADS,
-    OTHERS,
-    TASKS,
-    parts_of,
-    runs,
-    same_as,
-    settings_of,
-)  # fmt: skip
-from rnclib.statistics import correlation
+from rnclib.protocols.settings import settings_of
+from rnclib.protocols.tasks import ARMS, ENSEMBLE, EQUAL_TIME, HEADS, OTHERS, TASKS, parts_of, runs, same_as
 
 __all__ = [
-    "CALLED", "CHAPTER", "KINDS", "MARGIN", "PRIMARY", "PROPERTIES", "REAL", "against", "aims", "answers",
-    "beside_published", "by_network", "compared", "costs", "frame", "groups", "named", "of_few", "over_groups",
-    "properties", "regressors", "related", "same_regressor", "winner",
+    "CALLED", "CHAPTER", "ENSEMBLES", "EVERY_ARM", "KINDS", "MARGIN", "PRIMARY", "PROPERTIES", "REAL", "against",
+    "answers", "compared", "costs", "frame", "groups", "named", "of_few", "over_groups", "properties", "regressors",
+    "related", "same_regressor",
 ]  # fmt: skip
 
 #: Of practical equality, on the scale of logarithms: 5% of the error.
@@ -52,8 +40,10 @@ CALLED = {
     "trees": "extra trees", "catboost": "CatBoost", "chemprop": "chemprop", "ridge": "ridge",
     "neighbours": "nearest neighbours", "ridge on pixels": "ridge on pixels", "training mean": "mean",
 }  # fmt: skip
-_ARMS = (*ARMS, EQUAL_TIME)
-_ENSEMBLES = tuple(f"{arm}, {ENSEMBLE}" for arm in _ARMS)
+#: The arms, and end-to-end training with equal time.
+EVERY_ARM = (*ARMS, EQUAL_TIME)
+#: Names of their ensembles.
+ENSEMBLES = tuple(f"{arm}, {ENSEMBLE}" for arm in EVERY_ARM)
 
 _SHORT_SPLITS = {"quick": 2, "smoke": 1}
 
@@ -81,7 +71,7 @@ def published(scope: Scope) -> list[Run]:
     ours = [
         run.but(experiment="concrete", split="published")
         for run in grid(Scope("concrete", scope.profile, n_seeds=concrete.FOLDS))
-        if parts_of(run.method)[1] in (*_ARMS, *_ENSEMBLES, "boosting")
+        if parts_of(run.method)[1] in (*EVERY_ARM, *ENSEMBLES, "boosting")
     ]
     return [*concrete.runs(scope.profile), *ours]
 
@@ -160,7 +150,7 @@ def compared(table: pd.DataFrame) -> pd.DataFrame:
     table : DataFrame
         From `frame`.
     """
-    return across.chosen(table[_first(table) & ~table["arm"].isin(_ENSEMBLES)])
+    return across.chosen(table[_first(table) & ~table["arm"].isin(ENSEMBLES)])
 
 
 def _first(table: pd.DataFrame) -> pd.Series:
@@ -298,13 +288,13 @@ def regressors(table: pd.DataFrame) -> pd.DataFrame:
         By arm: ``cost``, the test MAE of the chosen regressor in multiples of the lowest of all, as geometric mean over
         real tasks of the means over splits; and for each regressor the fraction of splits on which it was chosen.
     """
-    its = table[_first(table) & table["measured"] & table["arm"].isin(_ARMS)]
+    its = table[_first(table) & table["measured"] & table["arm"].isin(EVERY_ARM)]
     chosen, by = across.chosen(its), ["dataset", "arm", "seed"]
     lowest = its.groupby(by)["test_mae_raw"].min()
     ratios = np.log(chosen.set_index(by)["test_mae_raw"] / lowest)
     cost = np.exp(ratios.groupby(["dataset", "arm"]).mean().groupby("arm").mean())
     shares = chosen.groupby("arm")["head"].value_counts(normalize=True).unstack(fill_value=0.0)
-    return pd.DataFrame({"cost": cost}).join(shares).reindex([arm for arm in _ARMS if arm in cost])
+    return pd.DataFrame({"cost": cost}).join(shares).reindex([arm for arm in EVERY_ARM if arm in cost])
 
 
 # --- where it helps ---------------------------------------------------------------------------------------
@@ -372,125 +362,6 @@ def related(effects: pd.DataFrame, of: pd.DataFrame) -> pd.DataFrame:
 # --- by themselves ----------------------------------------------------------------------------------------
 
 
-def winner(table: pd.DataFrame, dataset: str) -> tuple[str, str]:
-    """Network and arm with the lowest mean validation error on a task, on the splits that all networks have.
-
-    Each has the regressors that validation chose.
-
-    Parameters
-    ----------
-    table : DataFrame
-        From `frame`.
-    dataset : str
-    """
-    chosen = _on_common_splits(_by_network(table[table["dataset"] == dataset]))
-    network, _, arm = across.errors(chosen, "val_mae_raw").loc[dataset].idxmin().partition(": ")
-    return network, arm
-
-
-def _on_common_splits(chosen: pd.DataFrame) -> pd.DataFrame:
-    """The runs on the splits that all networks have."""
-    splits = [set(its["seed"]) for _, its in chosen.groupby("network")]
-    return chosen[chosen["seed"].isin(set.intersection(*splits))]
-
-
-def _by_network(table: pd.DataFrame, arms: Collection[str] = _ARMS) -> pd.DataFrame:
-    """The arms of each network with the regressors that validation chose; arms are called ``'graphs: RnC'``."""
-    its = table[table["arm"].isin(arms)]
-    return across.chosen(its.assign(arm=its["network"] + ": " + its["arm"]))
-
-
-def by_network(table: pd.DataFrame, dataset: str) -> pd.DataFrame:
-    """Mean errors of every network and arm, and of ensembles, on the splits that all networks have.
-
-    Parameters
-    ----------
-    table : DataFrame
-        From `frame`.
-    dataset : str
-
-    Returns
-    -------
-    DataFrame
-        A row for each network and arm: ``network``, ``arm``, ``val`` and ``mae`` (MAE), ``rmse``, ``n``.
-    """
-    common = _on_common_splits(_by_network(table[table["dataset"] == dataset], (*_ARMS, *_ENSEMBLES)))
-    means = common.groupby(["network", "arm"], sort=False)[["val_mae_raw", "test_mae_raw", "test_rmse_raw"]].mean()
-    counted = common.groupby(["network", "arm"], sort=False)["seed"].nunique()
-    means = means.set_axis(["val", "mae", "rmse"], axis=1).assign(n=counted).reset_index()
-    return means.assign(arm=means["arm"].str.partition(": ")[2])
-
-
-#: What the winner on ESOL is to reach, beside the peers: standardised errors, the best of the course project's table.
-_ESOL_AIMS = {"test_mae": 0.212, "test_rmse": 0.297}
-
-
-def aims(table: pd.DataFrame, published: pd.DataFrame | None = None) -> pd.DataFrame:
-    """The aims that were named beforehand: what the winner reached, and its twin that was trained end to end.
-
-    Parameters
-    ----------
-    table : DataFrame
-        From `frame`.
-    published : DataFrame, optional
-        From `frame` too, of our runs on the test rows of the published table of Concrete.
-
-    Returns
-    -------
-    DataFrame
-        A row for each aim whose runs there are: ``task``, ``measure``, ``winner`` (network and arm), ``value``,
-        ``twin``, ``bound`` and ``than`` (what it is), ``low`` and ``high`` (95% interval of value − bound), ``n``
-        (splits) and ``met``. On the published rows the winner is that of the five folds' validation sets, which have no
-        test row in them.
-    """
-    rows = []
-    its = table[table["dataset"] == "esol"]
-    if its["arm"].isin(ARMS).any():
-        first, twin, chosen = _winner_and_twin(its, "esol")
-        peers = {name: part.set_index("seed") for name, part in its[its["network"].isna()].groupby("arm")}
-        rmse = "test_rmse_raw"
-        bounds: list[tuple[str, Any, str]] = [(rmse, peers["gaussian process"][rmse], "Gaussian process")]
-        if "chemprop" in peers:
-            bounds.append((rmse, 0.9 * peers["chemprop"][rmse], "0.9 × chemprop"))
-        bounds += [(measure, bound, "course project") for measure, bound in _ESOL_AIMS.items()]
-        for measure, bound, than in bounds:
-            row = _aim(chosen, first, twin, measure, bound)
-            rows.append({"task": "esol", "measure": measure, "winner": first, "than": than} | row)
-    if published is not None:
-        first, twin, chosen = _winner_and_twin(published, "concrete")
-        best = float(concrete.PUBLISHED["mae"].min())
-        row = _aim(chosen, first, twin, "test_mae_raw", best)
-        told = {"task": "concrete", "measure": "test_mae_raw", "winner": first, "than": "published table"}
-        rows.append(told | row)
-    return pd.DataFrame(rows)
-
-
-def _winner_and_twin(table: pd.DataFrame, dataset: str) -> tuple[str, str, dict[str, pd.DataFrame]]:
-    """Names of the winner and of its twin, or of their ensembles, and the runs of all arms by name.
-
-    The winner's ensemble stands for it where that has the lower mean validation error.
-    """
-    network, arm = winner(table, dataset)
-    by_arm = _by_network(table, (*_ARMS, *_ENSEMBLES)).groupby("arm")
-    chosen = {str(name): part.set_index("seed") for name, part in by_arm}
-    names = [f"{network}: {one}" for one in (arm, "end to end")]
-    many = [f"{name}, {ENSEMBLE}" for name in names]
-    if set(many) <= chosen.keys():
-        alone, together = (chosen[one[0]]["val_mae_raw"] for one in (names, many))
-        if together.mean() < alone.reindex(together.index).mean():
-            names = many
-    return names[0], names[1], chosen
-
-
-def _aim(chosen: dict[str, pd.DataFrame], winner: str, twin: str, measure: str, bound: Any) -> dict[str, Any]:
-    ours = chosen[winner]
-    off = (ours[measure] - bound).dropna()
-    mean, low, high = Paired(off.to_numpy(), correlation(ours)).interval()
-    value, twins = ours.loc[off.index, measure].mean(), chosen[twin].reindex(off.index)[measure].mean()
-    return {"value": value, "twin": twins, "bound": value - mean, "low": low, "high": high, "n": len(off),
-            "met": bool(mean <= 0)}  # fmt: skip
-
-
 def of_few(table: pd.DataFrame, dataset: str) -> pd.DataFrame:
     """The other losses, and the arms after as many trials, on a task: runs with the regressor that validation chose.
 
@@ -528,40 +399,6 @@ def costs(table: pd.DataFrame) -> pd.DataFrame:
     memory = most.groupby(["dataset", "arm"]).mean().groupby("arm").median()
     measures = {"median": seconds.median(), "least": seconds.min(), "most": seconds.max(), "ratio": ratio.median()}
     return pd.DataFrame(measures).assign(memory=memory, n=seconds.notna().sum()).rename_axis("arm")
-
-
-def beside_published(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """The published table of Concrete beside our runs of its protocol, and of ours on the same rows.
-
-    Parameters
-    ----------
-    records : sequence of dict
-        Of `published`.
-
-    Returns
-    -------
-    DataFrame
-        By method: ``trial``, ``mae``, ``mae_sd``, ``rmse``, and ``mae_published``, ``mae_sd_published``,
-        ``rmse_published``; and ``within``, whether the mean MAE lies within twice the published standard deviation.
-    """
-    trials = [record for record in records if ", trial " in record["method"]]
-    ours = [record for record in records if ", trial " not in record["method"]]
-    table = concrete.chosen(trials)
-    if ours:
-        chosen = across.chosen(frame(ours))
-        chosen = chosen[chosen["arm"].isin({parts_of(record["method"])[1] for record in ours})]
-        by_arm = chosen.groupby("arm", sort=False)
-        beside = pd.DataFrame(
-            {"mae": by_arm["test_mae_raw"].mean(), "mae_sd": by_arm["test_mae_raw"].std(),
-             "rmse": by_arm["test_rmse_raw"].mean()}
-        )  # fmt: skip
-        trained = (*_ARMS, *_ENSEMBLES)
-        table = pd.concat([table, beside.rename(lambda arm: f"{arm}, this page" if arm in trained else CALLED[arm])])
-    others = concrete.PUBLISHED[["mae", "mae_sd", "rmse"]].add_suffix("_published")
-    table = table.join(others, how="outer").loc[[*table.index, *others.index.difference(table.index, sort=False)]]
-    off = (table["mae"] - table["mae_published"]).abs()
-    table["within"] = (off <= 2 * table["mae_sd_published"]).where(off.notna())
-    return table.rename_axis("method")
 
 
 _OVER_TASKS = (

@@ -12,7 +12,8 @@ from rnclib.chapters.claims import steps
 from rnclib.experiment import key
 from rnclib.fitting import check_device, processes
 from rnclib.grid import Grid, run_grid, run_on_one_machine
-from rnclib.protocols.tasks import TASKS, search_tasks
+from rnclib.protocols.settings import search_tasks
+from rnclib.protocols.tasks import TASKS
 
 if TYPE_CHECKING:
     from rnclib.chapters.base import Experiment
