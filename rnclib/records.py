@@ -1,10 +1,13 @@
 """What a record is, and what may lie in its files: whatever else is found there counts for nothing.
 
 Of a record's names paths are made, and of its values tables, so both are looked at before anything is done with them.
+What runs on the same test set would all repeat, its samples and their targets, lies once in a file of its own.
 """
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import io
 import re
 import zipfile
@@ -17,7 +20,10 @@ import pandas as pd
 
 from rnclib.files import finite_json
 
-__all__ = ["CONDITIONS", "IDENTITY", "LARGEST", "PROFILES", "REQUIRED", "SCHEMA", "named", "read", "table", "unpacked"]
+__all__ = [
+    "CONDITIONS", "IDENTITY", "LARGEST", "PROFILES", "REQUIRED", "SCHEMA", "TEST_SETS", "named", "read", "table",
+    "test_set_apart", "unpacked",
+]  # fmt: skip
 
 SCHEMA = 1
 PROFILES = ("smoke", "quick", "paper")
@@ -27,6 +33,8 @@ CONDITIONS = ("fraction", "holes", "wrong_targets", "spurious")
 REQUIRED = (*IDENTITY, "schema", "key", "config", "data", "metrics", "test", "stages", "run")
 #: Bytes of a file that is read.
 LARGEST = 2**24
+#: Folder beside the records of an experiment with the test sets that they name.
+TEST_SETS = "test-sets"
 _NAMES = ("experiment", "dataset", "split", "key")  # of which paths are made
 _SHOWN = ("cpu", "gpu", "commit", "device", "started")  # and the versions of packages
 
@@ -54,23 +62,80 @@ def _is_name(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(r"\w[\w -]{0,79}", value, re.ASCII) is not None
 
 
+def test_set_apart(record: Mapping[str, Any]) -> tuple[dict[str, Any], str, str]:
+    """What a record keeps of its test: the name of the test set, and the predictions; and that set.
+
+    Parameters
+    ----------
+    record : mapping
+        With samples, targets and predictions in ``test``.
+
+    Returns
+    -------
+    test : dict
+        ``set`` and ``prediction``.
+    name : str
+        Of the file of the test set in `TEST_SETS`: the data set, and the beginning of the text's SHA-256.
+    text : str
+        The file's, in CSV.
+
+    Raises
+    ------
+    ValueError
+        If samples, targets or predictions are missing.
+    """
+    test = dict(record["test"])
+    if not {"index", "target", "prediction"} <= test.keys():
+        raise ValueError(f"test: got {', '.join(test)}; allowed: index, target and prediction, and what lies beside")
+    prediction = test.pop("prediction")
+    rows = [list(test), *zip(*test.values(), strict=True)]
+    text = "".join(",".join(map(str, row)) + "\n" for row in rows)
+    name = f"{named('dataset', record['dataset'])}-{_digest(text)}.csv"
+    return {"set": name, "prediction": prediction}, name, text
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def read(path: Path) -> dict[str, Any] | None:
-    """The record in a file, or None if it holds none.
+    """The record in a file with its test set, or None if it holds none, or that set is not what it was.
 
     Parameters
     ----------
     path : Path
     """
     try:
-        if not path.is_file() or path.stat().st_size > LARGEST:
-            return None
-        record = finite_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    try:
+        record = finite_json(_text(path))
+        if "set" in (test := record["test"]):
+            record["test"] = _test_set(path.parent, test["set"]) | {"prediction": test["prediction"]}
         return record if all(check(record) for check in (_has_names, _has_data, _has_results, _has_stages)) else None
-    except (KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _text(path: Path) -> str:
+    if not path.is_file() or path.stat().st_size > LARGEST:
+        raise ValueError("it is no file, or larger than any that is written here")
+    return path.read_text(encoding="utf-8")
+
+
+def _test_set(folder: Path, name: str) -> dict[str, Any]:
+    if not re.fullmatch(r"\w[\w -]*-[0-9a-f]{16}\.csv", name, re.ASCII):
+        raise ValueError("it is no name of a test set")
+    of = (folder / TEST_SETS / name).stat()
+    return _read_test_set(folder / TEST_SETS / name, of.st_mtime_ns, of.st_size)
+
+
+@functools.lru_cache(maxsize=1024)
+def _read_test_set(path: Path, mtime: int, size: int) -> dict[str, Any]:
+    """A test set, read once as long as its file is the same."""
+    text = _text(path)
+    if path.stem.rpartition("-")[2] != _digest(text):
+        raise ValueError("it is another test set")
+    columns, *rows = text.splitlines()
+    values = finite_json(f"[{','.join(f'[{row}]' for row in rows)}]")
+    return {name: [row[number] for row in values] for number, name in enumerate(columns.split(","))}
 
 
 def _has_names(record: Any) -> bool:

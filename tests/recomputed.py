@@ -8,6 +8,7 @@ Where the page leaves a choice open, a comment that begins with "open:" says whi
 
 from __future__ import annotations
 
+import csv
 import itertools
 import json
 import math
@@ -41,6 +42,15 @@ OF_MORE = ("agreement", "standardised")
 
 # ---------------------------------------------------------------------------------------------------------------------
 # what one run says
+
+
+def _read(path: Path) -> Record:
+    """The record in a file, with the samples of its test set, which lie beside."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if "set" in record["test"]:
+        columns, *rows = csv.reader((path.parent / "test-sets" / record["test"]["set"]).read_text().splitlines())
+        record["test"] |= {name: [float(row[i]) for row in rows] for i, name in enumerate(columns)}
+    return record
 
 
 def _error(run: Record) -> float:
@@ -289,7 +299,7 @@ def verdicts(comparisons: Sequence[Mapping[str, Any]], folder: Path) -> list[dic
     """
     stored: dict[str, dict[str, Record]] = {}
     for name in {comparison["experiment"] for comparison in comparisons}:
-        records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / name).glob("*.json"))]
+        records = [_read(path) for path in sorted((folder / name).glob("*.json"))]
         stored[name] = {record["key"]: record for record in records}
     rows = [{**one, **_judged_alone(one, stored[one["experiment"]])} for one in comparisons]
     families: dict[str | None, list[dict[str, Any]]] = {}

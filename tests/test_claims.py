@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 from dataclasses import replace
@@ -17,6 +16,7 @@ from rnclib import results
 from rnclib.chapters import NAMES, all_claims, chapter, experiments, planned
 from rnclib.claims import DECIDED, EFFECTS, Claim, in_margins, judge, more
 from rnclib.experiment import key
+from rnclib.records import read
 from rnclib.statistics import holm
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -178,7 +178,7 @@ def test_primary_comparisons_are_corrected_together_and_the_others_within_their_
 def test_runs_of_two_machines_in_a_pair_are_counted(tmp_path):
     write(tmp_path, 0.3)
     for path in list(tmp_path.rglob("*-a-00-*.json")):
-        one = json.loads(path.read_text())
+        one = read(path)
         results.write(one | {"run": {"cpu": "another", "versions": {"torch": "0"}}}, tmp_path)
     assert judged(tmp_path, "difference")["mixed"].tolist() == [1]
 
@@ -217,7 +217,7 @@ def test_nothing_is_said_before_all_planned_runs_are_there(tmp_path):
 
 def test_runs_that_are_not_planned_have_no_part(tmp_path):
     write(tmp_path, 0.3)
-    stray = json.loads(next(tmp_path.rglob("*-b-*.json")).read_text())
+    stray = read(next(tmp_path.rglob("*-b-*.json")))
     results.write(stray | {"key": "f" * 16, "data": stray["data"] | {"checksum": "1" * 64}}, tmp_path)
     assert verdict(tmp_path, "difference") == "holds"
 
@@ -226,7 +226,7 @@ def test_where_no_pair_is_left_nothing_is_decided(tmp_path):
     write(tmp_path, -0.3)
     for method in "ba":
         for path in tmp_path.rglob(f"*-{method}-*.json"):  # every run of B diverged, and then every run
-            one = json.loads(path.read_text())
+            one = read(path)
             test = {name: [] if name == "prediction" else values for name, values in one["test"].items()}
             results.write(one | {"metrics": {}, "diverged": "it did", "corrupted": {}, "test": test}, tmp_path)
         for kind in KINDS:

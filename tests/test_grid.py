@@ -55,7 +55,7 @@ def test_records_have_the_labels_of_their_runs_and_the_store_has_not(tmp_path):
 
 def test_a_view_lies_beside_the_record_it_belongs_to(tmp_path):
     carry(molecule_runs("L1", "training mean"), tmp_path)
-    views = {path.with_suffix(".json") for path in tmp_path.rglob("*.csv")}
+    views = {path.with_suffix(".json") for path in tmp_path.glob("*/*/*.csv")}
     records = {json.loads(path.read_text())["method"]: path for path in tmp_path.rglob("*.json")}
     assert views == {records["L1"]}
 
@@ -67,9 +67,9 @@ def test_predictions_beside_records_of_a_large_test_set_are_packed_even_after_a_
     with monkeypatch.context() as patch:
         patch.setattr(results, "pack", lambda *_, **__: None)  # it does not come to that
         carry(runs[:1], tmp_path)
-    assert list(tmp_path.rglob("*.csv")) and not list(tmp_path.rglob("*.zip"))
+    assert list(tmp_path.glob("*/*/*.csv")) and not list(tmp_path.rglob("*.zip"))
     records = carry(runs, tmp_path).records
-    assert not list(tmp_path.rglob("*.csv")) and len(list(tmp_path.rglob("*.zip"))) == 1
+    assert not list(tmp_path.glob("*/*/*.csv")) and len(list(tmp_path.rglob("*.zip"))) == 1
     for record in records:
         whole = results.all_predictions(record, tmp_path)
         error = (whole["prediction"] - whole["target"]).abs().mean()

@@ -9,6 +9,7 @@ import copy
 import json
 import os
 import pickle
+import shutil
 import time
 import warnings
 import zipfile
@@ -122,6 +123,7 @@ def check_record(root: Path, content: bytes, *, used: bool) -> bool:
         else:
             assert written.parent == root / "copy" / "smoke" / "esol", content
             written.unlink()
+            shutil.rmtree(written.parent / "test-sets")
     assert time.monotonic() - begun < SECONDS, content
     assert listing(root) == {path}, content
     return bool(found)

@@ -182,7 +182,7 @@ def test_predictions_outlive_a_kill_before_or_after_they_are_packed(start, tmp_p
     assert start(pack_to, tmp_path, before).end() == KILLED
     results.pack(tmp_path, profile="smoke", experiment="esol", dataset="esol")
     found = [results.all_predictions(each, tmp_path).iloc[0].tolist() for each in (one, other)]
-    assert found == [[1, 2, 3], [4, 5, 6]] and not list(tmp_path.rglob("*.csv"))
+    assert found == [[1, 2, 3], [4, 5, 6]] and not list(tmp_path.glob("*/*/*.csv"))
     assert results.load(tmp_path, profile="smoke", experiment="esol") == [one, other]
 
 
@@ -211,7 +211,7 @@ def test_two_sweeps_on_one_store_leave_each_record_once_and_whole_at_any_time(st
             time.sleep(0.01)
     assert [sweep.end() for sweep in sweeps] == [0, 0], [sweep.said for sweep in sweeps]
     before = in_store(store)
-    assert len(before) == 4  # three records, and a file beside the first
+    assert len(before) == 5  # three records, their test set, and a file beside the first
     check_completed(store, undisturbed, before)
 
 
@@ -592,6 +592,6 @@ def test_a_damaged_file_of_packed_predictions_is_named_and_left_alone(monkeypatc
     packed.write_bytes(b"PK half")
     with pytest.warns(UserWarning, match=r"^left alone, no readable file of predictions: .*numbers\.zip$"):
         found = carry([run], tmp_path)
-    assert found.trained == [run] and packed.read_bytes() == b"PK half" and len(list(tmp_path.rglob("*.csv"))) == 1
+    assert found.trained == [run] and packed.read_bytes() == b"PK half" and len(list(tmp_path.glob("*/*/*.csv"))) == 1
     packed.unlink()
     assert carry([run], tmp_path).loaded == [run] and len(results.all_predictions(found.records[0], tmp_path)) == 10

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -21,6 +22,7 @@ from rnclib import metrics, results
 from rnclib.data.catalogue import SOURCES
 from rnclib.data.shifts import spurious_split, subsample, with_unseen_ranges
 from rnclib.data.synthetic import recipe
+from rnclib.records import read
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -31,7 +33,9 @@ def loaded(root, **match):
 
 
 def files(root):
-    return sorted(str(path.relative_to(root)) for path in Path(root).rglob("*") if path.is_file())
+    """All but test sets, which records share."""
+    found = (path.relative_to(root) for path in Path(root).rglob("*") if path.is_file())
+    return sorted(str(path) for path in found if "test-sets" not in path.parts)
 
 
 # --- the store ------------------------------------------------------------------------------------------
@@ -46,6 +50,57 @@ def test_a_record_comes_back_as_it_was_written(tmp_path):
     lines = path.read_text(encoding="utf-8").splitlines()
     assert len(lines) == len(one) + 2  # a line for each field
     assert files(tmp_path) == [f"smoke/esol/{path.name}"]
+
+
+def test_records_on_one_test_set_share_the_file_that_has_it(tmp_path):
+    one = record(seed=1)
+    two = one | {"key": "f" * 16, "test": one["test"] | {"prediction": [0.0] * len(one["test"]["index"])}}
+    paths = [results.write(each, tmp_path) for each in (one, two)]
+    other = record(seed=3)
+    other["test"] = {"index": [7, 9], "target": [2.0, -0.25], "prediction": [1.0, 0.0], "nuisance": [0, 1.5]}
+    other["config"] = other["config"] | {"spurious": "tied"}
+    paths.append(results.write(other, tmp_path))
+    names = [json.loads(path.read_text(encoding="utf-8"))["test"] for path in paths]
+    assert names[0]["set"] == names[1]["set"] != names[2]["set"]
+    assert all(set(test) == {"set", "prediction"} for test in names)
+    shared = tmp_path / "smoke" / "esol" / "test-sets"
+    assert {path.name for path in shared.iterdir()} == {test["set"] for test in names}
+    assert (shared / names[2]["set"]).read_text(encoding="utf-8") == "index,target,nuisance\n7,2.0,0\n9,-0.25,1.5\n"
+    assert sorted(loaded(tmp_path), key=lambda each: each["key"]) == sorted((one, two, other), key=lambda e: e["key"])
+
+
+def test_a_record_is_not_written_without_its_test_set(tmp_path):
+    path = results.write(record(seed=1), tmp_path)
+    with pytest.raises(ValueError, match=r"^test: got set, prediction; allowed: index, target and prediction"):
+        results.write(json.loads(path.read_text(encoding="utf-8")) | {"key": "f" * 16}, tmp_path)
+    assert files(tmp_path) == [str(path.relative_to(tmp_path))]
+
+
+def test_a_record_may_hold_its_test_set_itself(tmp_path):
+    whole = record(seed=1)
+    path = results.write(whole, tmp_path)
+    path.write_text(json.dumps(whole), encoding="utf-8")
+    shutil.rmtree(path.parent / "test-sets")
+    assert loaded(tmp_path) == [whole]
+
+
+@pytest.mark.parametrize("harm", ["changed", "gone", "elsewhere", "no name"])
+def test_a_record_without_the_test_set_that_it_names_is_left_out_until_it_is_written_anew(tmp_path, harm):
+    path = results.write(record(seed=1), tmp_path)
+    (shared,) = (path.parent / "test-sets").iterdir()
+    (tmp_path / shared.name).write_bytes(shared.read_bytes())
+    if harm == "changed":
+        shared.write_text(shared.read_text(encoding="utf-8").replace("0", "1", 1), encoding="utf-8")
+    elif harm == "gone":
+        shared.unlink()
+    else:
+        one = json.loads(path.read_text(encoding="utf-8"))
+        one["test"]["set"] = f"../../../{shared.name}" if harm == "elsewhere" else 3
+        path.write_text(json.dumps(one), encoding="utf-8")
+    with pytest.warns(UserWarning, match=rf"left out, no readable smoke record.*{path.name}"):
+        assert loaded(tmp_path) == []
+    if harm in ("changed", "gone"):
+        assert results.write(record(seed=1), tmp_path) == path and loaded(tmp_path) == [record(seed=1)]
 
 
 def test_profiles_and_experiments_have_folders_of_their_own(tmp_path):
@@ -614,11 +669,11 @@ def test_each_published_record_is_sound():
     tested: dict[tuple, list] = {}
     whole = {"esol": (SOURCES["esol"].sha256, 1128)}  # of each measured data set: checksum and number of samples
     for path in paths:
-        one = json.loads(path.read_text(encoding="utf-8"))
+        one = read(path)
+        assert one is not None and "set" in json.loads(path.read_text(encoding="utf-8"))["test"], path.name
         name = path.name
-        numbers = 3 if "nuisance" in one["test"] else 2  # of each test sample
         more_networks = max(0, len(one["stages"]) - 2)  # of an ensemble
-        assert path.stat().st_size <= 7000 + 700 * more_networks + 7 * numbers * one["data"]["n_test"], name
+        assert path.stat().st_size <= 7000 + 700 * more_networks + 8 * one["data"]["n_test"], name
         assert one["schema"] == results.SCHEMA and not set(results.REQUIRED) - set(one), name
         assert (one["profile"], one["experiment"]) == ("paper", path.parent.name), name
         config, drawn = one["config"], one["dataset"] == "synthetic"
@@ -673,7 +728,7 @@ def test_the_published_records_are_of_the_data_and_the_splits(esol):
     from rnclib.data.molecules import split
 
     for path in published():
-        one = json.loads(path.read_text(encoding="utf-8"))
+        one = read(path)
         if one["dataset"] != "esol":
             continue
         parts = split(esol.inputs.smiles, one["split"], one["seed"])
