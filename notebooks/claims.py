@@ -49,6 +49,7 @@ from rnclib.report import (
     Table,
     glue,
     p_value,
+    probability,
     short_training,
 )
 from rnclib.tables import error_table
@@ -127,7 +128,11 @@ def primary_table(name, title):
             "within": "Probability equal",
             **({"lost": "Lost"} if rows["lost"].any() else {}),
         },
-        format={"p_corrected": p_value, "p_equal_corrected": p_value, "within": ".2f"},
+        format={
+            "p_corrected": p_value,
+            "p_equal_corrected": p_value,
+            "within": probability,
+        },
         align={"margin": "right"},
     )
 

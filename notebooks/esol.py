@@ -50,11 +50,20 @@ check_parameters(
 
 # %% tags=["hide-input"]
 from rnclib import plots, results, statistics
-from rnclib.chapters import esol
+from rnclib.chapters import aims, esol, tasks
 from rnclib.data.esol import read_table
 from rnclib.interactive import Interactive, molecule_map
-from rnclib.notebook import Verdicts, open_experiment
-from rnclib.report import Figure, Findings, Notice, Table, glue, listed, short_training
+from rnclib.notebook import Verdicts, open_experiment, stored
+from rnclib.report import (
+    LEFT_OUT,
+    Figure,
+    Findings,
+    Notice,
+    Table,
+    glue,
+    listed,
+    short_training,
+)
 from rnclib.tables import differences_table, error_table, stuck_table
 
 (study,) = open_experiment(
@@ -400,6 +409,65 @@ differences(
 verdicts.table("esol", name="esol-verdicts") if study.name == "esol" else Notice(
     "The verdict page has no comparison on these data."
 )
+
+# %% [markdown]
+# ## What predicts solubility best
+#
+# So far everything was the course project's: its network, its settings. The chapter on many tasks, {doc}`tasks`, has
+# ESOL among them, on the same random splits. There settings were searched with the same effort for each method, and
+# three networks compared: a perceptron that sees *descriptors* of a molecule, the network of this chapter that sees
+# *graphs*, and *both* side by side. Each is trained end to end, with the contrastive loss alone (RnC), or with both
+# losses (joint). A regressor on the features, the same choice for all, is chosen by the validation set. Methods
+# without such a network stand beside them.
+
+# %% tags=["hide-input"]
+over_tasks = stored("tasks", study.name, profile, results_dir) if random else None
+ways = tasks.frame(over_tasks.records) if over_tasks else None
+LEFT_OUT if over_tasks is None else Table(
+    error_table(
+        aims.ways(ways, study.name),
+        {
+            "test_mae": "MAE",
+            "test_rmse": "RMSE",
+            "test_rmse_raw": f"RMSE, {study.unit}",
+        },
+    ),
+    "Test errors in standard deviations of the training target, and RMSE in its unit: mean over splits ± half its 95% "
+    f"interval. {over_tasks.caption}.",
+    name="esol-best",
+)
+
+# %% tags=["hide-input"]
+LEFT_OUT if over_tasks is None else Figure(
+    plots.errors(
+        aims.ways(ways, study.name).query("method != 'mean'"),
+        "test_rmse_raw",
+        label=f"test RMSE, {study.unit}",
+    ),
+    f"Test RMSE of every run of {{numref}}`esol-best`, but for the mean. {over_tasks.caption}.",
+    name="esol-best-figure",
+    alt="Dot plot of the test RMSE of networks with searched settings and of other methods, with means and intervals.",
+)
+
+# %% tags=["hide-input"]
+found = []
+for row in () if over_tasks is None else aims.reached(ways).itertuples():
+    measure = {"test_mae": "MAE", "test_rmse": "RMSE"}.get(row.measure)
+    error = (
+        f"RMSE, {row.value:.3f} {study.unit}"
+        if measure is None
+        else f"{measure}, {row.value:.3f} standard deviations"
+    )
+    found.append(
+        f"**{row.than}**: the winner's test {error}, is to be at most {row.bound:.3f}: {'met' if row.met else 'missed'}. "
+        f"Trained end to end, the same network has {row.twin:.3f}."
+    )
+LEFT_OUT if not found else Findings(
+    *found,
+    title="By validation error the best network is "
+    f"*{aims.reached(ways)['winner'].iloc[0]}*. Aims were named before its runs ({{doc}}`../comparing`):",
+)
+
 
 # %% [markdown]
 # ## Where the runs were made

@@ -62,6 +62,7 @@ from rnclib.report import (
     Table,
     glue,
     p_value,
+    probability,
     sets_notice,
     short_training,
 )
@@ -142,7 +143,7 @@ def answer(row):
     return (
         f"**{row.name[0].upper()}{row.name[1:]}**: {decided[row['verdict']]}{more}. Test MAE is {ratio(row)} × the "
         f"other's, as a mean over {row['n']:.0f} tasks. On a new task the error is lower by 5% or more with a "
-        f"probability of {row['lower']:.2f}, and higher by as much with {row['higher']:.2f}."
+        f"probability of {probability(row['lower'])}, and higher by as much with {probability(row['higher'])}."
     )
 
 
@@ -301,9 +302,9 @@ Table(
         "n": ".0f",
         "p": p_value,
         "p_equal": p_value,
-        "lower": ".2f",
-        "alike": ".2f",
-        "higher": ".2f",
+        "lower": probability,
+        "alike": probability,
+        "higher": probability,
     },
 ) if len(estimates) else LEFT_OUT
 
@@ -334,7 +335,7 @@ Table(
         "spread": "Spread",
         "lower": "Lower",
     },
-    format={"lower": ".2f"},
+    format={"lower": probability},
 ) if parts else LEFT_OUT
 
 # %% [markdown]
@@ -490,7 +491,7 @@ Table(
         "spread": "Spread",
         "lower": "Lower",
     },
-    format={"lower": ".2f"},
+    format={"lower": probability},
 ) if len(same) else LEFT_OUT
 
 # %% [markdown]
@@ -683,8 +684,8 @@ def helps():
     return (
         f"**When to try it.** Over {row['n']:.0f} real tasks the mean test MAE of RnC is {ratio(row)} × that of end "
         f"to end. It has the lowest mean error of the arms on {lowest} of {len(real)} tasks. On a new task it lowers "
-        f"the error by {MARGIN} or more with a probability of {row['lower']:.2f}, and raises it by as much with "
-        f"{row['higher']:.2f}."
+        f"the error by {MARGIN} or more with a probability of {probability(row['lower'])}, and raises it by as much with "
+        f"{probability(row['higher'])}."
     )
 
 
@@ -721,7 +722,7 @@ def price():
     )
 
 
-def reached():
+def aimed():
     """The aims."""
     if not len(aims):
         return None
@@ -735,7 +736,7 @@ def reached():
 
 
 MARGIN = f"{1 - math.exp(-chapter.MARGIN):.0%}"
-Findings(helps(), instead(), price(), reached()) if studies else LEFT_OUT
+Findings(helps(), instead(), price(), aimed()) if studies else LEFT_OUT
 
 # %% [markdown]
 # The limits: tasks were chosen for being public and small, not drawn from those that readers have. Pictures are a
@@ -751,6 +752,6 @@ glue(
     if row is None
     else f"Over {row['n']:.0f} sets of measured data its test MAE is {ratio(row)} × that of end-to-end training with "
     f"the same network and the same effort of tuning: {decided[row['verdict']].replace('**', '')}. On a new task it is "
-    f"lower by {MARGIN} or more with a probability of {row['lower']:.2f}, and higher by as much with "
-    f"{row['higher']:.2f}.",
+    f"lower by {MARGIN} or more with a probability of {probability(row['lower'])}, and higher by as much with "
+    f"{probability(row['higher'])}.",
 )

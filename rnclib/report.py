@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LEFT_OUT", "Download", "Figure", "Findings", "Notice", "Table", "data_notice", "glue", "listed", "literal",
-    "p_value", "sets_notice", "short_training",
+    "p_value", "probability", "sets_notice", "short_training",
 ]  # fmt: skip
 
 
@@ -472,6 +472,19 @@ def p_value(p: float) -> str:
     ('0.032', '<0.001')
     """
     return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def probability(p: float) -> str:
+    """A probability as a page shows it: never as certain.
+
+    Examples
+    --------
+    >>> probability(0.274), probability(0.00002), probability(0.9999)
+    ('0.27', '<0.01', '>0.99')
+    """
+    if p < 0.005:
+        return "<0.01"
+    return ">0.99" if p > 0.995 else f"{p:.2f}"
 
 
 def _one_line(text: Any, what: str) -> str:

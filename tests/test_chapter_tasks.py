@@ -14,7 +14,7 @@ from scipy import stats
 
 from rnclib import across
 from rnclib.chapters import experiments, tasks
-from rnclib.chapters.aims import beside_published, by_network, reached, winner
+from rnclib.chapters.aims import beside_published, by_network, reached, ways, winner
 from rnclib.protocols import tasks as protocol
 from rnclib.protocols.concrete import FOLDS, PUBLISHED
 from rnclib.protocols.settings import search_table
@@ -206,6 +206,19 @@ def test_the_winner_has_the_lowest_mean_validation_error_of_all_networks():
     nets = by_network(more, "esol").set_index(["network", "arm"])
     assert set(nets["n"]) == {2} and len(nets) == 6
     assert nets.loc[("graphs", "RnC"), "rmse"] == pytest.approx(2 * nets.loc[("graphs", "RnC"), "mae"])
+
+
+def test_ways_to_predict_a_task_are_those_of_all_networks_and_of_other_methods():
+    more = tasks.frame([*RECORDS, *arms_of("esol", 0.1, n=2, network="graphs"), *together("esol", 0.9)])
+    found = ways(more, "esol")
+    runs = found["method"].value_counts()
+    assert dict(runs) == {
+        **{f"{arm} (descriptors)": 4 for arm in (*ARMS, f"RnC, {ENSEMBLE}", f"end to end, {ENSEMBLE}")},
+        **{f"{arm} (graphs)": 2 for arm in ARMS}, "extra trees": 4, "Gaussian process": 4, "mean": 4,
+    }  # fmt: skip
+    its = found[found["method"] == "RnC (descriptors)"].set_index("seed")["test_mae_raw"]
+    of = CHOSEN[(CHOSEN["dataset"] == "esol") & (CHOSEN["arm"] == "RnC")].set_index("seed")["test_mae_raw"]
+    pd.testing.assert_series_equal(its.sort_index(), of.sort_index())
 
 
 def test_an_aim_is_met_by_the_mean_and_has_an_interval():

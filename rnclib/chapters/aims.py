@@ -14,7 +14,7 @@ from rnclib.protocols import concrete
 from rnclib.protocols.tasks import ARMS, ENSEMBLE, parts_of
 from rnclib.statistics import correlation
 
-__all__ = ["beside_published", "by_network", "reached", "winner"]
+__all__ = ["beside_published", "by_network", "reached", "ways", "winner"]
 
 
 def winner(table: pd.DataFrame, dataset: str) -> tuple[str, str]:
@@ -64,6 +64,29 @@ def by_network(table: pd.DataFrame, dataset: str) -> pd.DataFrame:
     counted = common.groupby(["network", "arm"], sort=False)["seed"].nunique()
     means = means.set_axis(["val", "mae", "rmse"], axis=1).assign(n=counted).reset_index()
     return means.assign(arm=means["arm"].str.partition(": ")[2])
+
+
+def ways(table: pd.DataFrame, dataset: str) -> pd.DataFrame:
+    """The runs of every way to predict a task: arms and ensembles of each network, and the other methods.
+
+    Each has the regressors that validation chose.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `frame`.
+    dataset : str
+
+    Returns
+    -------
+    DataFrame
+        Of the columns of `table`; ``method`` is called as on a page, such as ``'RnC (graphs)'``.
+    """
+    its = table[table["dataset"] == dataset]
+    networks = _by_network(its, (*EVERY_ARM, *ENSEMBLES))
+    arms, others = networks["arm"].str.partition(": ")[2], its[its["network"].isna()]
+    networks = networks.assign(method=arms + " (" + networks["network"] + ")")
+    return pd.concat([networks, others.assign(method=others["arm"].map(CALLED))], ignore_index=True)
 
 
 #: What the winner on ESOL is to reach, beside the peers: standardised errors, the best of the course project's table.
