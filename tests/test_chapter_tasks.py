@@ -209,7 +209,8 @@ def test_the_winner_has_the_lowest_mean_validation_error_of_all_networks():
 
 
 def test_ways_to_predict_a_task_are_those_of_all_networks_and_of_other_methods():
-    more = tasks.frame([*RECORDS, *arms_of("esol", 0.1, n=2, network="graphs"), *together("esol", 0.9)])
+    graphs = [one for one in arms_of("esol", 0.1, n=2, network="graphs") if ": " in one["method"]]
+    more = tasks.frame([*RECORDS, *graphs, *together("esol", 0.9)])
     found = ways(more, "esol")
     runs = found["method"].value_counts()
     assert dict(runs) == {
