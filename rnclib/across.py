@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import optimize, stats
 from statsmodels.stats.meta_analysis import combine_effects
 
 from rnclib.paired import LEVEL, Paired
 from rnclib.statistics import correlation, holm
 
-__all__ = ["OverTasks", "chosen", "critical_difference", "decide", "effects", "errors", "lost", "profile", "ranks"]
+__all__ = [
+    "OverTasks", "chosen", "critical_difference", "decide", "effects", "errors", "lost", "profile", "ranks", "weights",
+]  # fmt: skip
 
 _MOST = 10_000  # tasks; what they do not decide, no number does
 _LOST = 1  # splits of a task on which an arm may diverge; with more it has failed there
@@ -90,12 +92,15 @@ class OverTasks:
         first can be too small where tasks differ little (Röver et al. 2015).
     spread : float
         Standard deviation of the true effects, by Paule and Mandel (1982).
+    spread_interval : tuple of float
+        Its 95% interval, by the Q profile (Viechtbauer 2007).
     """
 
     n: int
     mean: float
     error: float
     spread: float
+    spread_interval: tuple[float, float] = (math.nan, math.nan)
 
     @classmethod
     def of(cls, effects: pd.DataFrame) -> OverTasks:
@@ -120,7 +125,8 @@ class OverTasks:
         found = combine_effects(known["effect"].to_numpy(), variance, "pm", use_t=True)
         tau2 = max(float(found.tau2), 0.0)
         error = max(float(found.sd_eff_w_re_hksj), 1 / math.sqrt((1 / (variance + tau2)).sum()))
-        return cls(len(known), float(found.mean_effect_re), error, math.sqrt(tau2))
+        interval = _spread_interval(known["effect"].to_numpy(), variance)
+        return cls(len(known), float(found.mean_effect_re), error, math.sqrt(tau2), interval)
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -137,7 +143,7 @@ class OverTasks:
         """P value of the two one-sided tests that the mean lies within ± `margin`."""
         return float(stats.t.sf((margin - abs(self.mean)) / self.error, self.n - 1))
 
-    def new_task(self, margin: float) -> tuple[float, float, float]:
+    def new_task(self, margin: float, spread: float | None = None) -> tuple[float, float, float]:
         """Probabilities that the effect on a new task is at most −`margin`, between the two, and at least `margin`.
 
         They come from the t distribution with n − 2 degrees of freedom (Higgins et al. 2009), with the variance of the
@@ -147,8 +153,10 @@ class OverTasks:
         ----------
         margin : float
             On the scale of the effects, such as ``math.log(1 / 0.95)`` for an error that is lower by 5%.
+        spread : float, optional
+            Of the true effects, by default the estimate.
         """
-        width = math.hypot(self.spread, self.error)
+        width = math.hypot(self.spread if spread is None else spread, self.error)
         lower = float(stats.t.cdf((-margin - self.mean) / width, self.n - 2))
         higher = float(stats.t.sf((margin - self.mean) / width, self.n - 2))
         return lower, 1 - lower - higher, higher
@@ -178,6 +186,36 @@ class OverTasks:
         return math.inf
 
 
+def _spread_interval(effect: np.ndarray, variance: np.ndarray) -> tuple[float, float]:
+    """Standard deviations with which the weighted squares about the mean are as large as chance makes them."""
+
+    def squares(tau2: float) -> float:
+        weights = 1 / (variance + tau2)
+        return float((weights * (effect - np.average(effect, weights=weights)) ** 2).sum())
+
+    largest = float(variance.max() + np.ptp(effect) ** 2) * 1e6
+    ends = []
+    for quantile in stats.chi2.ppf([1 - LEVEL / 2, LEVEL / 2], len(effect) - 1):
+        above = squares(0.0) > quantile
+        ends.append(
+            math.sqrt(optimize.brentq(lambda tau2, q=quantile: squares(tau2) - q, 0, largest)) if above else 0.0
+        )
+    return ends[0], ends[1]
+
+
+def weights(effects: pd.DataFrame) -> pd.Series:
+    """How much each task counts in the mean of the model, as a fraction.
+
+    Parameters
+    ----------
+    effects : DataFrame
+        As for `OverTasks.of`.
+    """
+    known = effects[effects["error"].notna()]
+    weight = 1 / (known["error"] ** 2 + OverTasks.of(effects).spread ** 2)
+    return weight / weight.sum()
+
+
 def decide(models: Mapping[str, OverTasks], margin: float, family: int) -> pd.DataFrame:
     """Verdicts on several comparisons over tasks: does the first of two methods have the lower error?
 
@@ -193,18 +231,25 @@ def decide(models: Mapping[str, OverTasks], margin: float, family: int) -> pd.Da
     Returns
     -------
     DataFrame
-        By comparison: ``mean``, ``low``, ``high``, ``spread``, ``n``; ``lower``, ``alike`` and ``higher`` of
-        `OverTasks.new_task`; corrected ``p`` and ``p_equal``; ``verdict`` as on the verdict page; ``needed``, tasks
-        that would decide what is undecided, whatever the others say.
+        By comparison: ``mean``, ``low``, ``high``, ``n``; ``spread``, ``spread_low`` and ``spread_high``; ``lower``,
+        ``alike`` and ``higher`` of `OverTasks.new_task`, and ``lower_most`` and ``higher_most``, the same at the upper
+        end of the spread's interval; corrected ``p`` and ``p_equal``; ``verdict`` as on the verdict page; ``needed``,
+        tasks that would decide what is undecided, whatever the others say.
     """
-    table = pd.DataFrame(
-        {
-            "mean": model.mean, "low": model.interval[0], "high": model.interval[1], "spread": model.spread,
-            "n": model.n, **dict(zip(("lower", "alike", "higher"), model.new_task(margin), strict=True)),
-            "p": model.p, "p_equal": model.p_equal(margin),
-        }
-        for model in models.values()
-    ).set_axis(pd.Index(models, name="comparison"))  # fmt: skip
+    rows = []
+    for model in models.values():
+        spread_low, spread_high = model.spread_interval
+        lower, alike, higher = model.new_task(margin)
+        lower_most, _, higher_most = model.new_task(margin, spread_high)
+        rows.append(
+            {
+                "mean": model.mean, "low": model.interval[0], "high": model.interval[1], "n": model.n,
+                "spread": model.spread, "spread_low": spread_low, "spread_high": spread_high,
+                "lower": lower, "alike": alike, "higher": higher, "lower_most": lower_most, "higher_most": higher_most,
+                "p": model.p, "p_equal": model.p_equal(margin),
+            }
+        )  # fmt: skip
+    table = pd.DataFrame(rows, index=pd.Index(models, name="comparison"))
     table["p"], table["p_equal"] = holm(table["p"], family), holm(table["p_equal"], family)
     table["verdict"] = [_verdict(row, margin) for row in table.itertuples()]
     needed = [model.needed(margin, LEVEL / family) for model in models.values()]

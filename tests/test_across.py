@@ -9,7 +9,18 @@ import pandas as pd
 import pytest
 from scipy import optimize, stats
 
-from rnclib.across import OverTasks, chosen, critical_difference, decide, effects, errors, lost, profile, ranks
+from rnclib.across import (
+    OverTasks,
+    chosen,
+    critical_difference,
+    decide,
+    effects,
+    errors,
+    lost,
+    profile,
+    ranks,
+    weights,
+)
 
 
 def runs_of(errors: dict[tuple[str, str], list[float]], overlap: float = 0.1) -> pd.DataFrame:
@@ -121,6 +132,32 @@ def test_effects_that_differ_less_than_their_errors_do_not_make_the_interval_nar
         OverTasks.of(alike.assign(error=[0.0] + [0.05] * 9))
 
 
+def test_the_interval_of_the_spread_covers_it_and_closes_on_it_with_many_exact_tasks():
+    rng = np.random.default_rng(3)
+    inside = 0
+    for _ in range(400):
+        error = rng.uniform(0.02, 0.1, size=10)
+        low, high = OverTasks.of(table_of(rng.normal(0, 0.06, 10) + error * rng.normal(size=10), error)).spread_interval
+        inside += low <= 0.06 <= high
+    assert 0.92 <= inside / 400 <= 0.98
+    # without errors of their own the squares are those of a sample: the interval of a variance
+    effect = rng.normal(0, 0.06, 50)
+    low, high = OverTasks.of(table_of(effect, np.full(50, 1e-6))).spread_interval
+    squares = ((effect - effect.mean()) ** 2).sum()
+    assert (low, high) == pytest.approx(tuple(np.sqrt(squares / stats.chi2.ppf([0.975, 0.025], 49))), rel=1e-6)
+    alike = OverTasks.of(table_of(np.linspace(-0.021, -0.019, 10), np.full(10, 0.05)))
+    assert alike.spread_interval == (0.0, 0.0)  # effects more alike than their errors let one expect
+
+
+def test_a_task_counts_by_its_precision():
+    even = weights(table_of(np.array([0.1, 0.2, 0.3]), np.full(3, 0.05)))
+    assert even.tolist() == pytest.approx([1 / 3] * 3)
+    effects = table_of(np.array([0.0, 0.001, -0.001, 0.4]), np.array([0.01, 0.02, 0.02, 1.0]))
+    found = weights(effects)
+    assert found.tolist() == pytest.approx((np.array([10000, 2500, 2500, 1]) / 15001).tolist(), rel=1e-6)
+    assert (found * effects["effect"]).sum() == pytest.approx(OverTasks.of(effects).mean)
+
+
 def test_a_new_task_is_forecast_with_both_variances():
     model = OverTasks(n=12, mean=-0.04, error=0.03, spread=0.04)
     lower, alike, higher = model.new_task(0.06)
@@ -128,6 +165,7 @@ def test_a_new_task_is_forecast_with_both_variances():
     assert lower + alike + higher == pytest.approx(1)
     assert model.new_task(0.0) == pytest.approx((stats.t.cdf(0.04 / 0.05, 10), 0, stats.t.sf(0.04 / 0.05, 10)))
     assert OverTasks(12, 0.0, 0.01, 0.2).new_task(0.0) == pytest.approx((0.5, 0, 0.5))
+    assert model.new_task(0.06, 0.3) == OverTasks(n=12, mean=-0.04, error=0.03, spread=0.3).new_task(0.06)
 
 
 def test_intervals_and_forecasts_are_right_as_often_as_they_say():

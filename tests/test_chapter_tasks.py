@@ -129,8 +129,14 @@ def test_groups_leave_out_one_kind_or_what_is_repeated():
     assert set(groups["all"]) - set(groups["without pictures"]) == {"latitude"}
     assert set(groups["all"]) - set(groups["without AqSolDB and FreeSolv"]) == {"aqsoldb", "freesolv"}
     found = tasks.over_groups(CHOSEN, "RnC", "end to end")
-    assert found.index.tolist() == ["all", "without pictures", "without AqSolDB and FreeSolv"]  # of three tasks
+    assert found.index.tolist() == ["all"]  # of three tasks: the other groups have the same, or fewer
+    assert math.isnan(found.loc["all", "lower"])
     assert found.loc["all", "mean"] == pytest.approx(tasks.answers(CHOSEN)["mean"].iloc[0])
+    every = tasks.compared(tasks.frame([one for name in tasks.REAL for one in arms_of(name, 0.8, n=3)]))
+    found = tasks.over_groups(every, "RnC", "end to end")
+    heaviest = across.weights(tasks.against(every, "RnC", "end to end")).idxmax()
+    last = f"without {TASKS[heaviest].source.title}, which counts most"
+    assert found.index.tolist() == [*groups, last] and found.loc[last, "n"] == 14 and found["lower"].notna().all()
 
 
 def test_with_one_regressor_in_both_arms_validation_has_no_say():

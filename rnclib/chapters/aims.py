@@ -14,7 +14,7 @@ from rnclib.protocols import concrete
 from rnclib.protocols.tasks import ARMS, ENSEMBLE, parts_of
 from rnclib.statistics import correlation
 
-__all__ = ["beside_published", "by_network", "reached", "ways", "winner"]
+__all__ = ["N_AIMS", "beside_published", "by_network", "reached", "ways", "winner"]
 
 
 def winner(table: pd.DataFrame, dataset: str) -> tuple[str, str]:
@@ -89,6 +89,8 @@ def ways(table: pd.DataFrame, dataset: str) -> pd.DataFrame:
     return pd.concat([networks, others.assign(method=others["arm"].map(CALLED))], ignore_index=True)
 
 
+#: How many were named.
+N_AIMS = 5
 #: What the winner on ESOL is to reach, beside the peers: standardised errors, the best of the course project's table.
 _ESOL_AIMS = {"test_mae": 0.212, "test_rmse": 0.297}
 

@@ -21,8 +21,8 @@ from rnclib.protocols.tasks import ARMS, ENSEMBLE, EQUAL_TIME, HEADS, OTHERS, TA
 
 __all__ = [
     "CALLED", "CHAPTER", "ENSEMBLES", "EVERY_ARM", "KINDS", "MARGIN", "PRIMARY", "PROPERTIES", "REAL", "against",
-    "answers", "compared", "costs", "frame", "groups", "named", "of_few", "over_groups", "properties", "regressors",
-    "related", "same_regressor",
+    "answers", "compared", "costs", "frame", "groups", "named", "of_few", "over_groups", "pair", "properties",
+    "regressors", "related", "same_regressor",
 ]  # fmt: skip
 
 #: Of practical equality, on the scale of logarithms: 5% of the error.
@@ -35,7 +35,7 @@ REAL = tuple(name for name, task in TASKS.items() if task.source.measured)
 KINDS = {"molecules": "molecules", "table": "tables", "images": "pictures"}
 #: Arms and peers, as the page calls them.
 CALLED = {
-    "end to end": "end to end", EQUAL_TIME: "end to end, equal time", "RnC": "RnC", "joint": "joint",
+    "end to end": "end to end", EQUAL_TIME: "end to end, longer search", "RnC": "RnC", "joint": "joint",
     "gaussian process": "Gaussian process", "svr": "support vectors", "boosting": "gradient boosting",
     "trees": "extra trees", "catboost": "CatBoost", "chemprop": "chemprop", "ridge": "ridge",
     "neighbours": "nearest neighbours", "ridge on pixels": "ridge on pixels", "training mean": "mean",
@@ -175,7 +175,7 @@ def answers(chosen: pd.DataFrame, pairs: Sequence[tuple[str, str]] = PRIMARY) ->
     Returns
     -------
     DataFrame
-        As from `rnclib.across.decide`, by ``'RnC against end to end'``, with the plain mean of the same effects and its
+        As from `rnclib.across.decide`, by the name of `pair`, with the plain mean of the same effects and its
         interval: ``plain``, ``plain_low``, ``plain_high``; and ``failed``, data sets on which one of the two arms has
         failed. The verdict is ``'not measured'`` where a real task lacks runs, and ``'undecided'`` where the first arm
         has failed on a task and would have held, or been equal. Comparisons of fewer than three tasks are left out.
@@ -189,7 +189,7 @@ def answers(chosen: pd.DataFrame, pairs: Sequence[tuple[str, str]] = PRIMARY) ->
         known = found.loc[found["error"].notna(), "effect"]
         if len(known) < 3:
             continue
-        models[f"{arm} against {other}"] = OverTasks.of(found)
+        models[pair(arm, other)] = OverTasks.of(found)
         half = stats.t.ppf(0.975, len(known) - 1) * stats.sem(known)
         errors = every[[arm, other]]
         failed = np.isinf(errors)
@@ -206,6 +206,21 @@ def answers(chosen: pd.DataFrame, pairs: Sequence[tuple[str, str]] = PRIMARY) ->
     table.loc[table["lame"] & table["verdict"].isin(["holds", "practically equal"]), "verdict"] = "undecided"
     table.loc[~table["complete"], ["verdict", "needed"]] = ["not measured", np.nan]
     return table.drop(columns=["lame", "complete"])
+
+
+def pair(arm: str, other: str) -> str:
+    """What a comparison is called.
+
+    Parameters
+    ----------
+    arm, other : str
+
+    Examples
+    --------
+    >>> pair("RnC", "end to end, equal time")
+    'RnC against end to end, longer search'
+    """
+    return f"{CALLED[arm]} against {CALLED[other]}"
 
 
 def against(chosen: pd.DataFrame, arm: str, other: str) -> pd.DataFrame:
@@ -235,18 +250,28 @@ def groups() -> dict[str, tuple[str, ...]]:
 def over_groups(chosen: pd.DataFrame, arm: str, other: str) -> pd.DataFrame:
     """The estimate for each of `groups`: ``mean``, ``low``, ``high``, ``spread``, ``n`` and ``lower``, by group.
 
+    A group with the tasks of one before it is left out; last is that without the task that counts most. With fewer than
+    five tasks ``lower`` is missing: two degrees of freedom forecast nothing.
+
     Parameters
     ----------
     chosen : DataFrame
         From `compared`.
     arm, other : str
     """
-    effects, rows = against(chosen, arm, other), {}
-    for words, names in groups().items():
+    effects, rows, seen = against(chosen, arm, other), {}, []
+    real = effects[effects.index.isin(REAL)]
+    some = dict(groups())
+    if real["error"].notna().sum() > 3:
+        heaviest = across.weights(real).idxmax()
+        some[f"without {TASKS[heaviest].source.title}, which counts most"] = tuple(set(REAL) - {heaviest})
+    for words, names in some.items():
         part = effects[effects.index.isin(names)]
-        if part["error"].notna().sum() >= 3:
+        if part["error"].notna().sum() >= 3 and set(part.index) not in seen:
+            seen.append(set(part.index))
             rows[words] = _estimate(part)
-    return pd.DataFrame.from_dict(rows, orient="index")
+    found = pd.DataFrame.from_dict(rows, orient="index")
+    return found.assign(lower=found["lower"].where(found["n"] >= 5)) if len(found) else found
 
 
 def _estimate(effects: pd.DataFrame) -> dict[str, float]:
@@ -340,7 +365,7 @@ def _ties(values: np.ndarray) -> float:
 
 
 def related(effects: pd.DataFrame, of: pd.DataFrame) -> pd.DataFrame:
-    """Spearman's correlation of the effect with each property, over tasks: ``rho`` and ``n`` by property.
+    """Spearman's correlation of the effect with each property, over tasks: ``rho``, ``p`` and ``n`` by property.
 
     Parameters
     ----------
@@ -354,8 +379,8 @@ def related(effects: pd.DataFrame, of: pd.DataFrame) -> pd.DataFrame:
     for name in PROPERTIES:
         known = both[name].notna()
         if known.sum() >= 3:
-            rho = stats.spearmanr(both.loc[known, name], effects.loc[known, "effect"]).statistic
-            rows[name] = {"rho": float(rho), "n": int(known.sum())}
+            rho, p = stats.spearmanr(both.loc[known, name], effects.loc[known, "effect"])
+            rows[name] = {"rho": float(rho), "p": float(p), "n": int(known.sum())}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
@@ -402,8 +427,8 @@ def costs(table: pd.DataFrame) -> pd.DataFrame:
 
 
 _OVER_TASKS = (
-    "tasks-errors", "tasks-rmse", "tasks-estimates", "tasks-groups", "tasks-peers", "tasks-costs", "tasks-chosen",
-    "tasks-regressors", "tasks-losses",
+    "tasks-by-task", "tasks-errors", "tasks-rmse", "tasks-estimates", "tasks-groups", "tasks-peers", "tasks-costs",
+    "tasks-chosen", "tasks-regressors", "tasks-losses",
 )  # fmt: skip
 _FIGURES = ("tasks-effects", "tasks-ranks", "tasks-profile", "tasks-cost-figure", "tasks-related")
 
