@@ -292,9 +292,9 @@ class Verdicts:
     def frame(self) -> pd.DataFrame:
         """One row per comparison, see `rnclib.claims.judge`, with text columns for tables.
 
-        ``data`` has the data set, split and condition, ``pair`` the methods, ``line`` the claim with what sets it apart
-        from others on the same data, ``runs_are`` what pairs of runs are called, and ``said`` the verdict and what an
-        undecided one would need.
+        ``data`` has the data set, split (of faces, whether each seed has a set of its own) and condition, ``pair`` the
+        methods, ``line`` the claim with what sets it apart from others on the same data, ``runs_are`` what pairs of
+        runs are called, and ``said`` the verdict and what an undecided one would need.
         """
         judged = judge(all_claims(), planned, root=self.results_dir, profile=self.profile)
         rows = judged.to_dict("records")
@@ -302,7 +302,7 @@ class Verdicts:
         holes, tied = judged["holes"].fillna(""), judged["spurious"].map({"tied": "spurious correlation"}).fillna("")
         judged["data"] = [
             ", ".join(filter(None, [of.title, *conditions]))
-            for of, *conditions in zip(sources, judged["split"], holes, tied, strict=True)
+            for of, *conditions in zip(sources, _splits(judged), holes, tied, strict=True)
         ]
         judged["pair"] = [f"{row['method']} against {row['baseline']}" for row in rows]
         judged["line"] = _lines(judged)
@@ -419,6 +419,13 @@ class Verdicts:
 
 
 _ONE_TEST_SET = "one test set: the interval covers training only"
+
+
+def _splits(judged: pd.DataFrame) -> list[str]:
+    """The kind of split in words; of faces, which have one kind, on which sets they are."""
+    drawn = judged["experiment"] == "face_sets"
+    first = (judged["dataset"] == "synthetic") & (judged["split"] == "standard")
+    return judged["split"].mask(first, "set 0").mask(drawn, "a set for each seed").tolist()
 
 
 _CORRECTED = (
