@@ -16,7 +16,7 @@
 # # Your data
 #
 # Does Rank-N-Contrast help on a regression problem of your own? This notebook reads a file of yours, says what it read
-# and what it left out, trains the same network with Rank-N-Contrast and without on several splits, answers by the
+# and what it left out, trains a network with Rank-N-Contrast and one without on several splits, answers by the
 # book's rule ({doc}`../deciding`), and keeps the better network for a second file. What you see here is its run on an
 # example of measured data: how the diabetes of patients progressed within a year, as a score
 # {cite:p}`efron2004lars`, from their age, sex, body mass index, blood pressure and blood tests.
@@ -154,9 +154,10 @@ else:
 # %% [markdown]
 # ## Does Rank-N-Contrast help here?
 #
-# The three networks have the same layers, the same default settings and the same data. They differ in how they are
-# trained: *end to end* with a regression loss, *RnC* with the contrastive loss, *joint* with both. Which regressor
-# predicts from their features, the validation set chooses. Beside them stand the methods that people would use instead.
+# Three networks learn from the same data: *end to end* with a regression loss, *RnC* with the contrastive loss, *joint*
+# with both. Each has the settings that were typical for it on the real tasks of {doc}`tasks`, its width among them;
+# images and arrays have round numbers. Which regressor predicts from their features, the validation set chooses. Beside
+# them stand the methods that people would use instead.
 
 # %% tags=["remove-cell"]
 with in_one_line():

@@ -63,17 +63,16 @@ class RnCRegressor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RegressorM
         trains none), or a regressor fitted to them. ``'auto'``: that of the first three which has the lowest mean
         absolute error on the validation set.
     epochs, batch_size : int, optional
-        By default 100 epochs (images 40), and batches of 256.
     learning_rate, weight_decay : float, optional
-        Of AdamW, by default 0.003 and 0.1. The rate is the highest of a one-cycle schedule.
+        Of AdamW. The rate is the highest of a one-cycle schedule.
     temperature : float, optional
-        Of the contrastive loss, with ``method='rnc'``, by default 2.
+        Of the contrastive loss, with ``method='rnc'``.
     contrastive_weight : float, optional
-        Of the contrastive loss, with ``method='joint'``, by default 0.3.
+        Of the contrastive loss, with ``method='joint'``.
     early_stopping : bool
-        Train at a constant `learning_rate`, by default 0.001, until the loss on the validation set has not fallen for
-        `n_iter_no_change` epochs, and keep the weights of the epoch where it was lowest. Otherwise all epochs are
-        trained, and the last is kept.
+        Train at a constant `learning_rate`, by default a third of the recipe's, until the loss on the validation set
+        has not fallen for `n_iter_no_change` epochs, and keep the weights of the epoch where it was lowest. Otherwise
+        all epochs are trained, and the last is kept.
     n_iter_no_change : int
     validation_fraction : float
         Of the samples, between 0 and 1.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,9 +13,9 @@ import pytest
 from records import record
 from scipy import stats
 
-from rnclib import across
+from rnclib import across, results
 from rnclib.chapters import experiments, tasks
-from rnclib.chapters.aims import beside_published, by_network, reached, ways, winner
+from rnclib.chapters.aims import beside_published, by_network, not_run, reached, ways, winner
 from rnclib.protocols import tasks as protocol
 from rnclib.protocols.concrete import FOLDS, PUBLISHED
 from rnclib.protocols.settings import search_table
@@ -29,6 +30,14 @@ from rnclib.protocols.tasks import (
     parts_of,
     space,
 )
+from rnclib.recipe import Recipe
+
+STORE = Path(__file__).resolve().parents[1] / "book" / "results"
+
+
+def stored_records(dataset: str) -> list[dict]:
+    return results.load(STORE, profile="paper", experiment="tasks", dataset=dataset)
+
 
 DATASETS = ("esol", "concrete", "diabetes", "naval")
 
@@ -226,6 +235,23 @@ def test_ways_to_predict_a_task_are_those_of_all_networks_and_of_other_methods()
     its = found[found["method"] == "RnC (descriptors)"].set_index("seed")["test_mae_raw"]
     of = CHOSEN[(CHOSEN["dataset"] == "esol") & (CHOSEN["arm"] == "RnC")].set_index("seed")["test_mae_raw"]
     pd.testing.assert_series_equal(its.sort_index(), of.sort_index())
+
+
+@pytest.mark.parametrize("kind", ["table", "molecules"])
+def test_the_default_method_ranks_first_on_the_validation_sets_of_its_tasks(kind):
+    names = [name for name in tasks.REAL if TASKS[name].source.kind == kind]
+    records = [one for name in names for one in stored_records(name)]
+    chosen = tasks.compared(tasks.frame(records))
+    errors = across.errors(chosen[chosen["arm"].isin(ARMS)], "val_mae_raw")
+    assert set(errors.index) == set(names) and errors.notna().all(axis=None)
+    methods = {"RnC": "rnc", "joint": "joint", "end to end": "end_to_end"}
+    assert Recipe.default(kind) == Recipe.default(kind, methods[across.ranks(errors).index[0]])
+
+
+def test_networks_that_have_not_run_are_named():
+    assert not_run(TABLE, "esol") == ["graphs", "both"] and not_run(TABLE, "concrete") == []
+    more = tasks.frame([*RECORDS, *arms_of("esol", 0.1, n=2, network="graphs")])
+    assert not_run(more, "esol") == ["both"] and not_run(TABLE, "latitude") == []
 
 
 def test_an_aim_is_met_by_the_mean_and_has_an_interval():

@@ -11,10 +11,10 @@ from rnclib import across
 from rnclib.chapters.tasks import CALLED, ENSEMBLES, EVERY_ARM, frame
 from rnclib.paired import Paired
 from rnclib.protocols import concrete
-from rnclib.protocols.tasks import ARMS, ENSEMBLE, parts_of
+from rnclib.protocols.tasks import ARMS, ENSEMBLE, TASKS, parts_of
 from rnclib.statistics import correlation
 
-__all__ = ["N_AIMS", "beside_published", "by_network", "reached", "ways", "winner"]
+__all__ = ["N_AIMS", "beside_published", "by_network", "not_run", "reached", "ways", "winner"]
 
 
 def winner(table: pd.DataFrame, dataset: str) -> tuple[str, str]:
@@ -87,6 +87,19 @@ def ways(table: pd.DataFrame, dataset: str) -> pd.DataFrame:
     arms, others = networks["arm"].str.partition(": ")[2], its[its["network"].isna()]
     networks = networks.assign(method=arms + " (" + networks["network"] + ")")
     return pd.concat([networks, others.assign(method=others["arm"].map(CALLED))], ignore_index=True)
+
+
+def not_run(table: pd.DataFrame, dataset: str) -> list[str]:
+    """Networks of a task that have no runs yet, so that another winner may come.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `frame`.
+    dataset : str
+    """
+    present = set(table.loc[table["dataset"] == dataset, "network"].dropna())
+    return [name for name in TASKS[dataset].networks if name not in present] if present else []
 
 
 #: How many were named.

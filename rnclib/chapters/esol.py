@@ -67,10 +67,11 @@ CHAPTER = Chapter(
     tables=(
         "esol-mae", "esol-rmse", "esol-mse", "esol-test-raw", "esol-validation-raw", "esol-stuck", "esol-differences",
         "esol-differences-slower", "esol-rank-agreement", "esol-scaffold", "esol-scaffold-differences", "esol-verdicts",
-        "esol-machines",
+        "esol-best", "esol-machines",
     ),
     figures=(
         "esol-errors", "esol-differences-figure", "esol-parity", "esol-ranges", "esol-curves", "esol-representations",
+        "esol-best-figure",
     ),
     experiments=(
         Experiment(
@@ -96,7 +97,10 @@ CHAPTER = Chapter(
             figure="esol-representations",
         ),
     ),
-    origins={"esol-representations": Origin(where={"seed": 0})},
+    origins={
+        "esol-representations": Origin(where={"seed": 0}),
+        **dict.fromkeys(("esol-best", "esol-best-figure"), Origin(("tasks",))),
+    },
     published=PUBLISHED,
     quick={"profile": "quick", "split": "random"},
     smoke={"profile": "smoke", "split": "random", "dataset": "standin"},
