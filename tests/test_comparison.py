@@ -144,7 +144,7 @@ def test_all_methods_see_the_same_sets(data, monkeypatch):
     monkeypatch.setattr(comparison, "fit", watched_peer)
     groups = [i // 2 for i in range(60)]
     splits = splits_of(60, 2, groups=groups)
-    found = compare(RnCRegressor(epochs=5, temperature=1.0), table, y, splits, progress=False)
+    found = compare(RnCRegressor(epochs=5, batch_size=256, temperature=1.0), table, y, splits, progress=False)
     assert [name for name, *_ in seen] == [*METHODS, *PEERS] * 2
     for split in range(2):
         ours = seen[7 * split : 7 * split + 3]
@@ -160,12 +160,16 @@ def test_all_methods_see_the_same_sets(data, monkeypatch):
 
 def test_errors_are_those_of_a_fit_by_hand(data):
     table, y = data
-    found = compare(RnCRegressor(epochs=5), table, y, splits_of(60, 2), peers=["training mean"], progress=False)
+    found = compare(
+        RnCRegressor(epochs=5, batch_size=256), table, y, splits_of(60, 2), peers=["training mean"], progress=False
+    )
     split = comparison.group_split(range(60), 1)
     by_method = found.errors[found.errors["split"] == 1].set_index("method")
     assert by_method.loc["training mean", "mae"] == pytest.approx(np.abs(y[split.test] - y[split.train].mean()).mean())
     kept = np.sort(np.r_[split.train, split.val])
-    model = RnCRegressor("joint", epochs=5, random_state=1, validation_fraction=6 / 54).fit(table.iloc[kept], y[kept])
+    model = RnCRegressor("joint", epochs=5, batch_size=256, random_state=1, validation_fraction=6 / 54).fit(
+        table.iloc[kept], y[kept]
+    )
     off = model.predict(table.iloc[split.test]) - y[split.test]
     assert by_method.loc["joint", "mae"] == pytest.approx(np.abs(off).mean())
     assert by_method.loc["joint", "rmse"] == pytest.approx(np.sqrt((off**2).mean()))
@@ -188,9 +192,9 @@ def test_wrong_arguments_are_named(data, changes, message):
     with pytest.raises(ValueError, match=r"^groups: got 2; allowed: one for each of 60 samples"):
         splits_of(60, groups=[1, 2])
     with pytest.raises(ValueError, match=f"^{message}"):
-        compare(RnCRegressor(epochs=5), *data, progress=False, **changes)
+        compare(RnCRegressor(epochs=5, batch_size=256), *data, progress=False, **changes)
     with pytest.raises(ValueError, match=r"^y: got shape \(60, 2\); allowed: \(n,\), one target"):
-        compare(RnCRegressor(epochs=5), data[0], np.zeros((60, 2)))
+        compare(RnCRegressor(epochs=5, batch_size=256), data[0], np.zeros((60, 2)))
 
 
 def test_smiles_and_arrays_are_compared_too():

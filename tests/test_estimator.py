@@ -34,7 +34,8 @@ METHODS = ("rnc", "joint", "end_to_end")
 
 
 def quick(method: str = "rnc", **settings) -> RnCRegressor:
-    return RnCRegressor(method, **{"epochs": 6, "random_state": 0} | settings)
+    """A regressor that takes few steps."""
+    return RnCRegressor(method, **{"epochs": 6, "batch_size": 256, "random_state": 0} | settings)
 
 
 def numbers(n: int = 120, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -88,7 +89,7 @@ def test_a_copy_with_the_same_seed_is_the_same(method):
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).predict(x), model.predict(x))
     assert np.abs(clone(model).set_params(random_state=1).fit(x, y).predict(x) - model.predict(x)).max() > 1e-3
     stage, usual = (one.pretrain or one.fit for one in (model.recipe_, Recipe.default("table", method)))
-    assert stage == replace(usual, epochs=6)
+    assert stage == replace(usual, epochs=6, batch_size=256)
     assert len(model.loss_curve_) == model.n_iter_ == 6
 
 

@@ -161,7 +161,9 @@ def test_a_split_of_ones_own_is_used_and_its_repetitions_are_told(csv):
 def model(tmp_path_factory) -> RnCRegressor:
     folder = tmp_path_factory.mktemp("model")
     table().to_csv(folder / "mine.csv", index=False)
-    fitted = fit_model(load(folder / "mine.csv", columns()), RnCRegressor("joint", epochs=60, random_state=0))
+    fitted = fit_model(
+        load(folder / "mine.csv", columns()), RnCRegressor("joint", epochs=60, batch_size=256, random_state=0)
+    )
     fitted.save(folder / "m.safetensors")
     return RnCRegressor.load(folder / "m.safetensors")
 

@@ -85,6 +85,7 @@ def ways(table: pd.DataFrame, dataset: str) -> pd.DataFrame:
     its = table[table["dataset"] == dataset]
     networks = _by_network(its, (*EVERY_ARM, *ENSEMBLES))
     arms, others = networks["arm"].str.partition(": ")[2], its[its["network"].isna()]
+    arms = arms.map(lambda arm: CALLED.get(arm, arm))
     networks = networks.assign(method=arms + " (" + networks["network"] + ")")
     return pd.concat([networks, others.assign(method=others["arm"].map(CALLED))], ignore_index=True)
 
