@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import ExifTags, Image
 
 from rnclib import results
@@ -352,6 +353,7 @@ def road(name: str, model: str, tmp_path: Path, data: Selection, **settings):
     constant = np.abs(loaded.targets[split.train].mean() - loaded.targets[split.test]).mean()
     assert runs_frame["test_mae_raw"].iloc[-1] == pytest.approx(constant, rel=1e-5)
     # each network saw the samples of its own set, as if they were handed to it without any store
+    torch.set_num_threads(1)  # as runs of a grid have
     train, val = (Samples(take(loaded.inputs, index), loaded.targets[index]) for index in (split.train, split.val))
     for record, recipe in zip(grid.records[:2], recipes, strict=False):
         prediction = fit(recipe, train, val, seed=0).predict(take(loaded.inputs, split.test))
