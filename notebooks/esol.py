@@ -435,7 +435,7 @@ LEFT_OUT if over_tasks is None else Table(
             "test_rmse": "RMSE",
             "test_rmse_raw": f"RMSE, {study.unit}",
         },
-    ),
+    ).rename(columns={"Method": "Network or method"}),
     "Test errors in standard deviations of the training target, and RMSE in its unit: mean over splits ± half its 95% "
     f"interval. {over_tasks.caption}.",
     name="esol-best",

@@ -320,7 +320,7 @@ def test_a_full_disk_ends_a_sweep_with_the_name_of_the_record(disk, undisturbed)
 def model() -> RnCRegressor:
     """A fitted model, of more than 100 kB in a file."""
     x = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
-    return RnCRegressor(method="end_to_end", epochs=5, random_state=0).fit(x, x[:, 0])
+    return RnCRegressor(method="joint", epochs=5, random_state=0).fit(x, x[:, 0])
 
 
 WRITERS: dict[str, Callable[[Path], Any]] = {
