@@ -442,18 +442,6 @@ LEFT_OUT if over_tasks is None else Table(
 )
 
 # %% tags=["hide-input"]
-LEFT_OUT if over_tasks is None else Figure(
-    plots.errors(
-        aims.ways(ways, study.name).query("method != 'mean'"),
-        "test_rmse_raw",
-        label=f"test RMSE, {study.unit}",
-    ),
-    f"Test RMSE of every run of {{numref}}`esol-best`, but for the mean. {over_tasks.caption}.",
-    name="esol-best-figure",
-    alt="Dot plot of the test RMSE of networks with searched settings and of other methods, with means and intervals.",
-)
-
-# %% tags=["hide-input"]
 missing = aims.not_run(ways, study.name) if over_tasks and profile == "paper" else []
 Notice(
     f"The networks on {listed(missing)} have not run yet. The winner is that of the others, and may change.",

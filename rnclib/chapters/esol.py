@@ -71,7 +71,6 @@ CHAPTER = Chapter(
     ),
     figures=(
         "esol-errors", "esol-differences-figure", "esol-parity", "esol-ranges", "esol-curves", "esol-representations",
-        "esol-best-figure",
     ),
     experiments=(
         Experiment(
@@ -99,7 +98,7 @@ CHAPTER = Chapter(
     ),
     origins={
         "esol-representations": Origin(where={"seed": 0}),
-        **dict.fromkeys(("esol-best", "esol-best-figure"), Origin(("tasks",))),
+        "esol-best": Origin(("tasks",)),
     },
     published=PUBLISHED,
     quick={"profile": "quick", "split": "random"},
