@@ -173,3 +173,14 @@ def test_numbers_stay_numbers():
     figure.canvas.draw()
     assert ax.get_yscale() == "symlog" and before
     assert not any(re.search("[a-z]{2}", label.get_text().replace("mathdefault", "")) for label in ax.get_yticklabels())
+
+
+def test_places_in_a_drawing_have_two_decimals_and_its_texts_all_that_they_had():
+    figure, ax = plt.subplots()
+    ax.plot([0, 1.23456789, 2], [0.000123, 7.654321, 1])
+    ax.set_title("0.123456")
+    svg = encoded(figure, "svg", "salt").decode()
+    plt.close(figure)
+    places = re.findall(r'\b(?:d|x|y)="([^"]*)"', svg)
+    assert len(places) > 20 and not any(re.search(r"\.\d{3}", each) for each in places)
+    assert "0.123456" in svg
