@@ -101,7 +101,7 @@ overview
 
 # %% tags=["hide-input"]
 baseline = {
-    "synthetic": " The end-to-end rate of 0.01 had the lower validation error than the settings that its search chose, "
+    "synthetic": " The end-to-end rate of 0.01 had a lower validation error than the settings that its search chose, "
     "so it is the stronger baseline."
 }
 

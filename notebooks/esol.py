@@ -414,8 +414,8 @@ verdicts.table("esol", name="esol-verdicts") if study.name == "esol" else Notice
 # ## What predicts solubility best
 #
 # So far everything was the course project's: its network, its settings. The chapter on many tasks, {doc}`tasks`, has
-# ESOL among them, on the same random splits. There settings were searched with the same effort for each method, and
-# three networks compared: a perceptron that sees *descriptors* of a molecule, the network of this chapter that sees
+# ESOL among them, on the same random splits. There settings were searched with the same effort for each way to train,
+# and three networks compared: a perceptron that sees *descriptors* of a molecule, the network of this chapter that sees
 # *graphs*, and *both* side by side. Each is trained end to end, with the contrastive loss alone (RnC), or with both
 # losses (joint). A regressor on the features, the same choice for all, is chosen by the validation set. Methods
 # without such a network stand beside them.
@@ -450,7 +450,8 @@ Notice(
 
 # %% tags=["hide-input"]
 found = []
-for row in () if over_tasks is None else aims.reached(ways).itertuples():
+reached = None if over_tasks is None else aims.reached(ways)
+for row in () if reached is None else reached.itertuples():
     measure = {"test_mae": "MAE", "test_rmse": "RMSE"}.get(row.measure)
     error = (
         f"RMSE, {row.value:.3f} {study.unit}"
@@ -469,7 +470,7 @@ for row in () if over_tasks is None else aims.reached(ways).itertuples():
 LEFT_OUT if not found else Findings(
     *found,
     title="By validation error the best network is "
-    f"*{aims.reached(ways)['winner'].iloc[0]}*. Aims were named before its runs ({{doc}}`../comparing`):",
+    f"*{reached['winner'].iloc[0]}*. Aims were named before its runs ({{doc}}`../comparing`):",
 )
 
 

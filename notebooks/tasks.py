@@ -60,7 +60,7 @@ from rnclib.chapters import tasks as chapter
 from rnclib.chapters.aims import N_AIMS, beside_published, by_network, not_run, reached
 from rnclib.notebook import machines, open_several
 from rnclib.protocols.settings import search_table
-from rnclib.protocols.tasks import OTHERS
+from rnclib.protocols.tasks import EQUAL_TIME, OTHERS
 from rnclib.report import (
     LEFT_OUT,
     Download,
@@ -94,7 +94,7 @@ table = chapter.frame([record for study in studies for record in study.records])
 chosen = chapter.compared(table)
 answers = chapter.answers(chosen)
 rnc, twin = next(iter(chapter.PRIMARY))
-order = ("end to end", "end to end, equal time", "RnC", "joint")
+order = ("end to end", EQUAL_TIME, "RnC", "joint")
 arms = [arm for arm in order if arm in set(chosen["arm"])]
 peers = [
     name
@@ -290,7 +290,7 @@ errors_table("test_mae_raw", "MAE", "tasks-errors") if arms else LEFT_OUT
 errors_table("test_rmse_raw", "RMSE", "tasks-rmse") if arms else LEFT_OUT
 
 # %% tags=["hide-input"]
-longer = "end to end, equal time"
+longer = EQUAL_TIME
 found = None
 if {longer, twin} <= set(arms):
     means = across.errors(chosen).loc[real, [twin, longer]].dropna()
@@ -325,7 +325,7 @@ Findings(
 # *Practically equal* is said of the mean, not of each task.
 
 # %% tags=["hide-input"]
-beside = chapter.answers(chosen, [("joint", "end to end, equal time")])
+beside = chapter.answers(chosen, [("joint", EQUAL_TIME)])
 both = pd.concat([answers.assign(role="primary"), beside.assign(role="exploratory")])
 needs = {math.inf: "no number"}
 estimates = (

@@ -54,7 +54,7 @@ def encoded(figure: Figure, format: str, salt: str) -> bytes:
         figure.savefig(buffer, format=format, dpi=160, bbox_inches="tight", metadata=stamp)
     if format != "svg":
         return buffer.getvalue()
-    # a hundredth of a point is finer than any screen, and the rest a third of the file
+    # a hundredth of a point is finer than any screen
     text = re.sub(
         r'\b(d|x|y)="[^"]*"', lambda places: re.sub(r"(\.\d\d)\d+", r"\1", places[0]), buffer.getvalue().decode()
     )

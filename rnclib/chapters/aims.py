@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from rnclib import across
-from rnclib.chapters.tasks import CALLED, ENSEMBLES, EVERY_ARM, frame
+from rnclib.chapters.tasks import CALLED, EVERY_ARM, TRAINED, frame
 from rnclib.paired import Paired
 from rnclib.protocols import concrete
 from rnclib.protocols.tasks import ARMS, ENSEMBLE, TASKS, parts_of
@@ -59,7 +59,7 @@ def by_network(table: pd.DataFrame, dataset: str) -> pd.DataFrame:
     DataFrame
         A row for each network and arm: ``network``, ``arm``, ``val`` and ``mae`` (MAE), ``rmse``, ``n``.
     """
-    common = _on_common_splits(_by_network(table[table["dataset"] == dataset], (*EVERY_ARM, *ENSEMBLES)))
+    common = _on_common_splits(_by_network(table[table["dataset"] == dataset], TRAINED))
     means = common.groupby(["network", "arm"], sort=False)[["val_mae_raw", "test_mae_raw", "test_rmse_raw"]].mean()
     counted = common.groupby(["network", "arm"], sort=False)["seed"].nunique()
     means = means.set_axis(["val", "mae", "rmse"], axis=1).assign(n=counted).reset_index()
@@ -83,7 +83,7 @@ def ways(table: pd.DataFrame, dataset: str) -> pd.DataFrame:
         Of the columns of `table`; ``method`` is called as on a page, such as ``'RnC (graphs)'``.
     """
     its = table[table["dataset"] == dataset]
-    networks = _by_network(its, (*EVERY_ARM, *ENSEMBLES))
+    networks = _by_network(its, TRAINED)
     arms, others = networks["arm"].str.partition(": ")[2], its[its["network"].isna()]
     arms = arms.map(lambda arm: CALLED.get(arm, arm))
     networks = networks.assign(method=arms + " (" + networks["network"] + ")")
@@ -155,7 +155,7 @@ def _winner_and_twin(table: pd.DataFrame, dataset: str) -> tuple[str, str, dict[
     The winner's ensemble stands for it where that has the lower mean validation error.
     """
     network, arm = winner(table, dataset)
-    by_arm = _by_network(table, (*EVERY_ARM, *ENSEMBLES)).groupby("arm")
+    by_arm = _by_network(table, TRAINED).groupby("arm")
     chosen = {str(name): part.set_index("seed") for name, part in by_arm}
     names = [f"{network}: {one}" for one in (arm, "end to end")]
     many = [f"{name}, {ENSEMBLE}" for name in names]
@@ -200,8 +200,7 @@ def beside_published(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
             {"mae": by_arm["test_mae_raw"].mean(), "mae_sd": by_arm["test_mae_raw"].std(),
              "rmse": by_arm["test_rmse_raw"].mean()}
         )  # fmt: skip
-        trained = (*EVERY_ARM, *ENSEMBLES)
-        table = pd.concat([table, beside.rename(lambda arm: f"{arm}, this page" if arm in trained else CALLED[arm])])
+        table = pd.concat([table, beside.rename(lambda arm: f"{arm}, this page" if arm in TRAINED else CALLED[arm])])
     others = concrete.PUBLISHED[["mae", "mae_sd", "rmse"]].add_suffix("_published")
     table = table.join(others, how="outer").loc[[*table.index, *others.index.difference(table.index, sort=False)]]
     off = (table["mae"] - table["mae_published"]).abs()

@@ -20,9 +20,9 @@ from rnclib.protocols.settings import settings_of
 from rnclib.protocols.tasks import ARMS, ENSEMBLE, EQUAL_TIME, HEADS, OTHERS, TASKS, parts_of, runs, same_as
 
 __all__ = [
-    "CALLED", "CHAPTER", "ENSEMBLES", "EVERY_ARM", "KINDS", "MARGIN", "PRIMARY", "PROPERTIES", "REAL", "against",
-    "answers", "compared", "costs", "frame", "groups", "named", "of_few", "over_groups", "pair", "properties",
-    "regressors", "related", "same_regressor",
+    "CALLED", "CHAPTER", "ENSEMBLES", "EVERY_ARM", "KINDS", "MARGIN", "PRIMARY", "PROPERTIES", "REAL", "TRAINED",
+    "against", "answers", "compared", "costs", "frame", "groups", "named", "of_few", "over_groups", "pair",
+    "properties", "regressors", "related", "same_regressor",
 ]  # fmt: skip
 
 #: Of practical equality, on the scale of logarithms: 5% of the error.
@@ -44,6 +44,8 @@ CALLED = {
 EVERY_ARM = (*ARMS, EQUAL_TIME)
 #: Names of their ensembles.
 ENSEMBLES = tuple(f"{arm}, {ENSEMBLE}" for arm in EVERY_ARM)
+#: Whatever is trained here, alone or five together.
+TRAINED = (*EVERY_ARM, *ENSEMBLES)
 
 _SHORT_SPLITS = {"quick": 2, "smoke": 1}
 
@@ -71,7 +73,7 @@ def published(scope: Scope) -> list[Run]:
     ours = [
         run.but(experiment="concrete", split="published")
         for run in grid(Scope("concrete", scope.profile, n_seeds=concrete.FOLDS))
-        if parts_of(run.method)[1] in (*EVERY_ARM, *ENSEMBLES, "boosting")
+        if parts_of(run.method)[1] in (*TRAINED, "boosting")
     ]
     return [*concrete.runs(scope.profile), *ours]
 
