@@ -14,6 +14,7 @@ from built_book import BOOK, ROOT, build, chapter, extension, html_pages, lay_ou
 yaml = pytest.importorskip("yaml")
 nbformat = pytest.importorskip("nbformat")
 pytest.importorskip("jupyter_book")
+Sphinx = pytest.importorskip("sphinx.application").Sphinx
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +39,34 @@ def test_the_answer_stands_first_and_what_is_looked_up_is_folded(setup_module):
     shown = {one["source"]: one["outputs"][0]["data"]["text/markdown"] for one in page[1:] if one["outputs"]}
     assert shown["cell 2"] == f"::::{{dropdown}} Mean error, in years\n{table}\n::::"
     assert (shown["cell 3"], shown["cell 5"]) == (table, "No table here.")
+
+
+def test_references_by_number_read_a_page_once_and_are_what_sphinx_makes(tmp_path, monkeypatch):
+    from sphinx.environment import BuildEnvironment
+    from sphinx.util.docutils import docutils_namespace
+
+    monkeypatch.syspath_prepend(BOOK / "_ext")
+    (tmp_path / "conf.py").write_text("numfig = True\n")
+    (tmp_path / "index.rst").write_text(
+        "Top\n===\n\n.. toctree::\n\n   other\n\n" + ":numref:`one` :numref:`two`\n" * 3
+    )
+    tables = (f".. _{name}:\n\n.. table:: {name}\n\n   === ===\n   a   b\n   === ===\n\n" for name in ("one", "two"))
+    (tmp_path / "other.rst").write_text("Other\n=====\n\n" + "".join(tables))
+    read_page, pages, reads = BuildEnvironment.get_doctree, {}, {}
+    for extensions in ((), ("numbered_references",)):
+        found = reads[extensions] = []
+        monkeypatch.setattr(
+            BuildEnvironment, "get_doctree", lambda env, name, found=found: found.append(name) or read_page(env, name)
+        )
+        out = tmp_path / f"out-{len(extensions)}"
+        changed = {"extensions": list(extensions)}
+        with docutils_namespace():
+            Sphinx(tmp_path, tmp_path, out, out / "trees", "html", changed, status=None, warningiserror=True).build()
+        pages[extensions] = (out / "index.html").read_text()
+    with_ours, without = pages[("numbered_references",)], pages[()]
+    assert with_ours == without and "Table 2" in without
+    # once to write it, and once, or for each reference, to number what is referred to
+    assert [reads[one].count("other") for one in pages] == [7, 2]
 
 
 # --- sources --------------------------------------------------------------------------------------------

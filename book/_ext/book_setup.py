@@ -1,6 +1,6 @@
 """What this book adds to Jupyter Book: the root table of contents, this machine's pages, links to the repository.
 
-What is made from records is in `record_pages`.
+What is made from records is in `record_pages`; references by number are in `numbered_references`.
 
 `jupyter-book build book/` reads `_config.yml` from the root of the repository but `_toc.yml` only from
 `book/`. `jupyter-book build .` builds the same book into the same place. Pages of this machine's own runs, in
@@ -35,6 +35,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     # The API reference describes this checkout, installed or not.
     sys.path.insert(0, str(ROOT))
     app.setup_extension("record_pages")
+    app.setup_extension("numbered_references")
     # Jupyter Book sets this value even where sphinx-comments, which defines it, is not loaded.
     app.add_config_value("comments_config", {}, "html")
     app.connect("config-inited", read_from_book, priority=1)  # before anyone looks for a file
