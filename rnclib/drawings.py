@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import re
 import textwrap
@@ -58,7 +59,21 @@ def encoded(figure: Figure, format: str, salt: str) -> bytes:
     text = re.sub(
         r'\b(d|x|y)="[^"]*"', lambda places: re.sub(r"(\.\d\d)\d+", r"\1", places[0]), buffer.getvalue().decode()
     )
+    text = re.sub(r"(data:image/png;base64,)([A-Za-z0-9+/=\s]+)", lambda m: m[1] + _in_256_colours(m[2]), text)
     return re.sub(r"<defs>", lambda m: f"<style>{_IN_THE_DARK}</style>\n {m[0]}", text, count=1).encode()
+
+
+def _in_256_colours(encoded_png: str) -> str:
+    """A picture within a drawing, in base64, as a quarter of its size; as it was where that is not less.
+
+    Colours of points and fields differ by a hundredth on average.
+    """
+    from PIL import Image
+
+    png, smaller = base64.b64decode(encoded_png), io.BytesIO()
+    with Image.open(io.BytesIO(png)) as picture:
+        picture.quantize(256, method=Image.Quantize.FASTOCTREE).save(smaller, "png", optimize=True)
+    return base64.b64encode(min(png, smaller.getvalue(), key=len)).decode()
 
 
 def stack(figure: Figure) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 import xml.etree.ElementTree as ET
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
+from PIL import Image
 
-from rnclib import plots
+from rnclib import drawings, plots
 from rnclib.drawings import PHONE, encoded, stack
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -184,3 +188,26 @@ def test_places_in_a_drawing_have_two_decimals_and_its_texts_all_that_they_had()
     places = re.findall(r'\b(?:d|x|y)="([^"]*)"', svg)
     assert len(places) > 20 and not any(re.search(r"\.\d{3}", each) for each in places)
     assert "0.123456" in svg
+
+
+def test_points_drawn_as_pixels_keep_their_colours_in_a_third_of_the_size(monkeypatch):
+    rng = np.random.default_rng(0)
+    figure, ax = plt.subplots()
+    ax.scatter(*rng.normal(size=(2, 600)), c=rng.normal(size=600), s=11, linewidths=0, rasterized=True)
+    svg = encoded(figure, "svg", "salt").decode()
+    monkeypatch.setattr(drawings, "_in_256_colours", lambda png: png)
+    before = encoded(figure, "svg", "salt").decode()
+    plt.close(figure)
+    (small, now), (large, then) = map(picture_in, (svg, before))
+    assert small < large / 3
+    off = np.abs(now - then)[then[..., 3] == 255]
+    assert off.mean() < 4 and off.max() < 40
+    assert now[then[..., 3] == 0, 3].max() == 0
+
+
+def picture_in(svg):
+    """Bytes and pixels of the picture in a drawing."""
+    (found,) = re.findall(r"data:image/png;base64,([^\"]*)", svg)
+    png = base64.b64decode(found)
+    with Image.open(io.BytesIO(png)) as picture:
+        return len(png), np.asarray(picture.convert("RGBA"), dtype=int)
