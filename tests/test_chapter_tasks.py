@@ -398,9 +398,11 @@ def test_the_table_of_searches_has_a_row_for_each(tmp_path):
     }
     pruned = {"settings": {"width": 512}, "state": "pruned", "errors": {}, "seconds": 36}
     path.write_text(json.dumps({"trials": [trial, pruned, trial | {"errors": {"ridge": 1.0}}]}))
+    beside = path.with_stem(f"{path.stem}-typical-of-others")
+    beside.write_text(json.dumps({"trials": [trial | {"errors": {"ridge": 1.5}}]}))
     (row,) = search_table(tmp_path).to_dict("records")
     assert row == {
         "dataset": "diabetes", "network": "numbers", "arm": "RnC", "trials": 3, "pruned": 1, "diverged": 0,
-        "hours": pytest.approx(0.03), "first": 2.0, "best": 1.0, "width": 128,
+        "hours": pytest.approx(0.03), "first": 2.0, "typical": 1.5, "best": 1.0, "width": 128,
     }  # fmt: skip
     assert search_table(tmp_path / "empty").empty

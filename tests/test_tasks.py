@@ -6,7 +6,7 @@ import json
 import re
 from collections import Counter
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from worlds import table
 from rnclib.data import Dataset, Split, catalogue
 from rnclib.data.tables import _CONCRETE_TEST, _published
 from rnclib.experiment import described, shared
+from rnclib.fitting import Samples
 from rnclib.protocols import settings, tasks
 from rnclib.protocols.settings import search_task, searched_settings
 from rnclib.protocols.tasks import (
@@ -30,7 +31,8 @@ from rnclib.protocols.tasks import (
 )
 from rnclib.recipe import HEADS as ALL_HEADS
 
-PAGE = (Path(__file__).resolve().parents[1] / "book" / "comparing.md").read_text(encoding="utf-8")
+BOOK = Path(__file__).resolve().parents[1] / "book"
+PAGE = (BOOK / "comparing.md").read_text(encoding="utf-8")
 KIND_OF = {
     "descriptors": "molecules", "graphs": "molecules", "both": "molecules", "numbers": "table", "pictures": "images",
 }  # fmt: skip
@@ -244,6 +246,42 @@ def test_default_settings_wait_for_every_real_task_of_the_kind(monkeypatch, tmp_
     default = settings.default_settings(tmp_path, "table")
     assert set(default) == {"end to end", "RnC"} and default["RnC"]["learning_rate"] == 0.032
     assert set(default["RnC"]) == set(tasks.space("numbers", "RnC")[0])
+
+
+def test_a_default_is_tried_on_a_task_that_it_was_not_made_from(monkeypatch, tmp_path):
+    learnt = {"diabetes": 5e-4, "concrete": 1e-3, "airfoil": 1e-2}
+    monkeypatch.setattr(settings, "TASKS", {name: tasks.TASKS[name] for name in learnt})
+    first = tasks.space("numbers", "RnC")[1]
+    monkeypatch.setattr(
+        settings, "searched_settings", lambda root, name, network: {"RnC": first | {"learning_rate": learnt[name]}}
+    )
+    rng = np.random.default_rng(0)
+    tiny = Samples(rng.normal(size=(40, 3)).astype("float32"), rng.normal(size=40))
+    monkeypatch.setattr(settings, "_seen_by_search", lambda dataset: [(tiny, tiny)])
+    monkeypatch.setattr(settings, "space", lambda network, arm: (tasks.space(network, arm)[0], first))
+    errors = settings.try_default("diabetes", "RnC", tmp_path)
+    assert set(errors) == {"ridge", "neighbours"} and min(errors.values()) > 0
+    path = settings._study(tmp_path, "diabetes", "numbers", "RnC typical of others")
+    (trial,) = json.loads(path.read_text())["trials"]
+    assert trial["settings"]["learning_rate"] == 0.0032  # of Concrete and Airfoil
+    before = path.read_bytes()
+    assert settings.try_default("diabetes", "RnC", tmp_path) == errors and path.read_bytes() == before
+    learnt["airfoil"] = 1e-3  # searched anew
+    settings.try_default("diabetes", "RnC", tmp_path)
+    (trial,) = json.loads(path.read_text())["trials"]
+    assert trial["settings"]["learning_rate"] == 0.001
+    monkeypatch.setattr(settings, "TASKS", {"diabetes": tasks.TASKS["diabetes"]})  # the only one of its kind
+    assert settings.try_default("diabetes", "RnC", tmp_path) == {}
+
+
+def test_the_defaults_tried_are_those_of_the_published_searches(monkeypatch):
+    monkeypatch.setattr(settings, "searched_settings", cache(settings.searched_settings))
+    real = [(name, task) for name, task in TASKS.items() if task.source.measured]
+    for name, task in real:
+        found = settings.default_settings(BOOK / "results", task.source.kind, without=name)
+        for arm in ARMS:
+            trials = settings._trials(BOOK / "results", name, task.networks[0], f"{arm} typical of others")
+            assert not trials or [trial["settings"] for trial in trials] == [found[arm]]
 
 
 # --- the page -------------------------------------------------------------------------------------------

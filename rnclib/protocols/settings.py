@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,10 @@ from rnclib.fitting import Samples
 from rnclib.protocols.tasks import ARMS, EQUAL_TIME, HEADS, OF_KIND, OTHERS, TASKS, recipe, space
 from rnclib.tuning import Plan, best_settings, search, typical_settings
 
-__all__ = ["default_settings", "search_table", "search_task", "search_tasks", "searched_settings", "settings_of"]
+__all__ = [
+    "default_settings", "search_table", "search_task", "search_tasks", "searched_settings", "settings_of",
+    "try_default",
+]  # fmt: skip
 
 N_TRIALS = 30  # of each arm
 FEW_TRIALS = 15  # of each other method, which is compared with the arms after as many
@@ -31,13 +34,15 @@ MOST_TRIALS = 90  # of end-to-end training that may search for as long as Rank-N
 SEARCH_SPLITS = (100, 101, 102)  # seeds of splits that are never scored; a large task is searched on the first alone
 SMALL = 1600  # samples of a task that is searched on all three
 SEARCH_ROWS = 2000  # at most, of each training set
+_OF_OTHERS = "typical of others"  # in the name of the file with their one trial
 _SHORT_EPOCHS = {"quick": 20, "smoke": 3}  # of profiles that have no search
 
 
 def search_tasks(only: Sequence[str] = ()) -> None:
     """Search the settings of each arm on each task, or go on where a search was stopped.
 
-    Trials lie in the store, see `rnclib.results.results_dir`.
+    Then see what the settings typical of other tasks are worth there, see `try_default`. Trials lie in the store, see
+    `rnclib.results.results_dir`.
 
     Parameters
     ----------
@@ -64,18 +69,30 @@ def search_tasks(only: Sequence[str] = ()) -> None:
             for network in (task.networks if arms != OTHERS else task.networks[:1])
             for arm in arms
         ]
-        work = (delayed(_one_study)(*study, root) for study in studies)
-        done = Parallel(n_jobs=os.cpu_count(), return_as="generator_unordered")(work)
-        for said in tqdm(done, total=len(studies), desc=f"searches: {', '.join(arms)}"):
-            tqdm.write(said)
+        _carry_out(_one_study, [(*study, root) for study in studies], f"searches: {', '.join(arms)}")
+    tried = [(task.dataset, arm, root) for task in tasks if task.source.measured for arm in ARMS]
+    _carry_out(_one_default, tried, "defaults")
+
+
+def _carry_out(one: Callable[..., str], work: Sequence[tuple[Any, ...]], what: str) -> None:
+    done = Parallel(n_jobs=os.cpu_count(), return_as="generator_unordered")(delayed(one)(*each) for each in work)
+    for said in tqdm(done, total=len(work), desc=what):
+        tqdm.write(said)
 
 
 def _one_study(dataset: str, network: str, arm: str, root: Path) -> str:
     torch.set_num_threads(1)
     few = arm in OTHERS or network != TASKS[dataset].networks[0]
     trials = search_task(dataset, network, arm, root, FEW_TRIALS if few else N_TRIALS)
-    lowest = min((min(trial["errors"].values()) for trial in trials if trial["errors"]), default=float("nan"))
+    lowest = min((_lowest(trial) for trial in trials if trial["errors"]), default=math.nan)
     return f"{dataset}, {network}, {arm}: {len(trials)} trials, lowest validation MAE {lowest:g}"
+
+
+def _one_default(dataset: str, arm: str, root: Path) -> str:
+    torch.set_num_threads(1)
+    errors = try_default(dataset, arm, root)
+    said = f"validation MAE {min(errors.values()):g}" if errors else "no validation error"
+    return f"{dataset}, {arm}, settings {_OF_OTHERS}: {said}"
 
 
 def search_task(dataset: str, network: str, arm: str, root: Path, n_trials: int = N_TRIALS) -> list[dict[str, Any]]:
@@ -101,19 +118,57 @@ def search_task(dataset: str, network: str, arm: str, root: Path, n_trials: int 
     list of dict
         See `rnclib.tuning.search`.
     """
-    searched, first = space(network, arm)
-    heads = tuple(head for head in HEADS[arm] if head != "gaussian process")  # which takes too long
-    plan = Plan(searched, partial(recipe, network, arm), heads, first)
-    told = {"dataset": dataset, "network": network, "arm": arm}
     go_on = partial(
-        search, plan, _seen_by_search(dataset), path=_study(root, dataset, network, arm),
-        told=told | provenance.circumstances("cpu"),
+        search, _plan(network, arm), _seen_by_search(dataset), path=_study(root, dataset, network, arm),
+        told=_told(dataset, network, arm),
     )  # fmt: skip
     trials = go_on(n_trials=n_trials)
     contrastive = _trials(root, dataset, network, "RnC")
     if arm == "end to end" and network == TASKS[dataset].networks[0] and len(contrastive) >= N_TRIALS:
         trials = go_on(n_trials=MOST_TRIALS, seconds=_seconds(contrastive))
     return trials
+
+
+def try_default(dataset: str, arm: str, root: Path) -> dict[str, float]:
+    """Validation error of the settings that are typical of the other real tasks of the same kind.
+
+    It says what `default_settings` are worth on a task that they were not made from.
+
+    Parameters
+    ----------
+    dataset : str
+        A real one of `TASKS`.
+    arm : str
+        One of `ARMS`.
+    root : Path
+        Folder of all records.
+
+    Returns
+    -------
+    dict
+        MAE by head, as in `rnclib.tuning.search`. Empty where training diverges, where there is no other such task,
+        and where one of them has not been searched to its end.
+    """
+    network = TASKS[dataset].networks[0]
+    found = default_settings(root, TASKS[dataset].source.kind, without=dataset).get(arm)
+    if found is None:
+        return {}
+    path = _study(root, dataset, network, f"{arm} {_OF_OTHERS}")
+    if (kept := _trials(root, dataset, network, f"{arm} {_OF_OTHERS}")) and kept[0]["settings"] != found:
+        path.unlink()  # another task has been searched since
+    told = _told(dataset, network, arm)
+    (trial,) = search(_plan(network, arm, found), _seen_by_search(dataset), n_trials=1, path=path, told=told)
+    return dict(trial["errors"])
+
+
+def _plan(network: str, arm: str, first: Mapping[str, Any] | None = None) -> Plan:
+    searched, usual = space(network, arm)
+    heads = tuple(head for head in HEADS[arm] if head != "gaussian process")  # which takes too long
+    return Plan(searched, partial(recipe, network, arm), heads, usual if first is None else first)
+
+
+def _told(dataset: str, network: str, arm: str) -> dict[str, Any]:
+    return {"dataset": dataset, "network": network, "arm": arm, **provenance.circumstances("cpu")}
 
 
 def settings_of(dataset: str, profile: str, root: Path) -> dict[str, dict[str, dict[str, Any]]]:
@@ -172,7 +227,7 @@ def searched_settings(root: Path, dataset: str, network: str) -> dict[str, dict[
     return chosen
 
 
-def default_settings(root: Path, kind: str) -> dict[str, dict[str, Any]]:
+def default_settings(root: Path, kind: str, without: str | None = None) -> dict[str, dict[str, Any]]:
     """Settings of `rnclib.recipe.Recipe.default`: what is typical of the real tasks of a kind.
 
     Parameters
@@ -180,6 +235,8 @@ def default_settings(root: Path, kind: str) -> dict[str, dict[str, Any]]:
     root : Path
         Folder of all records.
     kind : {'table', 'molecules', 'images'}
+    without : str, optional
+        A task that is left out.
 
     Returns
     -------
@@ -188,13 +245,18 @@ def default_settings(root: Path, kind: str) -> dict[str, dict[str, Any]]:
         end.
     """
     network = OF_KIND[kind]
-    tasks = [name for name, task in TASKS.items() if task.source.kind == kind and task.source.measured]
+    real = {name: task for name, task in TASKS.items() if task.source.measured and name != without}
+    tasks = [name for name, task in real.items() if task.source.kind == kind]
     found = [searched_settings(root, name, network) for name in tasks]
     return {
         arm: typical_settings([settings[arm] for settings in found], space(network, arm)[0])
         for arm in ARMS
-        if all(arm in settings for settings in found)
+        if found and all(arm in settings for settings in found)
     }
+
+
+def _lowest(trial: Mapping[str, Any]) -> float:
+    return min(trial["errors"].values(), default=math.nan)
 
 
 def _seconds(trials: Sequence[Mapping[str, Any]]) -> float:
@@ -212,8 +274,9 @@ def search_table(root: Path) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns ``dataset``, ``network``, ``arm``, ``trials``, ``pruned``, ``diverged``, ``hours``, ``first`` and
-        ``best`` (validation MAE of the first trial and of the best among `N_TRIALS`), and the settings of the latter.
+        Columns ``dataset``, ``network``, ``arm``, ``trials``, ``pruned``, ``diverged``, ``hours``, ``first``,
+        ``typical`` and ``best`` (validation MAE of the first trial, of `try_default` and of the best among
+        `N_TRIALS`), and the settings of the latter.
     """
     rows = []
     for dataset, task in TASKS.items():
@@ -222,12 +285,14 @@ def search_table(root: Path) -> pd.DataFrame:
                 if not (trials := _trials(root, dataset, network, arm)):
                     continue
                 states = Counter(trial["state"] for trial in trials)
-                errors = [min(trial["errors"].values(), default=math.nan) for trial in trials[:N_TRIALS]]
+                errors = [_lowest(trial) for trial in trials[:N_TRIALS]]
+                typical = _trials(root, dataset, network, f"{arm} {_OF_OTHERS}")
                 rows.append(
                     {
                         "dataset": dataset, "network": network, "arm": arm, "trials": len(trials),
                         "pruned": states["pruned"], "diverged": states["diverged"],
                         "hours": _seconds(trials) / 3600, "first": errors[0],
+                        "typical": _lowest(typical[0]) if typical else math.nan,
                         "best": np.nanmin(errors), **best_settings(trials[:N_TRIALS]),
                     }
                 )  # fmt: skip
