@@ -200,8 +200,8 @@ Figure(
 )
 
 # %% [markdown]
-# Two things to note. A sample with the most distant label has only itself (and ties) as a competitor: nothing is asked
-# of it. And ties compete with each other: 20 can have a probability of more than one half only at the expense of 40.
+# Two things to note. A sample that alone has the most distant label competes with itself only: its term is always 0. And
+# ties compete with each other: 20 can have a probability of more than one half only at the expense of 40.
 # That is where the lower bound below comes from.
 #
 # ## Shapes: what goes in
@@ -267,10 +267,11 @@ except ValueError as error:
 # ```
 #
 # Equality in {eq}`loss-level` needs two things: all similarities within a level must be equal, and what farther levels
-# add to the denominators must vanish. Neither is out of reach: put the embeddings on a line in the order of their
-# labels, $v_i = t\,y_i$. Then $s_{ij} = -t\,d_{ij}/\tau$ is the same throughout a level, and as $t$ grows the farther
-# levels fade like $e^{-t\,\Delta/\tau}$, with $\Delta$ the gap between levels. So $L^\star$ is the greatest lower
-# bound. It is 0 when no two samples are equally far from any anchor, and with two views of each sample it is at least
+# add to the denominators must vanish. Neither is out of reach where labels are single numbers: put the embeddings on a
+# line in the order of their labels, $v_i = t\,y_i$. Then $s_{ij} = -t\,d_{ij}/\tau$ is the same throughout a level, and
+# as $t$ grows the farther levels fade like $e^{-t\,\Delta/\tau}$, with $\Delta$ the gap between levels. So $L^\star$ is
+# the greatest lower bound. It is 0 when no two samples are equally far from any anchor, and with two views of each
+# sample it is at least
 # $\frac{M-2}{M-1} \log 2$, for every other sample comes as a pair.
 
 # %% tags=["hide-input"]
@@ -553,7 +554,11 @@ axes[1].quiver(
 )
 for (x0, x1), age in zip(four.tolist(), ages.tolist(), strict=True):
     axes[1].annotate(
-        str(age), (x0, x1), xytext=(0, 12), textcoords="offset points", ha="center"
+        str(age),
+        (x0, x1),
+        xytext=(0, -20 if age == 30 else 12),  # out of the way of its arrow
+        textcoords="offset points",
+        ha="center",
     )
 axes[1].set(
     title="forces on the four samples", xlim=(-2, 3.8), ylim=(-1.6, 1.8), aspect="equal",
@@ -563,7 +568,8 @@ Figure(
     figure,
     "Left: the gradient by similarities, samples sorted by label. Near the diagonal, where "
     "labels are close, samples are pulled together; far from it they are pushed apart. Right: "
-    "the forces −∂L/∂v on the four samples of {numref}`loss-four`; they add up to zero.",
+    "the forces −∂L/∂v on the four samples of {numref}`loss-four`; they add up to zero, and that on 20 is too small "
+    "to see.",
     name="loss-forces",
     alt="A matrix that is blue near its diagonal and red in its far corners, and four points "
     "with arrows.",
@@ -654,5 +660,5 @@ assert torch.isclose(
 # %% [markdown]
 # Samples with equal labels can have one sort in common, the distances are a matrix product, and the gradient can be
 # made block by block along the way. {mod}`rnclib.loss` does this, keeping one $M × M$ matrix at most. It takes about
-# the time of SupCon on the same distances where labels repeat, and up to about twice that where all differ
-# ({doc}`benchmark`).
+# the time of SupCon, a contrastive loss for classes ({doc}`methods`), on the same distances where labels repeat, and up
+# to about twice that where all differ ({doc}`benchmark`).

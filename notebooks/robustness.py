@@ -121,11 +121,9 @@ def errors_figure(study, name):
     errors = results.corrupted(part.records)
     kinds = list(dict.fromkeys(errors["kind"]))
     return Figure(
-        plots.errors_by_severity(
-            errors, kinds, label=f"test MAE, {study.unit}", sharey=name == "faces"
-        ),
+        plots.errors_by_severity(errors, kinds, label=f"test MAE, {study.unit}"),
         "Test error against the severity of each corruption. Lines: mean over runs; bands: from "
-        f"the lowest run to the highest. {source}.",
+        f"the lowest run to the highest. Each panel has a scale of its own. {source}.",
         name=f"robustness-errors-{name}",
         alt="Small panels of error against severity, one for each kind of corruption, one line "
         "for each method.",
@@ -310,15 +308,24 @@ def difference_table(study, table, caption, name, labels, baseline, repeats=None
     )
 
 
+def unseen(study):
+    """Errors by where the test target lies, if half of the runs have a test sample there."""
+    tests = results.seen_and_unseen(study.where(holes=True).records)
+    there, all_runs = (
+        tests.groupby(by)["seed"].transform("nunique")
+        for by in (["holes", "targets"], "holes")
+    )
+    return tests[there >= all_runs / 2]
+
+
 def unseen_table(study, name):
     if study is None:
         return LEFT_OUT
-    tests = results.seen_and_unseen(study.where(holes=True).records)
     return difference_table(
         study,
-        side_by_side(tests, ["holes", "targets"], "test_mae_raw", well[study]),
+        side_by_side(unseen(study), ["holes", "targets"], "test_mae_raw", well[study]),
         f"{study.caption}. Test MAE in {study.unit} on targets in ranges that training has "
-        "seen, between them and beyond them",
+        f"seen, between them and beyond them, if half of the {study.repeats} have such a test sample",
         name,
         {"holes": "Training", "targets": "Tested"},
         well[study],
@@ -622,12 +629,18 @@ def by_kind(study):
     )
 
 
-def beyond(study):
-    tests = results.seen_and_unseen(study.where(holes=True).records)
+def outside(study):
+    tests = unseen(study)
+    if tests.empty:
+        return ""
     means = tests.groupby(["holes", "method", "targets"])["test_mae_raw"].mean()
-    means = means.unstack().dropna()
-    most = (means.idxmax(axis=1) == "beyond").sum() if len(means) else 0
-    return f"{most} of {len(means)} times" if len(means) else ""
+    means = means.unstack()
+    higher = [
+        f"{(means[place] > means['seen']).sum()} of {means[place].count()} times {place} them"
+        for place in ("between", "beyond")
+        if place in means
+    ]
+    return " and ".join(higher)
 
 
 def with_noise(study):
@@ -687,8 +700,32 @@ Table(
     format={"Hours of training": ".1f"},
 ) if any(studies) else LEFT_OUT
 
+
 # %% tags=["remove-input", "answer"]
-verdicts.answer("corruption", "unseen", "nuisance coefficient")
+def growths():
+    """The paper's own measure, which is no primary comparison."""
+    rows = judged[judged["primary"] & (judged["effect"] == "corruption")]
+    said = [
+        f"on {there[study]} {verdict}"
+        for study in there
+        for row in rows[rows["dataset"] == study.name].itertuples()
+        if (
+            verdict := verdicts.say(
+                row.method, row.baseline, "growth", dataset=study.name
+            )
+        )
+    ]
+    return (
+        [
+            "In the paper's own measure, how much the error grows under corruption, the claim that it grows less "
+            f"(exploratory): {'; '.join(said)}."
+        ]
+        if said
+        else []
+    )
+
+
+verdicts.answer("corruption", "unseen", "nuisance coefficient", also=growths())
 
 # %% [markdown]
 # ## What this allows one to conclude
@@ -705,9 +742,9 @@ Findings(
     verdict_on(GROWTH),
     verdict_on(
         UNSEEN,
-        "How often, over methods and kinds of ranges, the mean error is the highest beyond "
-        f"all ranges seen ({see('robustness-holes')}):",
-        beyond,
+        "How often, over methods and kinds of ranges, the mean error is higher outside of the ranges seen than "
+        f"within ({see('robustness-holes')}; where it is not, the test asks little):",
+        outside,
     ),
     (
         f"**Label noise in training** ({see('robustness-wrong-targets')}), without a verdict",
@@ -741,7 +778,9 @@ Findings(
 # - With label noise, end-to-end training keeps the epoch with the lowest validation error. The contrastive encoder
 #   keeps its last epoch, whatever it has learnt by heart by then.
 # - Synthetic people that training has not seen are drawn by the same rules as the others, so they hardly are a shift.
+#   The lead on them is about that on the ordinary test set ({numref}`claims-faces`), and says little about robustness.
 #
 # The limits: the same network for all; few splits of molecules and seeds of faces; faces that are synthetic, not
 # photographs; a learning rate that was chosen for end-to-end training, while *RnC frozen, L1* has the published rate;
-# corruptions with strengths of our choosing. Nothing here speaks about photographs, on which the paper made its claim.
+# corruptions with strengths of our choosing; equal epochs, while end-to-end training of equal time has a lower error on
+# corrupted faces ({numref}`claims-faces`). Nothing here speaks about photographs, on which the paper made its claim.

@@ -376,19 +376,24 @@ class Verdicts:
             return Notice("These parameters leave no primary comparison to quote.", title="The answer")
         return Findings(
             *(
-                f"{catalogue.source(row.dataset).title}: {row.line}: {_marked(row.verdict)} ({row.shown}, {row.n} "
-                f"{row.runs_are})."
+                f"{catalogue.source(row.dataset).title}: {row.line}: {_marked(row.verdict)} "
+                f"({'; '.join(filter(None, [f'{row.shown}, {row.n} {row.runs_are}', row.note]))})."
                 for row in rows.itertuples()
             ),
-            *(
-                f"On synthetic faces this is *{method}*, with a set of faces of its own for each seed "
-                "({doc}`/chapters/claims`)."
-                for method in rows.loc[rows["experiment"] == "face_sets", "method"].unique()
-            ),
+            *_on_face_sets(rows),
             *also,
             *([_CORRECTED] if (rows["verdict"] == "undecided").any() else []),
             title="**The answer**, by the rule of {doc}`/deciding` and against its baseline:",
         )
+
+    def with_equal_time(self) -> str | None:
+        """What is decided on synthetic faces where end-to-end training has as much time, if that is measured."""
+        rows = self.frame.query("primary and dataset == 'synthetic' and effect == 'difference'")
+        rows = rows[rows["baseline"].str.contains(_EQUAL_TIME, regex=False) & (rows["verdict"] != "not measured")]
+        for row in rows.itertuples():
+            verdict = self.say(row.method, row.baseline, row.effect, dataset=row.dataset, experiment=row.experiment)
+            return f"Where end-to-end training has as much time, a lower error on all of the faces is {verdict}."
+        return None
 
     def table(self, *experiments: str, name: str, texts: Collection[str] | None = None) -> Table:
         """The verdicts that rest on some experiments, as the verdict page has them.
@@ -403,7 +408,8 @@ class Verdicts:
         rows = self.frame[self.frame["experiment"].isin(experiments)]
         rows = rows if texts is None else rows[rows["text"].isin(texts)]
         rows = rows.assign(
-            claim=rows["text"].where(~rows["primary"], "**" + rows["text"] + "**"), word=rows["verdict"].map(_marked)
+            claim=rows["text"].where(~rows["primary"], "**" + rows["text"] + "**"),
+            word=rows["verdict"].map(_marked) + rows["unread"].map(lambda why: ", not read" if why else ""),
         )
         return Table(
             rows,
@@ -416,6 +422,18 @@ class Verdicts:
                 "word": "Verdict",
             },
         )  # fmt: skip
+
+
+def _on_face_sets(rows: pd.DataFrame) -> list[str]:
+    """What is compared on synthetic faces, of which a page may show other runs."""
+    theirs = rows[rows["experiment"] == "face_sets"]
+    theirs = theirs[~theirs["baseline"].str.contains(_EQUAL_TIME, regex=False)]
+    return [
+        f"On synthetic faces *{method}* is compared with *{baseline}*, each seed on a set of small faces of its own "
+        "({doc}`/deciding`), not on those of the tables below. *Closed form* is ridge regression on the features; "
+        "*tuned* has settings that a search chose."
+        for method, baseline in dict.fromkeys(zip(theirs["method"], theirs["baseline"], strict=True))
+    ]
 
 
 _ONE_TEST_SET = "one test set: the interval covers training only"

@@ -451,8 +451,10 @@ def errors_by_size(runs: pd.DataFrame, metric: str, *, label: str, samples: str,
     return ax
 
 
-def errors_by_severity(errors: pd.DataFrame, kinds: Sequence[str], *, label: str, sharey: bool = True) -> Figure:
+def errors_by_severity(errors: pd.DataFrame, kinds: Sequence[str], *, label: str) -> Figure:
     """Error against the severity of a corruption, one panel per kind: mean over runs, and their range as a band.
+
+    Each panel has a scale of its own: some kinds raise the error by years, others hardly.
 
     Parameters
     ----------
@@ -461,10 +463,8 @@ def errors_by_severity(errors: pd.DataFrame, kinds: Sequence[str], *, label: str
     kinds : sequence of str
     label : str
         Of the vertical axes.
-    sharey : bool
-        Whether they are the same.
     """
-    figure, axes = _panels(len(kinds), 2.6, 2.1, sharey)
+    figure, axes = _panels(len(kinds), 2.6, 2.1, False)
     methods = _present(errors)
     for ax, kind in zip(axes, kinds, strict=True):
         for method in methods:

@@ -437,13 +437,17 @@ def _record(name: str, mime: str, content: str, display: Any) -> None:
 
 
 def listed(texts: Sequence[str]) -> str:
-    """Several texts in a sentence.
+    """Several texts in a sentence, told apart by semicolons where one of them has a comma itself.
 
     Examples
     --------
     >>> listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])
     ('a', 'a and b', 'a, b and c')
+    >>> listed(["a", "b, c", "d"])
+    'a; b, c; and d'
     """
+    if len(texts) > 1 and any("," in text for text in texts):
+        return "; ".join([*texts[:-1], f"and {texts[-1]}"])
     return " and ".join(filter(None, [", ".join(texts[:-1]), *texts[-1:]]))
 
 

@@ -191,7 +191,21 @@ def test_a_chapter_quotes_the_verdict_of_the_verdict_page(published):
     assert len(table.rows) == (published.frame["experiment"] == "robustness").sum()
     rows = published.frame[published.frame["experiment"] == "robustness"]
     assert [row[0].startswith("**") for row in table.rows] == rows["primary"].tolist()
-    assert [row[-1].strip("*") for row in table.rows] == rows["verdict"].tolist()
+    unread = rows["unread"].map(lambda why: ", not read" if why else "")
+    assert [row[-1].replace("*", "") for row in table.rows] == (rows["verdict"] + unread).tolist()
+    assert 0 < (unread != "").sum() < len(unread)
+
+
+def test_the_verdict_with_equal_time_is_that_against_the_longer_training(published):
+    row = published.find(
+        "RnC frozen, closed form, tuned", "L1 end to end, closed form, lr 0.01, 2.5 × the epochs", "difference",
+        dataset="synthetic", experiment="face_sets",
+    )  # fmt: skip
+    said = published.with_equal_time()
+    assert row.verdict in said and row.shown in said
+    nothing = notebook.Verdicts("smoke", None)
+    nothing.__dict__["frame"] = published.frame.assign(verdict="not measured")
+    assert nothing.with_equal_time() is None
 
 
 def test_the_answer_of_a_page_is_that_of_its_primary_comparisons(published):
@@ -204,7 +218,8 @@ def test_the_answer_of_a_page_is_that_of_its_primary_comparisons(published):
     assert [row.shown in text for row, text in zip(rows.itertuples(), texts, strict=False)] == [True] * len(rows)
     *_, about, corrected = texts
     assert len(texts) == len(rows) + 2 and corrected == notebook._CORRECTED  # since one is undecided
-    assert about.startswith("On synthetic faces this is *RnC frozen, closed form, tuned*, with a set of faces")
+    pair = "*RnC frozen, closed form, tuned* is compared with *L1 end to end, closed form, lr 0.01*"
+    assert about.startswith(f"On synthetic faces {pair}, each seed")
     more = published.answer("corruption", datasets=["esol"], also=["Trees too."])
     assert more.items == [*said.items, ["Trees too."]]
     assert "no primary comparison" in published.answer("growth").text
