@@ -108,6 +108,8 @@ def _loaded(options: argparse.Namespace) -> tuple[YourData, Path]:
     data = load(options.csv, Columns(**given), table, repeats=options.repeats, most=most)
     _say(data.said, data.warnings)
     folder = results_folder(options.csv, options.out)
+    if Path(options.csv).resolve() in {(folder / name).resolve() for name in ("cleaned.csv", "rejects.csv")}:
+        raise ValueError(f"out: got {folder}, where {options.csv} would be overwritten; allowed: another folder")
     csv_files.write(data.frame, folder / "cleaned.csv")
     csv_files.write(data.rejects, folder / "rejects.csv")
     return data, folder
@@ -146,13 +148,20 @@ def _compare(options: argparse.Namespace) -> None:
     )
     for method in ("rnc", "joint"):
         print(f"\nDoes {method} help, compared with end_to_end? {found.answer(method)}")
-    print(f"\nOf the three networks {found.better()} has the lowest validation error. Results are in {folder}.")
+    print(
+        f"\nOf the three networks {found.better()} has the lowest validation error (fit --method {found.better()}). "
+        f"Results are in {folder}."
+    )
 
 
 def _fit(options: argparse.Namespace) -> None:
     data, folder = _loaded(options)
     from rnclib.your_data import fit_model
 
+    for name in ("time", "split"):
+        if (column := getattr(options, name)) is not None:
+            told = f"fit holds rows out at random, whatever column {column!r} says; it is no input"
+            _say((), [f"{told}. compare tests as it says."])
     model = _model(options, data).set_params(method=options.method, random_state=options.seed, verbose=True)
     fit_model(data, model)
     model.save(folder / "model.safetensors")
@@ -168,6 +177,8 @@ def _predict(options: argparse.Namespace) -> None:
     from rnclib.your_data import predict_file, rejects_of
 
     out = Path("predictions.csv" if options.out is None else options.out)
+    if out.resolve() == Path(options.model).resolve():
+        raise ValueError(f"out: got {out}, the model; allowed: another file")
     found = predict_file(RnCRegressor.load(options.model), options.csv, _format(options), out=out, progress=True)
     _say(found.said)
     print(f"Wrote {out}.")

@@ -236,7 +236,7 @@ def compare(
     splits: Sequence[Split] | None = None,
     *,
     groups: Sequence[Any] | None = None,
-    peers: Iterable[str] = PEERS,
+    peers: str | Iterable[str] = PEERS,
     progress: bool = True,
 ) -> Comparison:
     """Fit each method of `RnCRegressor`, and other regressors, on the same splits.
@@ -244,7 +244,8 @@ def compare(
     Parameters
     ----------
     model : RnCRegressor
-        Its settings are those of all methods; what a method does not have is left out there.
+        Its settings are those of all methods; what a method does not have is left out there. No samples are held out
+        to calibrate intervals, so that all methods learn from the same.
     X, y
         As for its `fit`; one target.
     splits : sequence of Split, optional
@@ -252,7 +253,7 @@ def compare(
         samples of the first two sets of a split, some of which, chosen at random, are its validation set.
     groups : sequence, length n, optional
         What belongs together, as for `splits_of`: in validation sets, and in splits if none are given.
-    peers : iterable of str
+    peers : str or iterable of str
         Of `PEERS`. The Gaussian process is left out beyond 2000 samples.
     progress : bool
         Show a bar with the time left.
@@ -261,14 +262,9 @@ def compare(
     ------
     ValueError
     """
-    y, peers = np.asarray(y, float), tuple(peers)
-    if y.ndim != 1:
-        raise ValueError(f"y: got shape {y.shape}; allowed: (n,), one target")
-    splits = splits_of(len(y), groups=groups) if splits is None else list(splits)
-    if len(splits) < 2:
-        raise ValueError(f"splits: got {len(splits)}; allowed: at least 2")
-    if unknown := [name for name in peers if name not in PEERS]:
-        raise ValueError(f"peers: got {unknown}; allowed: {', '.join(map(repr, PEERS))}")
+    y, peers = np.asarray(y, float), (peers,) if isinstance(peers, str) else tuple(peers)
+    _check(model, X, y, peers)
+    splits = splits_of(len(y), groups=groups) if splits is None else _checked(splits, len(y))
     peers = tuple(name for name in peers if name != "gaussian process" or len(y) <= _MOST)
     rows, tested = [], []
     with tqdm(total=len(splits) * (len(METHODS) + len(peers)), disable=not progress, desc="fits") as bar:
@@ -284,6 +280,33 @@ def compare(
     return Comparison(pd.DataFrame(rows), pd.concat(tested, ignore_index=True), float(np.mean(overlaps)))
 
 
+def _check(model: Any, X: Any, y: np.ndarray, peers: Sequence[str]) -> None:
+    if not isinstance(model, RnCRegressor):
+        raise ValueError(f"model: got {type(model).__name__}; allowed: RnCRegressor")
+    if y.ndim != 1:
+        raise ValueError(f"y: got shape {y.shape}; allowed: (n,), one target")
+    n = X.shape[0] if hasattr(X, "shape") else len(X)
+    if n != len(y):
+        raise ValueError(f"y: got {len(y)} targets of {n} samples; allowed: one of each")
+    if unknown := [name for name in peers if name not in PEERS]:
+        raise ValueError(f"peers: got {unknown}; allowed: {', '.join(map(repr, PEERS))}")
+
+
+def _checked(splits: Any, n: int) -> list[Split]:
+    """Splits of n samples."""
+    allowed = "at least 2 of rnclib.data.Split, such as those of splits_of"
+    if not isinstance(splits, Iterable):
+        raise ValueError(f"splits: got {type(splits).__name__}; allowed: {allowed}")
+    found = list(splits)
+    if wrong := [one for one in found if not isinstance(one, Split)]:
+        raise ValueError(f"splits: got {type(wrong[0]).__name__}; allowed: {allowed}")
+    if len(found) < 2:
+        raise ValueError(f"splits: got {len(found)}; allowed: {allowed}")
+    if (last := max(int(part.max()) for one in found for part in (one.train, one.val, one.test) if len(part))) >= n:
+        raise ValueError(f"splits: got sample {last} of {n}; allowed: 0 to {n - 1}")
+    return found
+
+
 def _on_split(
     model: RnCRegressor, X: Any, y: np.ndarray, split: Split, peers: Sequence[str], seed: int, groups: Any
 ) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
@@ -293,6 +316,7 @@ def _on_split(
         settings = {"method": method, "random_state": seed, "verbose": False}
         settings |= {} if method == "rnc" else {"temperature": None}
         settings |= {} if method == "joint" else {"contrastive_weight": None}
+        settings |= {"calibration_fraction": 0.0}
         one = clone(model).set_params(**settings, validation_fraction=len(split.val) / len(seen))
         began = time.monotonic()
         one.fit(_rows(X, seen), y[seen], groups=None if groups is None else [groups[i] for i in seen])

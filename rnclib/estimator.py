@@ -402,6 +402,8 @@ class RnCRegressor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RegressorM
             raise ValueError(f"encoder: got a module with inputs={self.inputs!r}; allowed: with inputs='table'")
         if not isinstance(self.encoder, nn.Module):
             raise ValueError(f"encoder: got {type(self.encoder).__name__}; allowed: an instance of torch.nn.Module")
+        if hasattr(self.encoder, "_orig_mod"):
+            raise ValueError("encoder: got a module from torch.compile; allowed: the module itself")
         if not any(parameter.requires_grad for parameter in self.encoder.parameters()):
             raise ValueError("encoder: got a module without parameters to train; allowed: one with some")
 
@@ -488,8 +490,7 @@ class RnCRegressor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RegressorM
         n_cal = max(1, round(self.calibration_fraction * len(used))) if self.calibration_fraction else 0
         order, stage = np.random.default_rng(seed).permutation(used), recipe.pretrain or recipe.fit
         assert stage is not None
-        # a last batch of one has no spread, which batch norm needs
-        batch = stage.batch_size if stage.schedule is None else None
+        batch = stage.batch_size if stage.schedule is None else None  # batch norm needs a last batch of two
         part = together(belongs[order], n_val, n_cal, batch, strict)
         parts = tuple(np.sort(order[part == which]) for which in range(3))
         self._check_sizes(len(parts[0]), len(parts[1]), len(used), stage)

@@ -10,17 +10,19 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 
 from rnclib.inputs import frozen, in_training, preparation
 from rnclib.recipe import Recipe, Stage, given
 from rnclib.regressors import best_regressor
 from rnclib.training import History, Samples, parts_of, predict, read_state, train, write_state
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric  # takes seconds to import, and predicting does without
 
 __all__ = [
     "Diverged", "Epoch", "Execution", "FittedNetwork", "Network", "TrainedStage", "check_device", "fold",
@@ -497,6 +499,8 @@ def launch(device: str, precision: str | None = None) -> Fabric:
         See `Execution`.
     precision : {'bf16-mixed'}, optional
     """
+    from lightning_fabric import Fabric
+
     check_device(device)
     world, _ = processes()
     here = int(os.environ["LOCAL_WORLD_SIZE"]) if world > 1 else 1

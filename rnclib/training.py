@@ -17,17 +17,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 
 from rnclib.files import whole
 from rnclib.loss import RnCLoss, rnc_loss
 from rnclib.other_losses import bin_edges, binned_supcon_loss, conr, ordinal_entropy, ranksim
 from rnclib.recipe import ENCODER_LOSSES, Stage, given
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric  # takes seconds to import, and predicting does without
 
 __all__ = [
     "FEWEST_STEPS", "History", "Samples", "learning_rate", "parts_of", "predict", "read_state", "train", "write_state",
@@ -155,7 +157,11 @@ def train(
     FloatingPointError
         If the training loss is no longer finite.
     """
-    loop = _Loop(model, stage, training, validation, seed, fabric or Fabric(accelerator="cpu", devices=1))
+    if fabric is None:
+        from lightning_fabric import Fabric
+
+        fabric = Fabric(accelerator="cpu", devices=1)
+    loop = _Loop(model, stage, training, validation, seed, fabric)
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None:
         loop.resume(path)

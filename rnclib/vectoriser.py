@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,12 +55,15 @@ class Vectoriser:
         By name of another column: some of its values as text, None where one is missing.
     categories : list of str
         Those of the others that are declared as categories.
+    dates : dict
+        By name of a column of dates, the form in which they were written; later ones may be of ISO 8601 too.
     """
 
     columns: list[str]
     plain: list[str]
     examples: dict[str, list[str | None]]
     categories: list[str] = field(default_factory=list)
+    dates: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._skrub = None
@@ -75,6 +79,11 @@ class Vectoriser:
         Parameters
         ----------
         X : DataFrame
+
+        Warns
+        -----
+        UserWarning
+            If the day of dates may come first or the month; the month is taken.
         """
         if not all(isinstance(name, str) for name in X.columns) or not X.columns.is_unique:
             raise ValueError(f"X: got columns {list(X.columns)[:20]}; allowed: names that are text and distinct")
@@ -91,7 +100,8 @@ class Vectoriser:
             # a few values may look like dates or numbers where all do not: then all have to be kept
             if kind != "low_cardinality" and not made._alike(others[[name]], examples[name]):
                 examples[name] = _some(others[name], "low_cardinality")
-        return cls(made.columns, plain, examples, categories)
+        dates = {name: _form(fitted, others[name]) for name, kind in kinds.items() if kind == "datetime"}
+        return cls(made.columns, plain, examples, categories, dates)
 
     def _alike(self, column: pd.DataFrame, examples: list[str | None]) -> bool:
         """Whether some values of a column tell as much of it as all of them."""
@@ -106,14 +116,23 @@ class Vectoriser:
         return text.astype({name: "category" for name in self.categories if name in text})
 
     def __call__(self, X: Any) -> np.ndarray:
-        """The numbers, shape (n, n_numbers), float64, NaN where one is missing."""
+        """The numbers, shape (n, n_numbers), float64, NaN where one is missing.
+
+        Warns
+        -----
+        UserWarning
+            If a cell is no date, or no number, in a column of those; it counts as missing.
+        """
         if not isinstance(X, pd.DataFrame) or (missing := sorted(set(self.columns) - set(X.columns))):
             got = f"a table without {missing}" if isinstance(X, pd.DataFrame) else type(X).__name__
             raise ValueError(f"X: got {got}; allowed: a DataFrame with the columns {self.columns}")
         parts = [_number(X[name])[:, None] for name in self.plain]
         if self._skrub is not None:
-            text = self._declared(_as_text(X[list(self.examples)]))
-            parts.append(self._skrub.transform(text).to_numpy(float))
+            text = _as_text(X[list(self.examples)])
+            text = text.assign(**{name: _in_form(text[name], form) for name, form in self.dates.items()})
+            made = self._skrub.transform(self._declared(text))
+            _tell_unread(self._skrub, text, made)
+            parts.append(made.to_numpy(float))
         values = np.concatenate(parts, axis=1)
         if np.isinf(values).any():
             raise ValueError("X: got an infinite number; allowed: numbers, or NaN where one is missing")
@@ -121,12 +140,51 @@ class Vectoriser:
 
     def state(self) -> dict[str, Any]:
         """What has to be kept, as JSON has it; ``Vectoriser(**state)`` is the same again."""
-        return {name: getattr(self, name) for name in ("columns", "plain", "examples", "categories")}
+        return {name: getattr(self, name) for name in ("columns", "plain", "examples", "categories", "dates")}
 
 
 def _skrub() -> TableVectorizer:
     hashes = MinHashEncoder(n_components=N_HASHES)
     return TableVectorizer(cardinality_threshold=CARDINALITY, high_cardinality=hashes, n_jobs=1)
+
+
+def _tell_unread(fitted: TableVectorizer, text: pd.DataFrame, made: pd.DataFrame) -> None:
+    for name, kind in fitted.column_to_kind_.items():
+        if kind not in ("datetime", "numeric"):
+            continue
+        unread = text[name].notna() & made[fitted.input_to_outputs_[name]].isna().all(axis=1)
+        if unread.any():
+            what = "date" if kind == "datetime" else "number"
+            warnings.warn(
+                f"X: got {unread.sum():,} cells such as {text.loc[unread, name].iloc[0][:40]!r} in column {name!r} "
+                f"that are no {what} as in training: they count as missing",
+                stacklevel=3,
+            )
+
+
+def _form(fitted: TableVectorizer, column: pd.Series) -> str:
+    """How the dates of a column are written, as ``strftime`` has it."""
+    form = next(step.format_ for step in fitted.all_processing_steps_[column.name] if hasattr(step, "format_"))
+    if form.find("%m") < form.find("%d"):
+        day_first = form.replace("%m", "%_").replace("%d", "%m").replace("%_", "%d")
+        if "%Y-%m" not in form and _dates(column.dropna(), day_first).notna().all():
+            warnings.warn(
+                f"X: dates of column {column.name!r}, such as {column.dropna().iloc[0]!r}, are read with the month "
+                "first, and could have the day first; ISO dates such as 2024-03-31 leave no doubt",
+                stacklevel=4,
+            )
+    return form
+
+
+def _in_form(column: pd.Series, form: str) -> pd.Series:
+    """Dates as text in that form, those of ISO 8601 brought to it."""
+    texts = column.reset_index(drop=True)
+    moments = _dates(texts[texts.notna() & _dates(texts, form).isna()], "ISO8601").dropna()
+    return texts.mask(texts.index.isin(moments.index), moments.dt.strftime(form)).set_axis(column.index)
+
+
+def _dates(column: pd.Series, form: str) -> pd.Series:
+    return pd.to_datetime(column, format=form, errors="coerce", utc=True)
 
 
 def _number(column: pd.Series) -> np.ndarray:

@@ -198,6 +198,8 @@ def load(
     OSError
     """
     table = read(path, target=columns.target, most=most) if table is None else table
+    for role in ("smiles", "image", "group", "time", "split"):
+        _known([name] if (name := getattr(columns, role)) is not None else [], table.frame, role)
     inputs: list[str] | None = [] if columns.kind != "table" else None
     if columns.kind == "table":
         inputs = None if columns.inputs is None else list(columns.inputs)
@@ -217,7 +219,8 @@ def load(
         frame = frame.sample(most, random_state=0).sort_index()
     if len(frame) < FEWEST:
         raise ValueError(f"{path}: got {len(frame)} rows that can be trained on; allowed: at least {FEWEST}")
-    X, same = _inputs(frame, columns, Path(path).parent, (*cleaned.numeric, *cleaned.text))
+    as_in_file = [name for name in table.frame if name in {*cleaned.numeric, *cleaned.text}]
+    X, same = _inputs(frame, columns, Path(path).parent, as_in_file)
     doubts = leaks(frame, columns.target, columns.keys)
     times = None if columns.time is None else _times(frame[columns.time])
     return YourData(
@@ -380,6 +383,8 @@ def predict_file(
     OSError
     """
     columns, notes = _noted(model)
+    if out is not None and Path(out).resolve() == Path(path).resolve():
+        raise ValueError(f"out: got {out}, the file that is predicted; allowed: another")
     key = columns.smiles or columns.image
     needed = [key] if key else [*notes["numeric"], *notes["text"]]
     tally, path = _Tally(columns.target), Path(path)
@@ -395,6 +400,8 @@ def predict_file(
             lost.add(rejects)
         if not tally.rows:
             raise ValueError(f"{path}: got no row that can be predicted; allowed: at least one")
+    if out is not None and not tally.left_out:
+        rejects_of(out).unlink(missing_ok=True)  # of an earlier file
     return Predictions(pd.concat(kept.parts), pd.concat(lost.parts, ignore_index=True), (*table.found, *tally.said()))
 
 
@@ -444,7 +451,10 @@ def _predicted(
     if frame.empty:
         return found, rejects
     rows = _as_fitted(frame, notes, table.decimal, tally)
-    X = rows if not key else [str(folder / text) if columns.image else text for text in frame[key]]
+    if key:
+        X: Any = [str(folder / text) if columns.image else text for text in frame[key]]
+    else:
+        X = rows[list(model.feature_names_in_)]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Found unknown categories")  # told of each row below
         X = model.inputs_of(X) if key else X  # images are decoded once

@@ -237,7 +237,7 @@ def test_ways_to_predict_a_task_are_those_of_all_networks_and_of_other_methods()
     pd.testing.assert_series_equal(its.sort_index(), of.sort_index())
 
 
-@pytest.mark.parametrize("kind", ["table", "molecules"])
+@pytest.mark.parametrize("kind", ["table", "molecules", "images"])
 def test_the_default_method_ranks_first_on_the_validation_sets_of_its_tasks(kind):
     names = [name for name in tasks.REAL if TASKS[name].source.kind == kind]
     records = [one for name in names for one in stored_records(name)]

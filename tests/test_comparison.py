@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from sklearn.dummy import DummyRegressor
 
 from rnclib import comparison
 from rnclib.comparison import (
@@ -161,8 +162,9 @@ def test_all_methods_see_the_same_sets(data, monkeypatch):
 def test_errors_are_those_of_a_fit_by_hand(data):
     table, y = data
     found = compare(
-        RnCRegressor(epochs=5, batch_size=256), table, y, splits_of(60, 2), peers=["training mean"], progress=False
-    )
+        RnCRegressor(epochs=5, batch_size=256, calibration_fraction=0.2),  # which would take samples from training
+        table, y, splits_of(60, 2), peers="training mean", progress=False,
+    )  # fmt: skip
     split = comparison.group_split(range(60), 1)
     by_method = found.errors[found.errors["split"] == 1].set_index("method")
     assert by_method.loc["training mean", "mae"] == pytest.approx(np.abs(y[split.test] - y[split.train].mean()).mean())
@@ -183,7 +185,11 @@ def test_errors_are_those_of_a_fit_by_hand(data):
     ("changes", "message"),
     [
         ({"splits": splits_of(60, 2)[:1]}, "splits: got 1; allowed: at least 2"),
+        ({"splits": 5}, "splits: got int; allowed: at least 2 of rnclib.data.Split"),
+        ({"splits": [([0], [1])] * 2}, "splits: got tuple; allowed: at least 2 of rnclib.data.Split"),
+        ({"splits": splits_of(99, 2)}, "splits: got sample 98 of 60; allowed: 0 to 59"),
         ({"peers": ["svm"]}, r"peers: got \['svm'\]; allowed: 'training mean', 'ridge', "),
+        ({"peers": "svm"}, r"peers: got \['svm'\]; allowed: 'training mean', 'ridge', "),
     ],
 )
 def test_wrong_arguments_are_named(data, changes, message):
@@ -195,6 +201,10 @@ def test_wrong_arguments_are_named(data, changes, message):
         compare(RnCRegressor(epochs=5, batch_size=256), *data, progress=False, **changes)
     with pytest.raises(ValueError, match=r"^y: got shape \(60, 2\); allowed: \(n,\), one target"):
         compare(RnCRegressor(epochs=5, batch_size=256), data[0], np.zeros((60, 2)))
+    with pytest.raises(ValueError, match=r"^y: got 50 targets of 60 samples; allowed: one of each"):
+        compare(RnCRegressor(epochs=5, batch_size=256), data[0], np.zeros(50))
+    with pytest.raises(ValueError, match=r"^model: got DummyRegressor; allowed: RnCRegressor"):
+        compare(DummyRegressor(), *data)
 
 
 def test_smiles_and_arrays_are_compared_too():

@@ -228,6 +228,9 @@ def test_thousands_are_not_guessed(table, refused):
     told = refused("a;y\n1,234;1\n12,345;2\n")
     assert "'1,234', a decimal number or thousands" in told and told.endswith("declare decimal")
     assert table("a;y\n0,234;1\n12,345;2\n").decimal == ","  # no thousands begin with 0
+    told = refused("a;y\n64;2.111\n27;323\n")
+    assert "'2.111', a decimal number or thousands" in told and told.endswith("declare decimal")
+    assert table("a;y\n64;2.111\n27;1.323\n").decimal == "." == table("a,y\n64,2.111\n27,323\n").decimal
     found = table("a;y\n1,234;1.5\n2;2.5\n", Format(decimal="."))
     assert numbers(found.frame["a"])[1].to_dict() == {2: "no number: '1,234'"}
     assert table("a;y\n1.234;1\n2.345;2\n").decimal == "."

@@ -380,6 +380,7 @@ class Odd(nn.Linear):
     [
         (nn.Linear, "got type; allowed: an instance of torch.nn.Module"),
         (nn.Identity(), "got a module without parameters to train"),
+        (torch.compile(nn.Linear(3, 2)), "got a module from torch.compile; allowed: the module itself"),
         (nn.Linear(7, 2), r"got a module that fails on two inputs \(mat1"),
         (Odd(3, 2), "got a module that fails on two inputs"),
         (nn.Sequential(nn.Linear(3, 4), nn.Unflatten(1, (2, 2))), r"got features of shape \(2, 2, 2\)"),
@@ -448,6 +449,36 @@ def test_a_vectoriser_is_all_in_its_state():
         made(np.zeros((2, 7)))
     with pytest.raises(ValueError, match=r"^X: got an infinite number"):
         made(table.assign(size=np.inf))
+
+
+@pytest.mark.parametrize("trained_on", ["text", "moments"])
+def test_a_date_means_the_same_in_every_form_that_can_be_read(trained_on):
+    rng = np.random.default_rng(0)
+    days = pd.Series(pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 1400, 60), unit="D"))
+    forms = {"text": days.dt.strftime("%Y-%m-%d"), "moments": days, "long": days.dt.strftime("%Y-%m-%d 00:00:00")}
+    forms |= {"zone": days.dt.strftime("%Y-%m-%dT00:00:00Z")}
+    made = Vectoriser.of(pd.DataFrame({"day": forms[trained_on], "x": np.arange(60.0)}))
+    expected = np.c_[np.arange(60), days.dt.year, days.dt.month, days.dt.day]
+    for form in forms.values():
+        found = made(pd.DataFrame({"day": form.to_numpy(), "x": np.arange(60.0)}, index=np.arange(60) // 2))
+        np.testing.assert_array_equal(found[:, :4], expected)
+        np.testing.assert_allclose(found[:, 4], (days - pd.Timestamp(0)).dt.total_seconds(), rtol=1e-6)
+    with pytest.warns(
+        UserWarning, match=r"^X: got 2 cells such as '31\.12\.2020' in column 'day' that are no date as in"
+    ):
+        found = made(pd.DataFrame({"day": ["31.12.2020", "2020-12-31", "?", None], "x": 0.0}))
+    np.testing.assert_array_equal(np.isnan(found).any(axis=1), [True, False, True, True])
+
+
+def test_dates_that_may_have_day_or_month_first_are_named():
+    first_of_month = pd.DataFrame({"day": [f"01/{month:02}/20{year}" for year in (20, 21) for month in range(1, 13)]})
+    with pytest.warns(
+        UserWarning, match=r"^X: dates of column 'day', such as '01/01/2020', are read with the month first"
+    ):
+        Vectoriser.of(first_of_month)
+    Vectoriser.of(first_of_month.assign(day=first_of_month["day"].str.replace("01/", "13/", n=1)))  # no month
+    with pytest.warns(UserWarning, match=r"^X: got 1 cells such as '1,5' in column 'x' that are no number"):
+        Vectoriser.of(pd.DataFrame({"x": [f"{i}.5" for i in range(50)]}))(pd.DataFrame({"x": ["1,5"]}))
 
 
 # --- saved models -----------------------------------------------------------------------------------------------

@@ -230,7 +230,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         {"rnclib.encoders", "rnclib.inputs", "rnclib.recipe", "rnclib.regressors", "rnclib.training"},
         {"lightning_fabric", "numpy", "torch"},
     ),
-    "rnclib.drawings": (set(), {"matplotlib"}),
+    "rnclib.drawings": (set(), {"PIL", "matplotlib"}),
     "rnclib.forest": ({"rnclib.claims", "rnclib.drawings", "rnclib.plots"}, {"matplotlib", "pandas"}),
     "rnclib.grid": (
         {
@@ -676,6 +676,8 @@ assert set(rnclib.__all__) <= set(dir(rnclib))
 from rnclib import RnCLoss
 assert "torch" in sys.modules
 print(RnCLoss.__module__)
+from rnclib import RnCRegressor
+assert "lightning_fabric" not in sys.modules, "predicting does not train"
 """
     assert run_python(program).strip() == "rnclib.loss.criterion"
 

@@ -53,7 +53,40 @@ def test_a_table_is_read_with_its_kinds_of_columns(csv):
     assert list(data.X.columns) == ["size", "colour"] and (data.numeric, data.text) == (("size",), ("colour",))
     assert data.y == pytest.approx(table()["price"]) and data.rejects.empty
     assert "Rows used: 120 of 120." in data.said and data.frame.index[0] == 2  # the line
+    assert "Inputs that are numbers: 'size'; text, dates among it: 'colour'." in data.said
     assert list(load(csv, Columns("price", inputs=("size",))).X) == ["size"]
+    table()[["colour", "price", "size"]].to_csv(csv, index=False)
+    assert list(load(csv, columns(leave_out=())).X.columns) == ["colour", "size"]  # in the order of the file
+
+
+@pytest.mark.parametrize("form", ["{}%", "{} m2", "€{}", "{:.0f},250.5", "{} rooms"])
+def test_numbers_with_something_beside_are_told(tmp_path, form):
+    frame, path = table(), tmp_path / "rooms.csv"
+    frame.assign(size=[form.format(100 + i) for i in range(120)]).to_csv(path, index=False)
+    data = load(path, columns())
+    assert data.text == ("size", "colour") and any(
+        f"'size' is taken as text, though its cells look like numbers with something beside: {form.format(100)!r}"
+        in one
+        for one in data.said
+    )
+
+
+def test_dates_and_codes_are_told_neither_as_numbers_nor_as_names(tmp_path):
+    frame, path = table(), tmp_path / "codes.csv"
+    frame.assign(size=[f"{i:05}-A{i}" for i in range(120)]).to_csv(path, index=False)
+    data = load(path, columns(leave_out=("patient",)))
+    assert not any("look like numbers" in one for one in data.said)
+    assert [one for one in data.warnings if "differs in every row" in one and "'size'" in one]
+    assert not [one for one in data.warnings if "'day'" in one]
+
+
+def test_a_target_that_is_no_number_is_told_with_a_cell(tmp_path):
+    path = tmp_path / "money.csv"
+    path.write_text("size;price\n1;$1.50\n2;$2.50\n")
+    with pytest.raises(
+        ValueError, match=r"^target: got 'price': rows left: 0, .*; line 2 is left out: 'price' is no number"
+    ):
+        load(path, Columns("price"))
 
 
 def test_rows_that_cannot_be_trained_on_have_a_line_and_a_reason(tmp_path):
@@ -102,7 +135,7 @@ def test_more_rows_than_asked_for_are_drawn_at_random(csv):
         ({"smiles": "a", "inputs": ("b",)}, r"inputs: got \('b',\) beside smiles; allowed: for a table"),
         ({"leave_out": ("weight",)}, "leave_out: got 'weight'; allowed: 'size', 'colour', "),
         ({"time": "patient", "leave_out": ("day",)}, "time: got 'p0' in line 2; allowed: numbers alone, or dates "),
-        ({"group": "clinic"}, "keys: got 'clinic'; allowed: one of "),
+        ({"group": "clinic"}, "group: got 'clinic'; allowed: 'size', 'colour', "),
     ],
 )
 def test_a_wrong_column_is_named(csv, roles, message):
@@ -298,7 +331,38 @@ def test_commands_compare_fit_and_predict(csv, tmp_path, capsys, monkeypatch):
     assert main(["predict", str(folder / "model.safetensors"), str(csv)]) == 0
     found = read(tmp_path / "predictions.csv", Format(separator=",")).frame
     assert list(found) == ["line", "prediction", "low", "high", "unlike"] and len(found) == 120
+    loaded = RnCRegressor.load(folder / "model.safetensors")
+    assert loaded.predict(pd.read_csv(csv)[["size", "colour"]]) == pytest.approx(
+        found["prediction"].astype(float).to_numpy()
+    )
     assert len(read(folder / "cleaned.csv").frame) == 120
+
+
+def test_no_command_writes_over_what_it_reads(csv, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    given = ["--target", "price", "--leave-out", "patient", "day", "--epochs", "6"]
+    assert main(["fit", str(csv), *given]) == 0
+    model = str(results_folder(csv) / "model.safetensors")
+    before = {path: path.read_bytes() for path in (csv, Path(model))}
+    assert main(["predict", model, str(csv), "--out", str(tmp_path / "." / csv.name)]) == 1
+    assert main(["predict", model, str(csv), "--out", model]) == 1
+    csv.rename(tmp_path / "cleaned.csv")
+    assert main(["fit", "cleaned.csv", *given, "--out", "."]) == 1
+    (tmp_path / "cleaned.csv").rename(csv)
+    assert {path: path.read_bytes() for path in before} == before
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert [line.partition(" got ")[0] for line in errors] == ["error: out:"] * 3
+    csv.with_name("some.csv").write_text("size,colour\n0.1,red\n0.2\n0.3,blue\n")
+    assert main(["predict", model, "some.csv"]) == 0 and Path("predictions.rejects.csv").exists()
+    assert main(["predict", model, str(csv)]) == 0 and not Path("predictions.rejects.csv").exists()
+
+
+def test_fit_says_that_it_draws_rows_at_random(csv, capsys):
+    given = ["--target", "price", "--time", "day", "--leave-out", "patient", "--epochs", "6"]
+    assert main(["fit", str(csv), *given]) == 0
+    assert (
+        "Warning: fit holds rows out at random, whatever column 'day' says; it is no input." in capsys.readouterr().out
+    )
 
 
 def test_a_mistake_is_one_line_and_an_exit_status(csv, tmp_path, capsys):

@@ -17,6 +17,9 @@ from rnclib.data.csv_files import MISSING, Table, numbers
 __all__ = ["Cleaned", "clean", "leaks"]
 
 _AGAIN = "repeats an earlier row"
+# a number with a sign of currency, thousands, another decimal mark or a unit; neither a date nor a code
+_LIKE_A_NUMBER = re.compile(r"[^\w\s]?\s?\d[\d.,' ]*(\s?[^\W\d]\D*\d?|\s?%)?")
+_LIKE_A_DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(\D.*)?")
 
 
 @dataclass(frozen=True)
@@ -85,21 +88,29 @@ def clean(
     rest = pd.DataFrame({**columns, target: values.loc[rest.index]}, rest.index)
     if not columns or rest[target].nunique() < 2:
         told = f"{target!r}: rows left: {len(rest)}, values: {rest[target].nunique()}, inputs: {len(columns)}"
-        raise ValueError(f"target: got {told}; allowed: at least two values and an input")
+        such = "".join(f"; line {line} is left out: {reason}" for line, reason in list(lost.items())[:2])
+        raise ValueError(f"target: got {told}; allowed: at least two values and an input{such}")
     again, warnings = _repeated(rest, list(columns), target)
     if not repeats:
         lost, rest = lost | again, rest.drop(index=list(again))
+    numeric = tuple(name for name in inputs if name in rest and rest[name].dtype == float)
+    text = tuple(name for name in inputs if name in rest and name not in numeric)
     gaps = ", ".join(f"{name!r} {n:,}" for name, n in rest.isna().sum().items() if n)
     said = [f"Rows used: {len(rest):,} of {len(frame):,}."]
     for reason, n in Counter(reason.partition(": ")[0] for reason in lost.values()).items():
         asked = "; 'repeats' keeps them" * (reason == _AGAIN)
         said.append(f"Rows left out: {n:,} ({reason}{asked}).")
+    kinds = {"numbers": numeric, "text, dates among it": text}
+    each = [f"{what}: {_named(names)}" for what, names in kinds.items() if names]
+    said += [f"Inputs that are {'; '.join(each)}."] * bool(each)
     said += [f"Missing cells, which stay: {gaps}."] * bool(gaps) + [one for _, one in read.values() if one] + warnings
     faults = sorted([*table.rejected.itertuples(index=False, name=None), *lost.items()])
     rejects = pd.DataFrame(faults, columns=["line", "reason"])
-    numeric = tuple(name for name in inputs if name in rest and rest[name].dtype == float)
-    text = tuple(name for name in inputs if name in rest and name not in numeric)
     return Cleaned(rest, numeric, text, rejects, tuple(said))
+
+
+def _named(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:20])) + f" and {len(names) - 20} more" * (len(names) > 20)
 
 
 def _input(column: pd.Series, decimal: str) -> tuple[pd.Series | None, str]:
@@ -115,6 +126,9 @@ def _input(column: pd.Series, decimal: str) -> tuple[pd.Series | None, str]:
         return None, f"{of} is left out: it {'has one value' if n else 'is empty'}."
     if is_text and strange < 0.5 * present:
         return kept, f"{of} is taken as text: {strange:,} of {present:,} cells are no number ({told})."
+    alike = [cell for cell in column[kept.notna()] if _LIKE_A_NUMBER.fullmatch(cell)] if is_text else []
+    if len(alike) > 0.5 * present:
+        return kept, f"{of} is taken as text, though its cells look like numbers with something beside: {alike[0]!r}."
     said = f"{of}: {len(wrong):,} cells are no finite number and count as missing ({told})."
     return kept, said if len(wrong) and not is_text else ""
 
@@ -155,8 +169,8 @@ def leaks(frame: pd.DataFrame, target: str, keys: Sequence[str] = ()) -> list[st
             steps = np.diff(pair[name])
             if abs(np.median(steps)) == 1 and (steps % 1 == 0).all() and ((steps > 0).all() or (steps < 0).all()):
                 said.append(f"Column {name!r} counts the rows: as an input, it is their order in the file.")
-        elif len(pair) >= 10 and pair[name].is_unique:
-            said.append(f"Column {name!r} differs in every row, as a name does: nothing can be learnt from it.")
+        elif len(pair) >= 10 and pair[name].is_unique and not all(map(_LIKE_A_DATE.fullmatch, pair[name])):
+            said.append(f"Column {name!r} differs in every row, as a name does: little can be learnt from it.")
         one, other = (set(re.findall(r"[^\W_]+", text.casefold())) for text in (name, target))
         if other <= one or difflib.SequenceMatcher(None, name[:99].lower(), target[:99].lower()).ratio() >= 0.8:
             said.append(f"Column {name!r} has nearly the name of the target {target!r}: is it known beforehand?")

@@ -437,7 +437,7 @@ def _separator(path: Path, lines: list[str], before: int, declared: Format) -> t
     if not good:
         seen = {s: fit for s, fit in fits.items() if any(s in line for line in lines)}
         told = [f"{s!r} makes {len(n)} fields of line {before + 1}, and of {k:.0%} after" for s, (k, n) in seen.items()]
-        raise ValueError(f"separator: none fits {path}; {'; '.join(told)}; declare separator, decimal or comment")
+        raise ValueError("; ".join([f"separator: none fits {path}", *told, "declare separator, decimal or comment"]))
     best, *rivals = sorted(good, key=lambda s: -good[s])
     if rivals and good[rivals[0]] > good[best] - 0.1:
         raise ValueError(f"separator: {path} can be read with {best!r} and with {rivals[0]!r}; declare separator")
@@ -498,6 +498,11 @@ def _marked(column: np.ndarray, mark: str) -> list[str]:
     return [cell for cell in read if mark in cell] if enough else []
 
 
+def _mixed(frame: pd.DataFrame, marked: list[tuple[Any, list[str]]]) -> bool:
+    """Whether numbers without a mark stand in these columns beside those that have one."""
+    return any(len(cells) < (~frame[name].isin(MISSING)).sum() for name, cells in marked)
+
+
 def _decimal(path: Path, frame: pd.DataFrame, separator: str, declared: str | None) -> tuple[str, str]:
     if declared or separator == ",":
         return declared or ".", "declared" if declared else "a comma would separate fields"
@@ -505,10 +510,12 @@ def _decimal(path: Path, frame: pd.DataFrame, separator: str, declared: str | No
         columns = list(zip(part, part.to_numpy().T, strict=True))
         dot, comma = ([(n, cells) for n, column in columns if (cells := _marked(column, mark))] for mark in ".,")
         told = f" and column {dot[0][0]!r} has {dot[0][1][0]!r}" if dot and comma else ""
-        if comma and all(re.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}", cell) for _, cells in comma for cell in cells):
+        marked = comma or (dot if separator == ";" and _mixed(part, dot) else [])
+        if marked and all(re.fullmatch(r"[+-]?[1-9]\d{0,2}[.,]\d{3}", cell) for _, cells in marked for cell in cells):
             told += ", a decimal number or thousands"
         if told:
-            raise ValueError(f"decimal: in {path} column {comma[0][0]!r} has {comma[0][1][0]!r}{told}; declare decimal")
+            name, cells = marked[0]
+            raise ValueError(f"decimal: in {path} column {name!r} has {cells[0]!r}{told}; declare decimal")
         if dot or comma:
             return "," if comma else ".", "detected"
     return ".", _NO_MARK
