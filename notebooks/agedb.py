@@ -505,7 +505,8 @@ if {frozen, best} <= set(mae.index):
         f"*{best}*, is "
         + ", and ".join(f"{k} at ages {v}" for k, v in each.items() if v)
         + ". In brackets: the difference in years, and what percentage of the training faces "
-        f"has these ages. Weighted by these percentages the difference is {years(weighted)} years ({{numref}}`agedb-ranges`)."
+        f"has these ages. Weighted by these percentages the difference is {years(weighted)} years "
+        "({numref}`agedb-ranges`)."
     )
 both = {f"RnC frozen, {of}": alone[0] for of, alone in end_to_end.items()}
 both = {one: other for one, other in both.items() if {one, other} <= set(mae.index)}

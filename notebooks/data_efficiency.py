@@ -97,12 +97,13 @@ def by_fraction(study):
 # it has taken a few hundred small steps from the mean of the targets. Ridge regression takes no steps.
 #
 # **Which learning rate?** End-to-end training has the rate at which it trains well: 0.001 on molecules, a tenth of the
-# published one; 0.01 on synthetic faces, a twentieth. Rank-N-Contrast has its published settings, so end-to-end training
-# is ahead in effort. On synthetic faces two more pairs even that out:
+# published one; 0.01 on synthetic faces, a twentieth. Rank-N-Contrast has its published settings, so end-to-end
+# training is ahead in effort. On synthetic faces two more pairs even that out:
 #
 # - *RnC frozen, L1* and *L1 end to end* with no rate behind their names: both as published.
 # - *RnC frozen, closed form, tuned* and *L1 end to end, closed form, lr 0.01*: Rank-N-Contrast has what a search found
-#   ({doc}`methods`), end-to-end training the rate that did better than what the search found for it ({doc}`../deciding`).
+#   ({doc}`methods`), end-to-end training the rate that did better than what the search found for it
+#   ({doc}`../deciding`).
 #
 # Encoders of faces are fine-tuned at the lower rate as well (*RnC fine-tuned, L1, lr 0.01*), since at the published one
 # fine-tuning diverges. Faces are 32 pixels wide here, half of what they are in {doc}`agedb`.

@@ -597,7 +597,8 @@ if trees in n and networks["n"].max():
     found.append(
         f"**Without a network**: of the graph networks above that are trained on all splits, *{best}* has the lowest "
         f"mean test MAE, {row.baseline:.3f} standard deviations. That of {trees} on molecular descriptors is "
-        f"{row.baseline + row.mean:.3f}; on {row.better * row.n:.0f} of {row.n} {on} it is lower ({{numref}}`esol-mae`)."
+        f"{row.baseline + row.mean:.3f}; on {row.better * row.n:.0f} of {row.n} {on} it is lower "
+        "({numref}`esol-mae`)."
     )
     also.append(
         f"Without any network, {trees} on molecular descriptors have a lower error than the best graph network of the "
@@ -608,7 +609,7 @@ if trees in n and networks["n"].max():
         lowest = arms.groupby("method")["test_mae"].mean()
         if lowest.min() < row.baseline + row.mean:
             also[-1] += (
-                f" Networks with searched settings have a lower one still, {lowest.min():.3f} for *{lowest.idxmin()}* "
+                f" Networks with searched settings have a lower error still, {lowest.min():.3f} for *{lowest.idxmin()}* "
                 "({numref}`esol-best`)."
             )
 if random is not None and published is not None:

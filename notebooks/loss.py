@@ -200,8 +200,8 @@ Figure(
 )
 
 # %% [markdown]
-# Two things to note. A sample that alone has the most distant label competes with itself only: its term is always 0. And
-# ties compete with each other: 20 can have a probability of more than one half only at the expense of 40.
+# Two things to note. A sample that alone has the most distant label competes with itself only: its term is always 0.
+# And ties compete with each other: 20 can have a probability of more than one half only at the expense of 40.
 # That is where the lower bound below comes from.
 #
 # ## Shapes: what goes in

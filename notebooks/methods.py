@@ -379,8 +379,8 @@ equal_time = verdicts.with_equal_time() if faces else None
 Findings(
     *(quoted(study) for study in studies if study),
     *(others(study) for study in studies if study),
-    "On faces a rate of 0.01 had a lower validation error than what this search found for L1, so {doc}`claims` compares "
-    f"with that rate. Equal effort means equally many trials here, not equal time. {equal_time}"
+    "On faces another rate had a lower validation error than what this search found for L1 ({doc}`../deciding`), so "
+    f"{{doc}}`claims` compares with that. Equal effort means equally many trials here, not equal time. {equal_time}"
     if equal_time
     else None,
     title="**The answer**, by the rule of {doc}`/deciding`:",

@@ -314,9 +314,9 @@ class Recipe:
     def default(cls, kind: str, method: str | None = None) -> Recipe:
         """A recipe to begin with, whose settings are typical of those that searches found on real tasks.
 
-        ``book/comparing.md`` says how they are made, and the chapter across tasks how far they are from settings that are
-        searched for a task. Those for images come from one task, small pictures taken from
-        above. Arrays have the settings with which a search begins.
+        ``book/comparing.md`` says how they are made; the chapter across tasks shows what searching for a task's own
+        gains over them. Those for images come from one task, small pictures taken from above. Arrays have the settings
+        with which a search begins.
 
         Parameters
         ----------
