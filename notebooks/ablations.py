@@ -395,5 +395,6 @@ Findings(
 #   they do better. On molecules it is not: fewer epochs do as well there.
 #
 # The limits: ESOL and synthetic faces, few splits or seeds, and learning rates that were not adapted to a change. How
-# many positives an anchor has is another choice of the method's; it was not varied. With the lower precision of this page
-# the protocol's error on molecules is a little higher than in {doc}`data_efficiency`, by as much as some choices differ.
+# many positives an anchor has is another choice of the method's; it was not varied. With the lower precision of this
+# page the protocol's error on molecules is a little higher than in {doc}`data_efficiency`, by as much as some choices
+# differ.

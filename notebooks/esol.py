@@ -609,8 +609,8 @@ if trees in n and networks["n"].max():
         lowest = arms.groupby("method")["test_mae"].mean()
         if lowest.min() < row.baseline + row.mean:
             also[-1] += (
-                f" Networks with searched settings have a lower error still, {lowest.min():.3f} for *{lowest.idxmin()}* "
-                "({numref}`esol-best`)."
+                f" Networks with searched settings have a lower error still, {lowest.min():.3f} for "
+                f"*{lowest.idxmin()}* ({{numref}}`esol-best`)."
             )
 if random is not None and published is not None:
     several = summary[summary["n"] > 1]

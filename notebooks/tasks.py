@@ -741,9 +741,9 @@ Table(
 # ## The search
 #
 # What does it cost not to search? Settings *typical of the other tasks* are made as the library's default recipe is,
-# but without the task on which they are tried. Short profiles of this page have the settings of the first trial. Validation
-# errors are of other splits, and the best is the lowest of many trials, so they are no forecast of test errors, and
-# favour the search. Every setting that was found is in the file below the table.
+# but without the task on which they are tried. Short profiles of this page have the settings of the first trial.
+# Validation errors are of other splits, and the best is the lowest of many trials, so they are no forecast of test
+# errors, and favour the search. Every setting that was found is in the file below the table.
 
 # %% tags=["hide-input"]
 searched = search_table(Path(results.results_dir()))
@@ -792,8 +792,8 @@ Findings(
     f"**Without a search**: over {tried['dataset'].nunique()} real tasks and the arms, the validation MAE of settings "
     f"typical of the other tasks is {math.exp(tried['cost'].mean()):.2f} × that of the best trial, and that of the "
     f"first trial, the same on every task, {math.exp(tried['gain'].mean()):.2f} ×. Settings typical of other tasks are "
-    f"better than the first trial in {(tried['cost'] < tried['gain']).sum()} of {len(tried)} cases: they are a place to "
-    "begin, and replace no search.",
+    f"better than the first trial in {(tried['cost'] < tried['gain']).sum()} of {len(tried)} cases: they are a place "
+    "to begin, and replace no search.",
 ) if len(tried) else None
 
 # %% tags=["hide-input"]
