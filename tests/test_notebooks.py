@@ -299,8 +299,8 @@ def test_a_bad_value_is_refused_with_what_was_meant(execute, name, parameter, va
 # --- runs of seconds ------------------------------------------------------------------------------------
 
 
-# the longest are run in this process below, on one kind of data after the other
-LONGEST = ("data_efficiency", "robustness", "ablations", "methods")
+# the longest are run in this process below, on one kind of data after the other, or measure what other tests do
+LONGEST = ("data_efficiency", "robustness", "ablations", "methods", "benchmark")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LONGEST else n for n in NAMES])
@@ -322,7 +322,7 @@ def test_papermill_runs_the_profile_of_seconds_to_its_end(name, tmp_path):
             pytest.param(name, parameters, {left}, marks=pytest.mark.slow if slow else ())
             for name in TWO_KINDS
             for parameters, left, slow in (
-                ({"molecules": "none"}, "synthetic", name in ("robustness", "methods")),
+                ({"molecules": "none"}, "synthetic", name in ("robustness", "methods", "data_efficiency")),
                 ({"molecules": "standin", "faces": "none"}, "standin", True),
             )
         ),
@@ -378,9 +378,11 @@ def no_training(monkeypatch):
 @pytest.mark.parametrize(
     ("loss", "split"),
     [
-        ("l2", "both"),
         ("l1", "random"),
-        *(pytest.param("huber", it, marks=pytest.mark.slow) for it in ("both", "scaffold")),
+        *(
+            pytest.param(*it, marks=pytest.mark.slow)
+            for it in (("l2", "both"), ("huber", "both"), ("huber", "scaffold"))
+        ),
     ],
 )
 def test_the_published_runs_of_one_loss_are_loaded_without_training(execute, loss, split):
@@ -426,7 +428,7 @@ def test_the_face_chapter_runs_on_a_folder_of_photographs(execute, photographs, 
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=pytest.mark.slow) if n in ("robustness", "methods") else n for n in TWO_KINDS],
+    [n if n == "ablations" else pytest.param(n, marks=pytest.mark.slow) for n in TWO_KINDS],
 )
 def test_the_chapters_on_the_claims_run_on_a_folder_of_photographs(execute, photographs, tmp_path, name):
     data = {"molecules": "none", "faces": "agedb", "data_dir": str(photographs)}
