@@ -313,10 +313,9 @@ def _on_split(
     """Errors and test predictions of each method."""
     seen = np.sort(np.concatenate([split.train, split.val]))
     for method in METHODS:
-        settings = {"method": method, "random_state": seed, "verbose": False}
+        settings = {"method": method, "random_state": seed, "verbose": False, "calibration_fraction": 0.0}
         settings |= {} if method == "rnc" else {"temperature": None}
         settings |= {} if method == "joint" else {"contrastive_weight": None}
-        settings |= {"calibration_fraction": 0.0}
         one = clone(model).set_params(**settings, validation_fraction=len(split.val) / len(seen))
         began = time.monotonic()
         one.fit(_rows(X, seen), y[seen], groups=None if groups is None else [groups[i] for i in seen])
