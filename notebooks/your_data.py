@@ -162,7 +162,8 @@ else:
 # %% tags=["remove-cell"]
 with in_one_line():
     model = RnCRegressor(inputs=columns.kind, epochs=epochs, device=device)
-    found = compare(model, data.X, data.y, splits, groups=data.groups)
+    fits = None if folder is None else folder / "fits"
+    found = compare(model, data.X, data.y, splits, groups=data.groups, keep=fits)
 if folder is not None:
     csv_files.write(found.errors, folder / "errors.csv")
     csv_files.write(found.predictions, folder / "test_predictions.csv")
@@ -376,6 +377,8 @@ shown
 #
 # - **Rows** are never changed in silence. What is left out has its line and its reason in `rejects.csv`; what was
 #   trained on is in `cleaned.csv`, and reading it again gives the same table.
+# - **Each fit** of the comparison is written to `fits/` when it is done. Where the comparison is stopped, the same
+#   command, or the notebook with the same file and parameters, goes on from there; other data or settings begin anew.
 # - **Test sets** are used once: no setting, regressor or network is chosen by them. The regressor and the network are
 #   chosen by validation errors.
 # - **Intervals of predictions** hold their share of new samples that come from where the held-out ones come from

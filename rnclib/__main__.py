@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _METHODS = ("rnc", "joint", "end_to_end")
+_FITS = "fits"  # folder of what compare has fitted, among its results
+_KEPT = {
+    "compare": "each fit that was done is kept, and the same command goes on from there",
+    "fit": "nothing of this command is kept but the cleaned rows and rejects",
+    "predict": "nothing of this command is kept",
+}
 _EXAMPLES = """examples:
   python -m rnclib compare concrete.csv --target strength      does Rank-N-Contrast help here?
   python -m rnclib fit concrete.csv --target strength          fit a model to all rows, and save it
@@ -140,7 +146,7 @@ def _compare(options: argparse.Namespace) -> None:
 
     splits = data.splits(options.splits)
     _say((), [one for one in (data.shared(splits),) if one])
-    found = compare(_model(options, data), data.X, data.y, splits, groups=data.groups)
+    found = compare(_model(options, data), data.X, data.y, splits, groups=data.groups, keep=folder / _FITS)
     csv_files.write(found.errors, folder / "errors.csv")
     csv_files.write(found.predictions, folder / "test_predictions.csv")
     print(
@@ -204,8 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         commands[options.command](options)
     except KeyboardInterrupt:
-        kept = "" if options.command == "predict" else " but the cleaned rows and rejects"
-        print(f"\nInterrupted; nothing of this command is kept{kept}.", file=sys.stderr)
+        print(f"\nInterrupted; {_KEPT[options.command]}.", file=sys.stderr)
         return 130
     except (FloatingPointError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

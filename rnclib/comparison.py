@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from pandas.util import hash_array, hash_pandas_object
 from sklearn.base import clone
 from sklearn.model_selection import TimeSeriesSplit
 from tqdm import tqdm
 
+import rnclib
 from rnclib.data import Split, group_split, take
 from rnclib.estimator import RnCRegressor
+from rnclib.files import check_writable, finite_json, whole
 from rnclib.fitting import Samples, fit
 from rnclib.paired import LEVEL, Paired, correlation_of
 from rnclib.recipe import Recipe
@@ -31,6 +39,8 @@ PEERS = ("training mean", "ridge", "trees", "gaussian process")
 MARGIN = 0.05
 _MOST = 2000  # samples of a Gaussian process
 _PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+#: Settings that a comparison makes by itself.
+_OURS = ("method", "random_state", "verbose", "validation_fraction", "calibration_fraction")
 _FEATURES = {"table": None, "smiles": "descriptors", "images": "colours"}
 
 
@@ -238,6 +248,7 @@ def compare(
     groups: Sequence[Any] | None = None,
     peers: str | Iterable[str] = PEERS,
     progress: bool = True,
+    keep: str | Path | None = None,
 ) -> Comparison:
     """Fit each method of `RnCRegressor`, and other regressors, on the same splits.
 
@@ -257,25 +268,31 @@ def compare(
         Of `PEERS`. The Gaussian process is left out beyond 2000 samples.
     progress : bool
         Show a bar with the time left.
+    keep : path, optional
+        Folder that gets the errors and predictions of each fit when it is done: where a comparison was stopped, the
+        same one goes on from there. Fits to other data, of other settings or by other versions are made anew.
 
     Raises
     ------
     ValueError
+    OSError
+        If the folder cannot be written.
     """
     y, peers = np.asarray(y, float), (peers,) if isinstance(peers, str) else tuple(peers)
     _check(model, X, y, peers)
     splits = splits_of(len(y), groups=groups) if splits is None else _checked(splits, len(y))
     peers = tuple(name for name in peers if name != "gaussian process" or len(y) <= _MOST)
+    kept = None if keep is None else _Kept.at(Path(keep), model, X, y, groups, peers)
     rows, tested = [], []
     with tqdm(total=len(splits) * (len(METHODS) + len(peers)), disable=not progress, desc="fits") as bar:
         for number, split in enumerate(splits):
-            for one, predicted in _on_split(model, X, y, split, peers, number, groups):
-                its = {"split": number, "method": one["method"]}
-                rows.append({**its, **one, "n_train": len(split.train), "n_test": len(split.test)})
-                tested.append(
-                    pd.DataFrame({**its, "row": split.test, "target": y[split.test], "prediction": predicted})
-                )
+            for one in _on_split(model, X, y, split, peers, number, groups, kept):
+                its, target = {"split": number, "method": one.method}, y[split.test]
+                rows.append(its | one.errors(target) | {"n_train": len(split.train), "n_test": len(split.test)})
+                tested.append(pd.DataFrame({**its, "row": split.test, "target": target, "prediction": one.predicted}))
                 bar.update()
+    if progress and kept is not None and kept.taken:
+        print(f"{kept.taken} of {len(rows)} fits are from an earlier run, kept in {kept.folder}.", flush=True)
     overlaps = [np.isin(a.test, b.test).mean() for i, a in enumerate(splits) for b in splits[:i]]
     return Comparison(pd.DataFrame(rows), pd.concat(tested, ignore_index=True), float(np.mean(overlaps)))
 
@@ -307,21 +324,107 @@ def _checked(splits: Any, n: int) -> list[Split]:
     return found
 
 
+@dataclass(frozen=True)
+class _Fit:
+    """What one method fitted to a split says of its test set."""
+
+    method: str
+    seconds: float
+    val_mae: float | None
+    predicted: np.ndarray
+
+    def errors(self, target: np.ndarray) -> dict[str, float]:
+        off = self.predicted - target
+        mae, rmse = float(np.abs(off).mean()), float(np.sqrt((off**2).mean()))
+        val_mae = math.nan if self.val_mae is None else self.val_mae
+        return {"mae": mae, "rmse": rmse, "seconds": self.seconds, "val_mae": val_mae}
+
+
+@dataclass
+class _Kept:
+    """Fits in a folder, in files with a digest of all that they depend on."""
+
+    folder: Path
+    of: str
+    taken: int = 0
+
+    @classmethod
+    def at(cls, folder: Path, model: RnCRegressor, X: Any, y: np.ndarray, groups: Any, peers: Sequence[str]) -> _Kept:
+        if model.encoder is not None:
+            raise ValueError("keep: got a folder with an encoder of your own; allowed: None, since its code may change")
+        check_writable(folder, "keep", "fits")
+        settings = {name: repr(value) for name, value in model.get_params().items() if name not in _OURS}
+        told = hashlib.sha256(repr((rnclib.__version__, torch.__version__, settings, peers)).encode())
+        told.update(_contents(X, model.inputs))
+        for one in (y, [] if groups is None else groups):
+            told.update(hash_array(np.asarray(one, dtype=None if one is y else object)).tobytes() + b";")
+        return cls(folder, told.hexdigest())
+
+    def _file(self, split: Split, number: int, method: str) -> tuple[Path, str]:
+        rows = [np.asarray(part, np.int64) for part in (split.train, split.val, split.test)]
+        of = hashlib.sha256(f"{self.of} {[len(part) for part in rows]}".encode() + np.concatenate(rows).tobytes())
+        return self.folder / f"{number}-{method}.json", of.hexdigest()
+
+    def read(self, split: Split, number: int, method: str) -> list[_Fit]:
+        """Nothing, where the file is of other fits, or damaged."""
+        path, of = self._file(split, number, method)
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            kept = finite_json(path.read_text(encoding="utf-8"))
+            found = [_Fit(**one | {"predicted": np.array(one["predicted"], float)}) for one in kept["fits"]]
+            if kept["of"] == of:
+                self.taken += len(found)
+                return found
+        return []
+
+    def write(self, split: Split, number: int, method: str, fits: Sequence[_Fit]) -> None:
+        path, of = self._file(split, number, method)
+        told = [vars(one) | {"predicted": one.predicted.tolist()} for one in fits]
+        with whole(path) as draft:
+            draft.write_text(json.dumps({"of": of, "fits": told}), encoding="utf-8")
+
+
+def _contents(X: Any, kind: str) -> bytes:
+    """A digest of inputs: of images their bytes, not their names."""
+    if hasattr(X, "iloc"):
+        if kind == "table":
+            return repr(list(X.columns)).encode() + hash_pandas_object(X, index=False).to_numpy().tobytes()
+        X = X.iloc[:, 0]
+    values = np.asarray(X, dtype=object if kind != "table" else None)
+    if kind == "images":
+        values = np.array([hashlib.sha256(Path(one).read_bytes()).hexdigest() for one in values.ravel()], object)
+    return repr((values.dtype, values.shape)).encode() + hash_array(values.ravel()).tobytes()
+
+
 def _on_split(
-    model: RnCRegressor, X: Any, y: np.ndarray, split: Split, peers: Sequence[str], seed: int, groups: Any
-) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
-    """Errors and test predictions of each method."""
-    seen = np.sort(np.concatenate([split.train, split.val]))
+    model: RnCRegressor, X: Any, y: np.ndarray, split: Split, peers: Sequence[str], seed: int, groups: Any,
+    kept: _Kept | None,
+) -> Iterator[_Fit]:  # fmt: skip
+    """The fits of all methods, those that are kept as they are; the peers go with the last network, which reads."""
     for method in METHODS:
-        settings = {"method": method, "random_state": seed, "verbose": False, "calibration_fraction": 0.0}
-        settings |= {} if method == "rnc" else {"temperature": None}
-        settings |= {} if method == "joint" else {"contrastive_weight": None}
-        one = clone(model).set_params(**settings, validation_fraction=len(split.val) / len(seen))
-        began = time.monotonic()
-        one.fit(_rows(X, seen), y[seen], groups=None if groups is None else [groups[i] for i in seen])
-        seconds, found = time.monotonic() - began, one.predict(_rows(X, split.test))
-        yield _errors(method, found, y[split.test], seconds) | {"val_mae": one.validation_error_}, found
-    inputs = {name: one.inputs_of(_rows(X, getattr(split, name))) for name in ("train", "val", "test")}
+        found = [] if kept is None else kept.read(split, seed, method)
+        if found:
+            yield from found
+            continue
+        for one in _fits(model, method, X, y, split, peers if method == METHODS[-1] else (), seed, groups):
+            found.append(one)
+            yield one
+        if kept is not None:
+            kept.write(split, seed, method, found)
+
+
+def _fits(
+    model: RnCRegressor, method: str, X: Any, y: np.ndarray, split: Split, peers: Sequence[str], seed: int, groups: Any
+) -> Iterator[_Fit]:
+    """A network, then peers on the inputs as it reads them."""
+    seen = np.sort(np.concatenate([split.train, split.val]))
+    settings = {"method": method, "random_state": seed, "verbose": False, "calibration_fraction": 0.0}
+    settings |= {} if method == "rnc" else {"temperature": None}
+    settings |= {} if method == "joint" else {"contrastive_weight": None}
+    one = clone(model).set_params(**settings, validation_fraction=len(split.val) / len(seen))
+    began = time.monotonic()
+    one.fit(_rows(X, seen), y[seen], groups=None if groups is None else [groups[i] for i in seen])
+    yield _Fit(method, time.monotonic() - began, one.validation_error_, one.predict(_rows(X, split.test)))
+    inputs = {name: one.inputs_of(_rows(X, getattr(split, name))) for name in ("train", "val", "test") if peers}
     if model.encoder is not None:
         inputs = {name: its.reshape(len(its), -1) for name, its in inputs.items()}
     kind = _FEATURES[model.inputs]
@@ -330,14 +433,7 @@ def _on_split(
         train, val = (Samples(inputs[part], y[getattr(split, part)]) for part in ("train", "val"))
         began = time.monotonic()
         fitted = fit(recipe, train, val, seed=seed)
-        seconds, found = time.monotonic() - began, fitted.predict(inputs["test"])
-        yield _errors(name, found, y[split.test], seconds) | {"val_mae": math.nan}, found
-
-
-def _errors(method: str, predicted: np.ndarray, measured: np.ndarray, seconds: float) -> dict[str, Any]:
-    off = predicted - measured
-    mae, rmse = float(np.abs(off).mean()), float(np.sqrt((off**2).mean()))
-    return {"method": method, "mae": mae, "rmse": rmse, "seconds": seconds}
+        yield _Fit(name, time.monotonic() - began, None, fitted.predict(inputs["test"]))
 
 
 def _rows(X: Any, index: np.ndarray) -> Any:

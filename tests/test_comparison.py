@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import stats
 from sklearn.dummy import DummyRegressor
 
@@ -214,3 +215,82 @@ def test_smiles_and_arrays_are_compared_too():
     found = compare(model, smiles, y, splits, peers=["ridge"], progress=False)
     assert set(found.errors["method"]) == {*METHODS, "ridge"} and found.errors["mae"].notna().all()
     assert isinstance(found.answer("joint"), Answer)
+
+
+def test_a_comparison_goes_on_where_it_was_stopped(data, tmp_path, monkeypatch, capsys):
+    table, y = data
+    model, splits, folder = RnCRegressor(epochs=5, batch_size=256), splits_of(60, 2), tmp_path / "fits"
+    fit, started = RnCRegressor.fit, []
+
+    def interrupted(self, *given, **options):
+        started.append((self.random_state, self.method))
+        if len(started) == 3:
+            raise KeyboardInterrupt
+        return fit(self, *given, **options)
+
+    monkeypatch.setattr(RnCRegressor, "fit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        compare(model, table, y, splits, keep=folder, progress=False)
+    found = compare(model, table.copy(), list(y), splits, keep=folder)
+    assert started == [(0, method) for method in METHODS] + [(0, "joint")] + [(1, method) for method in METHODS]
+    assert f"2 of 14 fits are from an earlier run, kept in {folder}." in capsys.readouterr().out
+
+    anew = compare(model, table, y, splits, progress=False)
+    pd.testing.assert_frame_equal(found.errors.drop(columns="seconds"), anew.errors.drop(columns="seconds"))
+    pd.testing.assert_frame_equal(found.predictions, anew.predictions)
+    started.extend([None] * 3)
+    again = compare(model, table, y, splits, keep=folder, progress=False)
+    pd.testing.assert_frame_equal(again.errors, found.errors)  # the times too
+    assert started[-3:] == [None] * 3
+
+
+@pytest.mark.parametrize("what", ["inputs", "column", "targets", "setting", "peers", "groups", "split", "damage", ""])
+def test_fits_to_something_else_are_made_anew(data, tmp_path, monkeypatch, what):
+    def changed(one: str, other: object, was: object) -> object:
+        return other if one == what else was
+
+    def counted(model, method, X, y, split, peers, *_):
+        started.append(method)
+        return [comparison._Fit(name, 1.0, None, np.zeros(6)) for name in (method, *peers)]
+
+    table, y = data
+    splits, few, started = splits_of(60, 2), ("training mean", "ridge"), []
+    given = {"keep": tmp_path, "progress": False}
+    monkeypatch.setattr(comparison, "_fits", counted)
+    compare(RnCRegressor(epochs=5, batch_size=256), table, y, splits, peers=few, **given)
+    for path in tmp_path.iterdir():
+        text = path.read_text("utf-8")
+        path.write_text(changed("damage", text[: len(text) // 2], text), "utf-8")
+    other = changed("inputs", table.assign(a=table["a"].where(table.index != 7, 0.5)), table)
+    found = compare(
+        RnCRegressor(epochs=changed("setting", 6, 5), batch_size=256),
+        changed("column", other.rename(columns={"a": "e"}), other),
+        changed("targets", np.where(np.arange(60) == 7, 0.5, y), y),
+        changed("split", splits[::-1], splits),
+        peers=changed("peers", ("ridge",), few),
+        groups=changed("groups", [f"{i // 2}" for i in range(60)], None),
+        **given,
+    )
+    assert started == list(METHODS) * (4 if what else 2) and len(found.errors) == 2 * (
+        3 + (1 if what == "peers" else 2)
+    )
+
+
+def test_images_are_told_apart_by_what_is_in_them(tmp_path):
+    paths = [tmp_path / f"{name}.png" for name in "ab"]
+    for path in paths:
+        path.write_bytes(b"one")
+    same = comparison._contents([str(path) for path in paths], "images")
+    paths[1].rename(paths[1].with_name("c.png"))
+    assert comparison._contents([str(paths[0]), str(tmp_path / "c.png")], "images") == same
+    (tmp_path / "c.png").write_bytes(b"two")
+    assert comparison._contents([str(paths[0]), str(tmp_path / "c.png")], "images") != same
+
+
+def test_fits_of_an_encoder_of_ones_own_are_not_kept(tmp_path):
+    model = RnCRegressor(encoder=torch.nn.Linear(3, 2), epochs=5, batch_size=256)
+    with pytest.raises(ValueError, match=r"^keep: got a folder with an encoder of your own; allowed: None"):
+        compare(model, np.zeros((60, 3)), np.arange(60.0), keep=tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"^keep: got .*file, which cannot be written"):
+        compare(RnCRegressor(), np.zeros((60, 3)), np.arange(60.0), keep=tmp_path / "file")

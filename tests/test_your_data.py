@@ -389,6 +389,25 @@ def test_an_interrupt_ends_with_a_sentence(csv):
     assert not (results_folder(csv) / "model.safetensors").exists()
 
 
+def test_an_interrupted_comparison_goes_on(csv):
+    given = ["compare", str(csv), "--target", "price", "--leave-out", "patient", "day", "--splits", "2"]
+    command, folder = [sys.executable, "-m", "rnclib", *given, "--epochs", "60"], results_folder(csv)
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ, text=True)
+    deadline = time.monotonic() + 120
+    while not (folder / "fits" / "0-end_to_end.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=120)
+    assert running.returncode == 130 and "Traceback" not in errors
+    assert errors.endswith("\nInterrupted; each fit that was done is kept, and the same command goes on from there.\n")
+    kept = {path: path.stat().st_mtime_ns for path in (folder / "fits").glob("*.json")}
+    assert 1 <= len(kept) < 6 and not (folder / "errors.csv").exists()
+    again = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ)
+    assert f" of 14 fits are from an earlier run, kept in {folder / 'fits'}." in again.stdout
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert len(read(folder / "errors.csv").frame) == 14
+
+
 def test_an_interrupted_prediction_speaks_of_no_rows_that_are_kept(csv, tmp_path, monkeypatch, capsys):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
