@@ -114,8 +114,6 @@ def _loaded(options: argparse.Namespace) -> tuple[YourData, Path]:
     data = load(options.csv, Columns(**given), table, repeats=options.repeats, most=most)
     _say(data.said, data.warnings)
     folder = results_folder(options.csv, options.out)
-    if Path(options.csv).resolve() in {(folder / name).resolve() for name in ("cleaned.csv", "rejects.csv")}:
-        raise ValueError(f"out: got {folder}, where {options.csv} would be overwritten; allowed: another folder")
     csv_files.write(data.frame, folder / "cleaned.csv")
     csv_files.write(data.rejects, folder / "rejects.csv")
     return data, folder

@@ -29,6 +29,8 @@ __all__ = [
     "results_folder",
 ]  # fmt: skip
 
+#: Tables that a comparison or a fit writes.
+RESULTS = ("cleaned.csv", "rejects.csv", "errors.csv", "test_predictions.csv")
 FEWEST = 20  # rows: ten splits into train, validation and test need some variety
 #: Predictions and rejects that are kept in memory where they are written to a file.
 SHOWN = 1000
@@ -289,9 +291,13 @@ def results_folder(path: str | Path, out: str | Path | None = None) -> Path:
     ------
     OSError
         If it cannot be made or written.
+    ValueError
+        If results would be written over the file.
     """
     path = Path(path)
     folder = path.with_name(f"{path.name.partition('.')[0]}.rnclib") if out is None else Path(out)
+    if path.resolve() in {(folder / name).resolve() for name in RESULTS}:
+        raise ValueError(f"out: got {folder}, where {path} would be overwritten; allowed: another folder")
     check_writable(folder, "out", "results")
     return folder
 

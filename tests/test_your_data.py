@@ -349,6 +349,8 @@ def test_no_command_writes_over_what_it_reads(csv, tmp_path, monkeypatch, capsys
     csv.rename(tmp_path / "cleaned.csv")
     assert main(["fit", "cleaned.csv", *given, "--out", "."]) == 1
     (tmp_path / "cleaned.csv").rename(csv)
+    with pytest.raises(ValueError, match=r"^out: got .*, where errors.csv would be overwritten; allowed: another"):
+        results_folder("errors.csv", tmp_path)
     assert {path: path.read_bytes() for path in before} == before
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert [line.partition(" got ")[0] for line in errors] == ["error: out:"] * 3
