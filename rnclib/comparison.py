@@ -190,6 +190,8 @@ def splits_in_time(times: Sequence[Any], n_splits: int = 10) -> list[Split]:
         If there are fewer times than that needs.
     """
     _check_number(n_splits)
+    if n_missing := int(pd.isna(np.asarray(times)).sum()):
+        raise ValueError(f"times: got {n_missing} missing; allowed: numbers, or dates that can be compared")
     moments, number = np.unique(np.asarray(times), return_inverse=True)
     if len(moments) < 4 * n_splits:
         raise ValueError(
@@ -219,6 +221,7 @@ def split_as_given(parts: Sequence[str], n_splits: int = 10) -> list[Split]:
         If a part is none of these, or one is missing.
     """
     _check_number(n_splits)
+    parts = list(parts)
     named = np.array([_PARTS.get(str(part).strip().lower(), "") for part in parts])
     if (named == "").any():
         wrong = parts[int(np.argmax(named == ""))]
@@ -235,7 +238,7 @@ def split_as_given(parts: Sequence[str], n_splits: int = 10) -> list[Split]:
 
 
 def _check_number(n_splits: Any) -> None:
-    if type(n_splits) is not int or n_splits < 2:
+    if not isinstance(n_splits, int | np.integer) or isinstance(n_splits, bool) or n_splits < 2:
         raise ValueError(f"n_splits: got {n_splits!r}; allowed: an integer of at least 2")
 
 
@@ -278,8 +281,9 @@ def compare(
     OSError
         If the folder cannot be written.
     """
+    groups = None if groups is None else list(groups)
     y, peers = np.asarray(y, float), (peers,) if isinstance(peers, str) else tuple(peers)
-    _check(model, X, y, peers)
+    _check(model, X, y, peers, groups)
     splits = splits_of(len(y), groups=groups) if splits is None else _checked(splits, len(y))
     peers = tuple(name for name in peers if name != "gaussian process" or len(y) <= _MOST)
     kept = None if keep is None else _Kept.at(Path(keep), model, X, y, groups, peers)
@@ -297,7 +301,7 @@ def compare(
     return Comparison(pd.DataFrame(rows), pd.concat(tested, ignore_index=True), float(np.mean(overlaps)))
 
 
-def _check(model: Any, X: Any, y: np.ndarray, peers: Sequence[str]) -> None:
+def _check(model: Any, X: Any, y: np.ndarray, peers: Sequence[str], groups: list[Any] | None) -> None:
     if not isinstance(model, RnCRegressor):
         raise ValueError(f"model: got {type(model).__name__}; allowed: RnCRegressor")
     if y.ndim != 1:
@@ -305,6 +309,8 @@ def _check(model: Any, X: Any, y: np.ndarray, peers: Sequence[str]) -> None:
     n = X.shape[0] if hasattr(X, "shape") else len(X)
     if n != len(y):
         raise ValueError(f"y: got {len(y)} targets of {n} samples; allowed: one of each")
+    if groups is not None and len(groups) != n:
+        raise ValueError(f"groups: got {len(groups)}; allowed: one for each of {n} samples")
     if unknown := [name for name in peers if name not in PEERS]:
         raise ValueError(f"peers: got {unknown}; allowed: {', '.join(map(repr, PEERS))}")
 
@@ -321,6 +327,11 @@ def _checked(splits: Any, n: int) -> list[Split]:
         raise ValueError(f"splits: got {len(found)}; allowed: {allowed}")
     if (last := max(int(part.max()) for one in found for part in (one.train, one.val, one.test) if len(part))) >= n:
         raise ValueError(f"splits: got sample {last} of {n}; allowed: 0 to {n - 1}")
+    for one in found:
+        if min(map(len, (one.train, one.val, one.test))) < 1:
+            raise ValueError("splits: got a set without samples; allowed: some for training, validation and test")
+        if len(np.unique(rows := np.concatenate([one.train, one.val, one.test]))) < len(rows):
+            raise ValueError("splits: got a sample in two sets; allowed: each in one at most")
     return found
 
 

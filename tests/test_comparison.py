@@ -22,6 +22,7 @@ from rnclib.comparison import (
     splits_in_time,
     splits_of,
 )
+from rnclib.data import Split
 from rnclib.estimator import RnCRegressor
 
 
@@ -105,19 +106,22 @@ def test_splits_in_time_never_look_ahead():
         assert len(one.train) + len(one.val) == (times < times[one.test].min()).sum() >= 0.45 * 300
     dates = np.array(["2024-01-01"], "datetime64[D]") + times
     assert all((a.test == b.test).all() for a, b in zip(found, splits_in_time(dates.tolist(), 5), strict=True))
+    for missing in (pd.NaT, None, np.nan):
+        with pytest.raises(ValueError, match=r"^times: got 1 missing; allowed: numbers, or dates"):
+            splits_in_time([missing, *range(40)], 2)
     with pytest.raises(ValueError, match=r"^times: got 3 distinct ones for 2 splits; allowed: at least 8"):
         splits_in_time([1, 2, 3, 3], 2)
 
 
 def test_a_split_of_ones_own_is_taken_as_it_is():
     parts = ["Train", "valid", "test", "train ", "TEST"]
-    found = split_as_given(parts, 3)
+    found = split_as_given(pd.Series(parts, index=range(7, 12)), np.int64(3))
     assert len(found) == 3 and found[0] is found[2]
     assert (found[0].train.tolist(), found[0].val.tolist(), found[0].test.tolist()) == ([0, 3], [1], [2, 4])
     one = split_as_given(["train"] * 18 + ["test"] * 3, 2)[0]
     assert (len(one.train), len(one.val), len(one.test)) == (16, 2, 3) and not set(one.train) & set(one.val)
     with pytest.raises(ValueError, match=r"^split: got 'held-out'; allowed: 'train', 'val', "):
-        split_as_given(["train", "held-out"])
+        split_as_given(pd.Series(["train", "held-out"], index=[5, 6]))
     with pytest.raises(ValueError, match=r"^split: got no row of 'test'"):
         split_as_given(["train", "train"])
 
@@ -146,7 +150,8 @@ def test_all_methods_see_the_same_sets(data, monkeypatch):
     monkeypatch.setattr(comparison, "fit", watched_peer)
     groups = [i // 2 for i in range(60)]
     splits = splits_of(60, 2, groups=groups)
-    found = compare(RnCRegressor(epochs=5, batch_size=256, temperature=1.0), table, y, splits, progress=False)
+    model, named = RnCRegressor(epochs=5, batch_size=256, temperature=1.0), pd.Series(groups, index=range(60, 0, -1))
+    found = compare(model, table, y, splits, groups=named, progress=False)
     assert [name for name, *_ in seen] == [*METHODS, *PEERS] * 2
     for split in range(2):
         ours = seen[7 * split : 7 * split + 3]
@@ -190,6 +195,9 @@ def test_errors_are_those_of_a_fit_by_hand(data):
         ({"splits": [([0], [1])] * 2}, "splits: got tuple; allowed: at least 2 of rnclib.data.Split"),
         ({"splits": splits_of(99, 2)}, "splits: got sample 98 of 60; allowed: 0 to 59"),
         ({"peers": ["svm"]}, r"peers: got \['svm'\]; allowed: 'training mean', 'ridge', "),
+        ({"groups": [1] * 50}, r"groups: got 50; allowed: one for each of 60 samples"),
+        ({"splits": [Split(np.arange(40), np.arange(39, 50), np.arange(50, 60))] * 2}, "splits: got a sample in two"),
+        ({"splits": [Split(np.arange(40), np.arange(40, 50), np.arange(0))] * 2}, "splits: got a set without samples"),
         ({"peers": "svm"}, r"peers: got \['svm'\]; allowed: 'training mean', 'ridge', "),
     ],
 )
