@@ -717,6 +717,8 @@ def test_bad_input_is_named(features, labels, message):
         ({"ties": "none"}, "ties: got 'none'; allowed: 'rounding', 'exact'"),
         ({"temperature": torch.ones(2)}, r"temperature: got tensor\(\[1., 1.\]\); allowed: a finite number above 0"),
         ({"temperature": torch.tensor(-1.0)}, r"temperature: got tensor\(-1.\); allowed"),
+        ({"gather": "yes"}, "gather: got 'yes'; allowed: True or False"),
+        ({"validate": 0}, "validate: got 0; allowed: True or False"),
         ({"group": "all"}, "group: got 'all'; allowed: None without gather=True"),
     ],
 )

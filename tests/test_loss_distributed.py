@@ -78,6 +78,7 @@ DISAGREEMENTS = {
     "NaN on one": lambda rank: (zeros(2, 3) + [0, torch.nan, 0][rank], zeros(2), {}),
     "shape on one": lambda rank: (zeros(2, 3), zeros(2 + rank % 2), {}),
     "weights on one": lambda rank: (zeros(2, 3), zeros(2), {"weights": torch.ones(2)} if rank else {}),
+    "temperature": lambda rank: (zeros(2, 3), zeros(2), {"temperature": torch.tensor(2.0 + rank / 4)}),
 }
 
 
@@ -212,6 +213,7 @@ def test_processes_that_disagree_are_all_told_the_same(results, what):
         "shape on one": "labels: got shape (3,); allowed: one row for each of the 2 rows of features "
         "(one label per sample, not per view) (in process 1)",
         "weights on one": by_process("weights: got given", lambda rank: rank > 0),
+        "temperature": by_process("temperature: got value", lambda rank: 2.0 + rank / 4),
     }
     assert {rank["errors"][what] for rank in results} == {expected[what]}
 

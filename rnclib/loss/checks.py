@@ -12,7 +12,7 @@ from torch import Tensor
 
 __all__ = [
     "FEATURE_SIMS", "LABEL_DIFFS", "REDUCTIONS", "TIES", "Matrix",
-    "all_finite", "check_features", "check_labels", "check_options", "check_temperature", "check_values",
+    "all_finite", "check_features", "check_flags", "check_labels", "check_options", "check_temperature", "check_values",
     "check_weights", "square", "widest",
 ]  # fmt: skip
 
@@ -40,6 +40,13 @@ def check_options(**options: Any) -> None:
         if not (isinstance(value, str) and value in OPTIONS[name]) and not (name in CALLABLE and callable(value)):
             allowed = ", ".join(map(repr, OPTIONS[name])) + (" or a callable" if name in CALLABLE else "")
             raise ValueError(f"{name}: got {value!r}; allowed: {allowed}")
+
+
+def check_flags(**flags: Any) -> None:
+    """Raise ValueError for a value that is neither True nor False: a text such as 'no' would count as True."""
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"{name}: got {value!r}; allowed: True or False")
 
 
 def check_temperature(temperature: Any, value: bool = True) -> None:

@@ -11,6 +11,7 @@ from rnclib.loss import fast, plain, processes
 from rnclib.loss.checks import (
     Matrix,
     check_features,
+    check_flags,
     check_options,
     check_temperature,
     check_values,
@@ -62,7 +63,7 @@ def rnc_loss(
         'none' gives each anchor's mean over its pairs, shape (n, n_views) or (n,). Their mean is the loss.
     weights : Tensor, optional
         How much each sample counts, shape (n,), at least 0: as an anchor, in its pairs and in denominators (see
-        Notes). 0 takes a sample out; equal weights change nothing.
+        Notes). 0 takes a sample out; equal weights change nothing. They get no gradient.
     reference : (Tensor, Tensor), optional
         Further embeddings (r, feat_dim) and their labels, such as a queue of past batches: each anchor is compared
         with them too, but they are no anchors. They are on the side of the own process with `gather`.
@@ -75,7 +76,8 @@ def rnc_loss(
         Take the samples of all processes of `torch.distributed` as one batch. Every process returns the loss of
         the whole batch (with reduction='none', its own anchors'), and averaging parameter gradients over the
         processes, as DistributedDataParallel does, gives exactly the gradient of that loss. Local batches may differ
-        in size. Without a process group this changes nothing.
+        in size. Without a process group this changes nothing. A temperature that is learnt has to be the same in all:
+        as part of the module that DistributedDataParallel wraps.
     group : ProcessGroup, optional
         The processes that `gather` takes, by default all.
     validate : bool
@@ -127,6 +129,7 @@ def rnc_loss(
     """
     check_options(label_diff=label_diff, feature_sim=feature_sim, reduction=reduction, ties=ties)
     check_temperature(temperature, value=not isinstance(temperature, Tensor))
+    check_flags(gather=gather, validate=validate)
     _check_group(group, gather)
 
     options = fast.Options(label_diff, feature_sim, reduction, ties, validate)
@@ -142,7 +145,7 @@ def _loss(features, labels, weights, reference, temperature, options, gather, gr
         return _embeddings(features, labels, weights, finite)
 
     shared = gather and processes.are_there()
-    part, rows = processes.gathered(own, group) if shared else (own(), None)
+    part, rows = processes.gathered(own, group, temperature) if shared else (own(), None)
     v, y, w, finite = part
     count: int | Tensor = len(v)  # of anchors
     unit: int | Tensor = 1  # of weights
@@ -277,6 +280,7 @@ class RnCLoss(nn.Module):
         super().__init__()
         check_options(label_diff=label_diff, feature_sim=feature_sim, reduction=reduction, ties=ties)
         check_temperature(temperature)
+        check_flags(gather=gather, validate=validate)
         _check_group(group, gather)
         self.temperature = temperature
         self.label_diff = label_diff

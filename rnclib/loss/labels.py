@@ -13,6 +13,7 @@ to their size; shifting them to 0 afterwards does not take it away.) Distances o
 from __future__ import annotations
 
 import math
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -61,7 +62,7 @@ def rnc_lower_bound(
     >>> rnc_lower_bound(torch.tensor([20, 31, 40, 70]))
     0.0
     """
-    if isinstance(n_views, bool) or not isinstance(n_views, int) or n_views < 1:
+    if isinstance(n_views, bool) or not isinstance(n_views, Integral) or n_views < 1:
         raise ValueError(f"n_views: got {n_views!r}; allowed: an integer of at least 1")
     check_options(label_diff=label_diff, ties=ties)
     check_labels(labels)

@@ -31,13 +31,13 @@ def are_there() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
-def gathered(own: Callable[[], Part], group: Any) -> tuple[Part, Tensor]:
+def gathered(own: Callable[[], Part], group: Any, temperature: float | Tensor) -> tuple[Part, Tensor]:
     """The parts of all processes one after the other, and the rows of this process.
 
     Raises
     ------
     ValueError
-        In every process, if `own` raises one in any of them, or if the parts do not fit together.
+        In every process, if `own` raises one in any of them, or if the parts do not fit together, or the temperatures.
     """
     if dist.get_rank(group) < 0:
         raise ValueError("group: got one that this process is not in; allowed: a group of this process")
@@ -47,7 +47,7 @@ def gathered(own: Callable[[], Part], group: Any) -> tuple[Part, Tensor]:
         device = torch.cuda.current_device() if dist.get_backend(group) == "nccl" else "cpu"
         everyone = _exchanged({"error": str(error)[: MESSAGE // 8]}, torch.device(device), group)
     else:
-        everyone = _exchanged(_facts(part), part.v.device, group)
+        everyone = _exchanged(_facts(part, temperature), part.v.device, group)
     _check_agreement(everyone)
     sizes = [said["n"] for said in everyone]
     v, y, weights, finite = part
@@ -66,13 +66,14 @@ def total(value: Tensor, group: Any) -> Tensor:
     return _AllGather.apply(value[None], [1] * dist.get_world_size(group), group).sum()
 
 
-def _facts(part):
+def _facts(part, temperature):
     """What has to be the same everywhere, by argument and property, and the number of rows."""
     return {
         "n": len(part.v),
         "features": {"feat_dim": part.v.shape[1], "type": str(part.v.dtype)},
         "labels": {"label_dim": part.y.shape[1], "type": str(part.y.dtype)},
         "weights": {"given": part.weights is not None},
+        "temperature": {"value": float(temperature)},
     }
 
 
@@ -89,7 +90,7 @@ def _check_agreement(everyone):
     for process, said in enumerate(everyone):
         if "error" in said:
             raise ValueError(f"{said['error']} (in process {process})")
-    for name in ("features", "labels", "weights"):
+    for name in ("features", "labels", "weights", "temperature"):
         for what in everyone[0][name]:
             got = [str(said[name][what]) for said in everyone]
             if len(set(got)) > 1:
