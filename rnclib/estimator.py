@@ -15,17 +15,16 @@ import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, RegressorMixin, TransformerMixin
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import Tags, check_random_state
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from torch import nn
 from tqdm import tqdm
 
 from rnclib.data import take
-from rnclib.data.images import Images, decode
-from rnclib.data.molecules import READABLE, Molecules, readable
 from rnclib.fitting import Epoch, Execution, FittedNetwork, Samples, fit
 from rnclib.held_out import alike, numbered, together
 from rnclib.inputs import Numbers
-from rnclib.networks import fold
+from rnclib.networks import DEVICES, fold
+from rnclib.reading import FEWEST, checked, read
 from rnclib.recipe import HEADS, Recipe, Stage
 from rnclib.regressors import best_regressor
 from rnclib.training import FEWEST_STEPS
@@ -34,9 +33,8 @@ from rnclib.vectoriser import Vectoriser, is_frame
 __all__ = ["RnCRegressor"]
 
 _KINDS = {"table": "table", "smiles": "molecules", "images": "images"}
-_FEWEST = 4  # samples: at least one to learn from, to validate on, and to calibrate on
 _PAIRS = 3  # samples that the contrastive loss needs: that of two is 0
-_DEVICES = ("cpu", "cuda", "auto")
+_METHODS = ("rnc", "joint", "end_to_end")
 _SETTINGS = ("epochs", "batch_size", "learning_rate", "weight_decay")
 
 
@@ -77,7 +75,8 @@ class RnCRegressor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RegressorM
     validation_fraction : float
         Of the samples, between 0 and 1.
     calibration_fraction : float
-        Of the samples, at least 0, which are left out of all training; intervals of predictions need them.
+        Of the samples, at least 0, which are left out of all training; intervals of predictions need them. They are
+        chosen at random, by groups where there are some.
     image_size : int
         Side to which images are scaled and cropped, in pixels.
     random_state : int, RandomState or None
@@ -204,11 +203,11 @@ class RnCRegressor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RegressorM
             If training diverges.
         """
         recipe = self._recipe(weighted=sample_weight is not None)
-        X, y = self._checked(X, y)
+        X, y = checked(self, X, y)
         weights = None if sample_weight is None else _check_sample_weight(sample_weight, y, dtype=float)
         used = np.arange(len(y)) if weights is None else np.flatnonzero(_not_negative(weights))
-        if len(used) < _FEWEST:
-            raise ValueError(f"sample_weight: got {len(used)} samples above 0; allowed: at least {_FEWEST}")
+        if len(used) < FEWEST:
+            raise ValueError(f"sample_weight: got {len(used)} samples above 0; allowed: at least {FEWEST}")
         if weights is not None:
             weights = weights / weights[used].mean()  # ridge regression has a penalty beside them
         seed = self._seed()
@@ -258,7 +257,7 @@ class RnCRegressor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RegressorM
             Of the same shape, with `return_interval`.
         """
         check_is_fitted(self, "_network")
-        found = self._network.predict(self._read(X))
+        found = self._network.predict(read(self, X))
         found = found if self._single or found.ndim == 2 else found[:, None]
         if not return_interval:
             return found
@@ -277,7 +276,7 @@ class RnCRegressor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RegressorM
         ndarray, shape (n, feat_dim)
         """
         check_is_fitted(self, "_network")
-        return self._network.features(self._read(X))
+        return self._network.features(read(self, X))
 
     def inputs_of(self, X: Any) -> Any:
         """What the network is given of `X`, as `rnclib.fitting.fit` takes inputs: numbers, molecules or images.
@@ -290,7 +289,7 @@ class RnCRegressor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RegressorM
         X : array-like, DataFrame or sequence of str
         """
         check_is_fitted(self, "_network")
-        return self._read(X)
+        return read(self, X)
 
     def kneighbors(
         self, X: Any = None, n_neighbors: int = 5, return_distance: bool = True
@@ -362,9 +361,15 @@ class RnCRegressor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RegressorM
 
     def _recipe(self, weighted: bool) -> Recipe:
         """The default recipe with the settings that are given, or an error that names a wrong one."""
-        for name, allowed in (("inputs", tuple(_KINDS)), ("head", ("auto", "linear", *HEADS)), ("device", _DEVICES)):
+        heads = ("auto", "linear", *HEADS)
+        for name, allowed in (("method", _METHODS), ("inputs", tuple(_KINDS)), ("head", heads), ("device", DEVICES)):
             if not isinstance(value := getattr(self, name), str) or value not in allowed:
                 raise ValueError(f"{name}: got {value!r}; allowed: {', '.join(map(repr, allowed))}")
+        for name in ("early_stopping", "verbose"):
+            if type(value := _plain(getattr(self, name))) is not bool:
+                raise ValueError(f"{name}: got {value!r}; allowed: True or False")
+        if type(size := _plain(self.image_size)) is not int or size < 1:
+            raise ValueError(f"image_size: got {size!r}; allowed: an integer of at least 1")
         if weighted and self.head not in (allowed := ("auto", "linear", "ridge")):
             raise ValueError(f"head: got {self.head!r} with sample_weight; allowed: {', '.join(map(repr, allowed))}")
         self._check_encoder()
@@ -407,72 +412,6 @@ class RnCRegressor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RegressorM
         if not any(parameter.requires_grad for parameter in self.encoder.parameters()):
             raise ValueError("encoder: got a module without parameters to train; allowed: one with some")
 
-    def _checked(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:
-        """Inputs and targets that fit together; a table of mixed columns as it is."""
-        shared = {"multi_output": True, "y_numeric": True, "ensure_min_samples": _FEWEST}
-        if not hasattr(X, "columns") and hasattr(self, "feature_names_in_"):
-            del self.feature_names_in_  # of another table, before
-        if self.inputs == "table" and self.encoder is None and not is_frame(X):
-            X, y = validate_data(self, X, y, dtype="numeric", ensure_all_finite="allow-nan", **shared)
-            return np.asarray(X, float), np.asarray(y, float)
-        if self.inputs == "table" and self.encoder is None:
-            validate_data(self, X, skip_check_array=True)
-        else:
-            X = self._read(X, reset=True)
-        rows = np.arange(len(X))[:, None]  # as many as there are inputs
-        _, y = validate_data(_Nothing(), rows, y, **shared)
-        return X, np.asarray(y, float)
-
-    def _read(self, X: Any, reset: bool = False) -> Any:
-        """Inputs as `rnclib.fitting.fit` takes them, of what `fit` or `predict` is given."""
-        if isinstance(X, Images | Molecules) and not reset:  # from `inputs_of`
-            return X
-        if self.inputs == "smiles":
-            smiles = self._column(X, reset)
-            if not (fine := readable(smiles)).all():
-                row = int(np.flatnonzero(~fine)[0])
-                raise ValueError(f"X: got {smiles[row][:100]!r} in row {row}; allowed: {READABLE}")
-            return Molecules(tuple(smiles))
-        if self.inputs == "images":
-            paths = [Path(one) for one in self._column(X, reset)]
-            # only those of a training set are asked for again and again
-            return decode(paths, self.image_size, progress=self.verbose, upright=True, keep=reset)[0]
-        if self.encoder is not None:
-            return self._array(X, reset)
-        if self._vectoriser is not None:
-            validate_data(self, X, skip_check_array=True, reset=reset)
-            return self._vectoriser(X)
-        return np.asarray(validate_data(self, X, reset=reset, dtype="numeric", ensure_all_finite="allow-nan"), float)
-
-    def _array(self, X: Any, reset: bool) -> np.ndarray:
-        """Entries for a network of one's own."""
-        if hasattr(X, "columns"):
-            validate_data(self, X, skip_check_array=True, reset=reset)
-        values = np.ascontiguousarray(X)
-        if values.dtype.kind not in "biuf" or not values.size:
-            raise ValueError(f"X: got an array of {values.dtype}, shape {values.shape}; allowed: n numeric entries")
-        if not np.isfinite(values).all():
-            raise ValueError("X: got NaN or infinite numbers; allowed: finite ones, with an encoder of your own")
-        if reset:
-            self.n_features_in_, self.entry_shape_ = math.prod(values.shape[1:]), values.shape[1:]
-        elif values.shape[1:] != tuple(self.entry_shape_):
-            raise ValueError(f"X: got shape {values.shape}; allowed: n entries of shape {tuple(self.entry_shape_)}")
-        return values
-
-    def _column(self, X: Any, reset: bool) -> list[str]:
-        """Texts of a sequence, or of a table of one column."""
-        if hasattr(X, "columns"):
-            validate_data(self, X, skip_check_array=True, reset=reset)
-        values = np.asarray(X, dtype=object)
-        values = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
-        if values.ndim != 1 or not len(values):
-            raise ValueError(f"X: got shape {values.shape}; allowed: (n,) or (n, 1) with inputs={self.inputs!r}")
-        for row, value in enumerate(values):
-            if not isinstance(value, str | Path):
-                raise ValueError(f"X: got {value!r} in row {row}; allowed: text, with inputs={self.inputs!r}")
-        self.n_features_in_ = 1
-        return [str(value) for value in values]
-
     def _seed(self) -> int:
         if isinstance(self.random_state, int | np.integer) and self.random_state >= 0:
             return int(self.random_state)
@@ -491,8 +430,12 @@ class RnCRegressor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RegressorM
         order, stage = np.random.default_rng(seed).permutation(used), recipe.pretrain or recipe.fit
         assert stage is not None
         batch = stage.batch_size if stage.schedule is None else None  # batch norm needs a last batch of two
-        part = together(belongs[order], n_val, n_cal, batch, strict)
-        parts = tuple(np.sort(order[part == which]) for which in range(3))
+        calibration = order[len(order) :]
+        if not strict:  # intervals need a plain random sample, equal inputs or not
+            order, calibration = np.split(order, [len(order) - n_cal])
+        part = together(belongs[order], n_val, n_cal if strict else 0, batch, strict)
+        held_out = np.concatenate([order[part == 2], calibration])
+        parts = tuple(np.sort(rows) for rows in (order[part == 0], order[part == 1], held_out))
         self._check_sizes(len(parts[0]), len(parts[1]), len(used), stage)
         return parts
 
@@ -588,10 +531,6 @@ def _in_float64(network: FittedNetwork) -> None:
     network.encoder.double()
     network.linear.double()
     network.prepare = replace(network.prepare, dtype=torch.float64)
-
-
-class _Nothing(BaseEstimator):
-    """An estimator without attributes, for checks that would set some."""
 
 
 def _not_negative(weights: np.ndarray) -> np.ndarray:

@@ -24,13 +24,21 @@ def alike(X: Any) -> list[Any]:
     Returns
     -------
     list, length n
+
+    Raises
+    ------
+    ValueError
+        If a cell of a DataFrame is no text, number or date.
     """
     if isinstance(X, Molecules):
         return canonical_smiles(X.smiles)
     if isinstance(X, Images):
         return [hashlib.sha256(X.stored([i]).numpy().tobytes()).digest() for i in range(len(X))]
     if isinstance(X, pd.DataFrame):
-        return pd.util.hash_pandas_object(X, index=False).tolist()
+        try:
+            return pd.util.hash_pandas_object(X, index=False).tolist()
+        except TypeError as error:
+            raise ValueError(f"X: got a cell of another kind ({error}); allowed: text, numbers, dates") from error
     return [hashlib.sha256((row + 0.0).tobytes()).digest() for row in X]  # −0 is 0
 
 
@@ -50,15 +58,18 @@ def numbered(groups: Any, n: int) -> np.ndarray:
     Raises
     ------
     ValueError
-        If there is not one group for each sample.
+        If there is not one group for each sample, or one is missing.
     """
     numbers: dict[Any, int] = {}
     try:
+        groups = list(groups)
         found = np.array([numbers.setdefault(group, len(numbers)) for group in groups], int)
     except TypeError as error:
         raise ValueError(f"groups: got {type(groups).__name__} ({error}); allowed: a text or number a sample") from None
     if len(found) != n:
         raise ValueError(f"groups: got {len(found)}; allowed: one for each of {n} samples")
+    if n_missing := sum(group is None or group is pd.NA or group != group for group in numbers):
+        raise ValueError(f"groups: got {n_missing} missing; allowed: a text or number a sample")
     return found
 
 

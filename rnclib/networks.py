@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,16 +20,17 @@ from torch import nn
 from rnclib.inputs import frozen, in_training, preparation
 from rnclib.recipe import Recipe, Stage, given
 from rnclib.regressors import best_regressor
-from rnclib.training import History, Samples, parts_of, predict, read_state, train, write_state
+from rnclib.training import History, Samples, parts_of, predict, read_state, seeded, train, write_state
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric  # takes seconds to import, and predicting does without
 
 __all__ = [
-    "Diverged", "Epoch", "Execution", "FittedNetwork", "Network", "TrainedStage", "check_device", "fold",
+    "DEVICES", "Diverged", "Epoch", "Execution", "FittedNetwork", "Network", "TrainedStage", "check_device", "fold",
     "launch", "new_encoder", "processes", "scaler_of",
 ]  # fmt: skip
 
+DEVICES = ("cpu", "cuda", "auto")
 FORMAT = 2  # raised when cached weights of the same recipe and data would be read or trained in another way
 
 
@@ -228,8 +230,7 @@ class Network:
         self.train_inputs, self.val_inputs = prepare(train.inputs), prepare(val.inputs)
         mean, std = scaler_of(train.targets)
         scaler = (0.0, 1.0) if recipe.target == "raw" else (mean, std + (std == 0))
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with seeded(seed):
             if encoder is None:
                 numbers = getattr(self.train_inputs, "numbers", self.train_inputs)
                 encoder = new_encoder(recipe, numbers.shape[1] if isinstance(numbers, torch.Tensor) else 0)
@@ -237,7 +238,8 @@ class Network:
             else:
                 encoder = copy.deepcopy(encoder).to(device)
                 self.width = _width(encoder, self.train_inputs)
-            linear = _Float32Linear(self.width, 1 if train.targets.ndim == 1 else train.targets.shape[1])
+            n_targets = 1 if train.targets.ndim == 1 else train.targets.shape[1]
+            linear = _Float32Linear(self.width, n_targets, dtype=torch.float32)
         if self.fabric.world_size > 1 and device.type == "cuda":
             encoder = nn.SyncBatchNorm.convert_sync_batchnorm(encoder)
         self.model = FittedNetwork(encoder.to(device), linear.to(device), prepare, scaler, [])
@@ -329,9 +331,9 @@ class Network:
         encoder, size = self.model.encoder, self.recipe.projection
         if size is None:
             return encoder
-        with torch.random.fork_rng():
-            torch.manual_seed(self.seed)
-            layers = (nn.Linear(self.width, self.width), nn.ReLU(), nn.Linear(self.width, size))
+        with seeded(self.seed):
+            linear = partial(nn.Linear, self.width, dtype=torch.float32)
+            layers = (linear(self.width), nn.ReLU(), linear(size))
         return nn.Sequential(encoder, *layers).to(self.fabric.device)
 
     def _regress(self) -> None:
@@ -476,8 +478,8 @@ def new_encoder(recipe: Recipe, n_features: int) -> nn.Module:
 
     if recipe.widths is not None:
         kind = GraphsAndNumbers if recipe.model == "gin and perceptron" else Perceptron
-        return kind(n_features, recipe.widths, recipe.dropout or 0.0)
-    return GIN() if recipe.model == "gin" else ImageEncoder(recipe.model)
+        return kind(n_features, recipe.widths, recipe.dropout or 0.0).float()
+    return GIN().float() if recipe.model == "gin" else ImageEncoder(recipe.model).float()
 
 
 # --- processes and devices --------------------------------------------------------------------------------
@@ -515,7 +517,7 @@ def launch(device: str, precision: str | None = None) -> Fabric:
 
 
 def check_device(device: str) -> None:
-    """Refuse a GPU where there is none.
+    """Refuse a device of another name, or a GPU where there is none.
 
     Parameters
     ----------
@@ -526,5 +528,7 @@ def check_device(device: str) -> None:
     ------
     ValueError
     """
+    if device not in DEVICES:
+        raise ValueError(f"device: got {device!r}; allowed: {', '.join(map(repr, DEVICES))}")
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device: got 'cuda', but torch finds no GPU; allowed here: 'cpu', 'auto'")

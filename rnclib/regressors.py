@@ -95,6 +95,7 @@ def best_regressor(
         A scaler, and the regressor.
     error : float
     """
+    from sklearn import config_context
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
@@ -102,7 +103,8 @@ def best_regressor(
         x, y = _at_most(x, y, seed)
     models = [make_pipeline(StandardScaler(), one) for one in _CANDIDATES[kind](x, y, seed)]
     given = {} if weights is None else {f"{models[0].steps[-1][0]}__sample_weight": weights[0]}
-    fits = [model.fit(x, y, **given) for model in models]
+    with config_context(enable_metadata_routing=False):  # which the weights of a pipeline would have to ask for
+        fits = [model.fit(x, y, **given) for model in models]
     off = [np.abs(one.predict(x_val) - y_val).reshape(len(y_val), -1).mean(axis=1) for one in fits]
     errors = [float(np.average(one, weights=None if weights is None else weights[1])) for one in off]
     best = int(np.argmin(errors))

@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialised
 from scipy.interpolate import BSpline
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from rnclib.data.molecules import Molecules
 from rnclib.files import finite_json, whole
@@ -81,6 +82,10 @@ def write(model: RnCRegressor, path: Path) -> None:
     copies = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
     told["digest"] = _digest(copies)
     try:
+        json.dumps(model.notes_, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"notes_: got a value that JSON has not ({error}); allowed: what JSON has") from error
+    try:
         content = serialised(copies, metadata={_NAME: json.dumps(told, allow_nan=False)})
     except (SafetensorError, TypeError, ValueError) as error:
         why = str(error)[:_LONGEST]
@@ -126,11 +131,28 @@ def read(model: RnCRegressor, path: Path) -> RnCRegressor:
     if own != (model.encoder is not None):
         raise ValueError(f"encoder: got {type(model.encoder).__name__}; allowed: a module for {path}" if own else
                          f"encoder: got a module; allowed: None, since {path} has one")  # fmt: skip
+    if own:
+        _check_shapes(model.encoder, tensors)
     try:
         return _filled(model, told, tensors, device)
     except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
         why = " ".join(str(error).split())[:_LONGEST]
         raise ValueError(f"path: got {path}, whose parts do not fit together ({why}); allowed: {_OURS}") from error
+
+
+def _check_shapes(encoder: Any, tensors: dict[str, torch.Tensor]) -> None:
+    """Refuse a module that has not the shapes of the encoder that was saved."""
+    allowed = "a module of the same shapes as in training"
+    if not isinstance(encoder, nn.Module):
+        raise ValueError(f"encoder: got {encoder!r}; allowed: {allowed}")
+    saved = {name: tuple(value.shape) for name, value in tensors.items() if name.startswith("encoder.")}
+    state = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
+    given = {name: saved.get(name) if is_lazy(value) else tuple(value.shape) for name, value in state.items()}
+    for name in sorted({*saved, *given}):
+        if saved.get(name) != given.get(name):
+            shapes = f"shape {given.get(name, 'none')}, saved {saved.get(name, 'none')}"
+            told = f"{type(encoder).__name__}, {name.removeprefix('encoder.')} of {shapes}"
+            raise ValueError(f"encoder: got {told}; allowed: {allowed}")
 
 
 def _opened(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

@@ -10,6 +10,7 @@ import io
 import itertools
 import math
 import os
+import threading
 import time
 import warnings
 import zipfile
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric  # takes seconds to import, and predicting does without
 
 __all__ = [
-    "FEWEST_STEPS", "History", "Samples", "learning_rate", "parts_of", "predict", "read_state", "train", "write_state",
+    "FEWEST_STEPS", "History", "Samples", "learning_rate", "parts_of", "predict", "read_state", "seeded", "train",
+    "write_state",
 ]  # fmt: skip
 
 _REGRESSION: dict[str, Callable[..., torch.Tensor]] = {
@@ -86,6 +88,22 @@ class History:
             raise TypeError(f"train_loss, val_loss: got {type(losses[0])}, {type(losses[1])}; allowed: lists of float")
         if not isinstance(self.best_epoch, int) or not isinstance(self.wall_time, int | float):
             raise TypeError(f"wall_time: got {type(self.wall_time)}; allowed: a number, and an integer for best_epoch")
+
+
+_GENERATOR = threading.RLock()
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Random numbers of PyTorch from a seed, and afterwards as they were; one thread at a time, since all share them.
+
+    Parameters
+    ----------
+    seed : int
+    """
+    with _GENERATOR, torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
 
 
 def learning_rate(stage: Stage, epoch: int) -> float:
@@ -246,10 +264,9 @@ class _Loop:
 
     def run_epoch(self, epoch: int) -> float | None:
         """Train for an epoch, validate, and return the mean absolute error on the validation set."""
-        with torch.random.fork_rng():  # what dropout draws depends on seed and epoch alone
-            # each process has its own samples, and so its own draws
-            keyed = [self.seed, epoch, *([self.fabric.global_rank] if self.fabric.global_rank else [])]
-            torch.manual_seed(int(np.random.SeedSequence(keyed).generate_state(1)[0]))
+        # what dropout draws depends on seed and epoch alone; each process has its own samples, and so its own draws
+        keyed = [self.seed, epoch, *([self.fabric.global_rank] if self.fabric.global_rank else [])]
+        with seeded(int(np.random.SeedSequence(keyed).generate_state(1)[0])):
             train_loss = self._train_epoch(epoch)
         if not math.isfinite(train_loss):
             raise FloatingPointError(f"training loss ({self.stage.loss}) became {train_loss} in epoch {epoch}")

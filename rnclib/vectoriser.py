@@ -85,8 +85,6 @@ class Vectoriser:
         UserWarning
             If the day of dates may come first or the month; the month is taken.
         """
-        if not all(isinstance(name, str) for name in X.columns) or not X.columns.is_unique:
-            raise ValueError(f"X: got columns {list(X.columns)[:20]}; allowed: names that are text and distinct")
         if X.isna().all(axis=None):
             raise ValueError("X: got a table without any value; allowed: one with some")
         plain = [name for name, dtype in X.dtypes.items() if _is_number(dtype)]
@@ -121,7 +119,8 @@ class Vectoriser:
         Warns
         -----
         UserWarning
-            If a cell is no date, or no number, in a column of those; it counts as missing.
+            If a cell is no date, or no number, in a column of those; it counts as missing. If it is none of the
+            categories of a column.
         """
         if not isinstance(X, pd.DataFrame) or (missing := sorted(set(self.columns) - set(X.columns))):
             got = f"a table without {missing}" if isinstance(X, pd.DataFrame) else type(X).__name__
@@ -130,7 +129,10 @@ class Vectoriser:
         if self._skrub is not None:
             text = _as_text(X[list(self.examples)])
             text = text.assign(**{name: _in_form(text[name], form) for name, form in self.dates.items()})
-            made = self._skrub.transform(self._declared(text))
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Found unknown categories")  # without the names of columns
+                made = self._skrub.transform(self._declared(text))
+            _tell_unseen(self._skrub, text, self.examples)
             _tell_unread(self._skrub, text, made)
             parts.append(made.to_numpy(float))
         values = np.concatenate(parts, axis=1)
@@ -146,6 +148,17 @@ class Vectoriser:
 def _skrub() -> TableVectorizer:
     hashes = MinHashEncoder(n_components=N_HASHES)
     return TableVectorizer(cardinality_threshold=CARDINALITY, high_cardinality=hashes, n_jobs=1)
+
+
+def _tell_unseen(fitted: TableVectorizer, text: pd.DataFrame, examples: dict[str, list[str | None]]) -> None:
+    for name, kind in fitted.column_to_kind_.items():
+        unseen = text[name].notna() & ~text[name].isin(examples[name])
+        if kind == "low_cardinality" and unseen.any():
+            warnings.warn(
+                f"X: got {unseen.sum():,} cells such as {text.loc[unseen, name].iloc[0][:40]!r} in column {name!r} "
+                "that are no category of training: they count as none of them",
+                stacklevel=3,
+            )
 
 
 def _tell_unread(fitted: TableVectorizer, text: pd.DataFrame, made: pd.DataFrame) -> None:
@@ -192,6 +205,8 @@ def _number(column: pd.Series) -> np.ndarray:
     if types.is_timedelta64_dtype(column.dtype):
         return column.dt.total_seconds().to_numpy(float)
     try:
+        if column.dtype.kind in "Mc":
+            raise TypeError(f"values of {column.dtype}")
         return pd.to_numeric(column).to_numpy(float, na_value=np.nan)
     except (TypeError, ValueError) as error:
         raise ValueError(f"X: got column {column.name!r} with {error}; allowed: numbers, as in training") from None
@@ -208,7 +223,12 @@ def _texts(column: pd.Series) -> list[str | None]:
         if column.dt.tz is not None:
             column = column.dt.tz_convert("UTC")
         column = column.dt.strftime("%Y-%m-%dT%H:%M:%S.%f")  # of one form, whatever the fractions of seconds are
-    return [None if none else str(value) for value, none in zip(column, missing, strict=True)]
+    return [None if none else _text(value) for value, none in zip(column, missing, strict=True)]
+
+
+def _text(value: Any) -> str:
+    """A whole number is the same text in columns of integers and of floats, which a missing number makes of them."""
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def _some(column: pd.Series, kind: str) -> list[str | None]:

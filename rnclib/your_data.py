@@ -462,7 +462,7 @@ def _predicted(
     else:
         X = rows[list(model.feature_names_in_)]
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Found unknown categories")  # told of each row below
+        warnings.filterwarnings("ignore", "X: got .* that are no category of training")  # told of each row below
         X = model.inputs_of(X) if key else X  # images are decoded once
         if model.calibration_fraction:
             found["prediction"], found["low"], found["high"] = model.predict(X, return_interval=True, level=_LEVEL)

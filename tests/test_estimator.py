@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import replace
 
@@ -177,6 +178,21 @@ def test_intervals_cover_what_they_say():
         assert abs(np.mean(covered) - level) < 0.02, level
 
 
+@pytest.mark.slow
+def test_intervals_cover_what_they_say_where_many_inputs_are_equal():
+    """A control sample, measured again and again with much noise, is too large a group to be held out as a whole."""
+    covered = []
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        x, control = rng.normal(size=(1240, 3)), rng.random(1240) < 0.4
+        x[control] = 0
+        y = x[:, 0] + np.where(control, 5.0, 0.1) * rng.normal(size=1240)
+        model = quick(calibration_fraction=0.2, random_state=seed).fit(x[:240], y[:240])
+        _, low, high = model.predict(x[240:], return_interval=True, level=0.9)
+        covered.append(np.mean((low <= y[240:]) & (y[240:] <= high)))
+    assert abs(np.mean(covered) - 0.9) < 0.02
+
+
 # --- groups -----------------------------------------------------------------------------------------------------
 
 
@@ -203,6 +219,8 @@ def test_groups_that_leave_nothing_to_hold_out_are_refused():
         quick().fit(x, y, groups=["a"] * 39)
     with pytest.raises(ValueError, match=r"^groups: got int .*; allowed: a text or number a sample"):
         quick().fit(x, y, groups=3)
+    with pytest.raises(ValueError, match=r"^groups: got 2 missing; allowed: a text or number a sample"):
+        quick().fit(x, y, groups=[np.nan, None] + ["a", "b"] * 19)
     model = quick(epochs=8).fit(x, y, groups=[0] * 25 + [1] * 15)
     assert model.validation_.tolist() == list(range(25, 40))  # the smaller one
 
@@ -242,6 +260,10 @@ def test_equal_inputs_are_held_out_together_unless_few_differ(tmp_path, monkeypa
         assert len(model.validation_) == 24 and not set(number[model.validation_]) & set(number[model.training_])
     few = quick("end_to_end", validation_fraction=0.3).fit(x[number % 2], y)
     assert len(few.validation_) == 24
+    # what calibrates is a random sample of all rows, as new ones are
+    model = quick("end_to_end", validation_fraction=0.2, calibration_fraction=0.3).fit(x[number], y)
+    assert len(model.calibration_) == 24 and set(number[model.calibration_]) & set(number[model.training_])
+    assert len(model.validation_) == 16 and not set(number[model.validation_]) & set(number[model.training_])
 
 
 def test_images_of_predictions_do_not_stay_in_the_cache(tmp_path, monkeypatch):
@@ -350,7 +372,9 @@ def test_a_network_of_ones_own_is_trained_from_its_weights_and_not_changed(metho
     np.testing.assert_array_equal(again.predict(x), model.predict(x))
     with pytest.raises(ValueError, match=r"^encoder: got NoneType; allowed: a module for .*m\.safetensors"):
         RnCRegressor.load(tmp_path / "m.safetensors")
-    with pytest.raises(ValueError, match=r"^path: got .* do not fit together"):
+    with pytest.raises(
+        ValueError, match=r"^encoder: got Linear, bias of shape \(6,\), saved none; allowed: a module of"
+    ):
         RnCRegressor.load(tmp_path / "m.safetensors", encoder=nn.Linear(10, 6))
     for wrong in (x[:, :, :4], x.reshape(50, 5, 2), x.reshape(50, 10)):
         with pytest.raises(ValueError, match=r"^X: got shape \(50, .*\); allowed: n entries of shape \(2, 5\)"):
@@ -423,7 +447,7 @@ def test_a_table_may_have_text_dates_and_truth_values(tmp_path):
     again = RnCRegressor.load(tmp_path / "m.safetensors")
     np.testing.assert_array_equal(again.predict(table), model.predict(table))
     np.testing.assert_allclose(again.predict(table.iloc[5:6]), model.predict(table)[5:6], rtol=1e-6)
-    with pytest.warns(UserWarning, match="unknown categories"):
+    with pytest.warns(UserWarning, match=r"no category of training"):
         assert np.isfinite(model.predict(table.assign(colour="mauve"))).all()
     with pytest.raises(ValueError, match="feature names"):
         model.predict(table.drop(columns="when"))
@@ -522,7 +546,7 @@ def test_what_calibrates_is_as_unknown_as_a_new_sample():
     model = quick(calibration_fraction=0.2, head="linear").fit(table, y)
     alone = table.assign(colour=table["colour"].astype(object))
     alone.loc[model.calibration_[0], "colour"] = "mauve"
-    with pytest.warns(UserWarning, match="unknown categories"):
+    with pytest.warns(UserWarning, match=r"^X: got 1 cells such as 'mauve' in column 'colour' that are no category"):
         again = quick(calibration_fraction=0.2, head="linear").fit(alone, y)
     assert "mauve" not in again._vectoriser.examples["colour"]
     kept = np.setdiff1d(np.arange(len(y)), model.calibration_[:1])
@@ -547,6 +571,40 @@ def test_the_validation_error_of_several_targets_is_their_mean():
         model = quick(method).fit(x, both)
         rows = model.validation_
         assert model.validation_error_ == pytest.approx(np.abs(model.predict(x[rows]) - both[rows]).mean(), rel=1e-6)
+
+
+def test_threads_do_not_change_each_others_random_numbers():
+    x, y = numbers(60)
+
+    def found(seed: int) -> np.ndarray:
+        return quick("end_to_end", random_state=seed).fit(x, y).predict(x)
+
+    alone = [found(seed) for seed in range(4)]
+    before = torch.random.get_rng_state()
+    with ThreadPoolExecutor(3) as pool:
+        np.testing.assert_array_equal(list(pool.map(found, range(4))), alone)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_another_default_type_of_pytorch_changes_nothing(method):
+    x, y = numbers(40)
+    found = quick(method).fit(x, y).predict(x)
+    torch.set_default_dtype(torch.float64)
+    try:
+        again = quick(method).fit(x, y)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert again._network.linear.weight.dtype == torch.float64  # as ever: a prediction is in float64
+    assert np.abs(again.predict(x) - found).max() < 3 * np.std(y)  # initial weights are drawn in another type
+
+
+def test_weights_need_no_request_of_scikit_learns_routing():
+    x, y = numbers(40)
+    weights = np.linspace(0.5, 1.5, 40)
+    found = quick().fit(x, y, weights).predict(x)
+    with config_context(enable_metadata_routing=True):
+        np.testing.assert_array_equal(quick().fit(x, y, weights).predict(x), found)
 
 
 def test_numbers_of_numpy_are_numbers(tmp_path):
@@ -660,6 +718,35 @@ def test_a_model_is_written_whole_or_not_at_all(fitted, tmp_path, monkeypatch):
             fitted.save(wrong)
 
 
+def test_what_is_wrong_with_a_model_that_is_saved_or_loaded_is_named(tmp_path):
+    x, y = numbers(40)
+    model, path = quick(encoder=nn.Linear(3, 4)).fit(x, y), tmp_path / "m.safetensors"
+    model.save(path)
+    for given, message in (
+        ({"encoder": nn.Linear(3, 5)}, r"encoder: got Linear, bias of shape \(5,\), saved \(4,\); allowed"),
+        ({"encoder": nn.Identity()}, r"encoder: got Identity, bias of shape none, saved \(4,\); allowed"),
+        ({"encoder": nn.Linear}, r"encoder: got <class .*Linear'>; allowed: a module of the same shapes"),
+        ({"encoder": nn.Linear(3, 4), "device": "gpu"}, r"device: got 'gpu'; allowed: 'cpu', 'cuda', 'auto'"),
+    ):
+        with pytest.raises(ValueError, match=f"^{message}"):
+            RnCRegressor.load(path, **given)
+    model.notes_ = {"mean": np.zeros(3)}
+    with pytest.raises(ValueError, match=r"^notes_: got a value that JSON has not .*; allowed: what JSON has"):
+        model.save(path)
+
+
+def test_a_lazy_network_of_ones_own_is_loaded(tmp_path):
+    x, y = numbers(40)
+    encoder = nn.Sequential(nn.LazyLinear(4), nn.Tanh(), nn.Linear(4, 4))
+    encoder(torch.zeros(1, 3))
+    model = quick(encoder=encoder).fit(x, y)
+    model.save(tmp_path / "m.safetensors")
+    lazy = nn.Sequential(nn.LazyLinear(4), nn.Tanh(), nn.Linear(4, 4))
+    np.testing.assert_array_equal(
+        RnCRegressor.load(tmp_path / "m.safetensors", encoder=lazy).predict(x), model.predict(x)
+    )
+
+
 def test_weights_that_are_tied_are_saved(tmp_path):
     x, y = numbers(30)
     encoder = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3))
@@ -677,6 +764,10 @@ def test_weights_that_are_tied_are_saved(tmp_path):
     ("settings", "message"),
     [
         ({"method": "simclr"}, r"method: got 'simclr'; allowed: 'rnc', 'joint', 'end_to_end'"),
+        ({"method": None}, r"method: got None; allowed: 'rnc', 'joint', 'end_to_end'"),
+        ({"early_stopping": "no"}, r"early_stopping: got 'no'; allowed: True or False"),
+        ({"verbose": 2}, r"verbose: got 2; allowed: True or False"),
+        ({"image_size": 0}, r"image_size: got 0; allowed: an integer of at least 1"),
         ({"inputs": "audio"}, r"inputs: got 'audio'; allowed: 'table', 'smiles', 'images'"),
         ({"head": "svm"}, r"head: got 'svm'; allowed: 'auto', 'linear', "),
         ({"epochs": 0}, r"epochs: got 0; allowed: an integer of at least 1"),
@@ -702,6 +793,51 @@ def test_weights_that_are_tied_are_saved(tmp_path):
 def test_a_wrong_setting_is_named(settings, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         quick(**settings).fit(*numbers(20))
+
+
+def test_a_wrong_table_is_named():
+    x, y = numbers(20)
+    table = pd.DataFrame({"colour": ["red", "blue"] * 10, "size": x[:, 0]})
+    for X, message in (
+        (table.to_numpy(), r"got text in an array; allowed: numbers, or a DataFrame with columns of text"),
+        (table.set_axis(["a", "a"], axis=1), r"got columns \['a', 'a'\]; allowed: names that are text and distinct"),
+        (table.assign(colour=[[1]] * 20), r"got a cell of another kind \(.*list.*\); allowed: text, numbers, dates"),
+        (x[:3], r".*minimum of 4 is required by RnCRegressor"),
+    ):
+        with pytest.raises(ValueError, match=message if "minimum" in message else f"^X: {message}"):
+            quick().fit(X, y[: len(X)])
+    model, plain = quick().fit(table, y), quick().fit(table[["size"]], y)
+    day = pd.Timestamp("2020-01-01")
+    for one, X, message in (
+        (model, {"colour": ["red"]}, r"got dict; allowed: a DataFrame, as in training"),
+        (model, table.assign(size=day), r"got column 'size' with values of datetime64.*; allowed: numbers"),
+        (model, table.assign(size=1j), r"got column 'size' with values of complex128; allowed: numbers"),
+        (plain, table[["size"]].assign(size=day), r"got datetime64.*; allowed: numbers"),
+    ):
+        with pytest.raises(ValueError, match=f"^X: {message}"):
+            one.predict(X)
+
+
+def test_a_whole_number_is_the_same_category_with_a_missing_one_beside_it():
+    x, y = numbers(60)
+    table = pd.DataFrame({"region": pd.Categorical(np.arange(60) % 3), "size": x[:, 0]})
+    model = quick().fit(table, y + 5 * (np.arange(60) % 3))
+    found, later = model.predict(table), table.astype({"region": float})
+    np.testing.assert_array_equal(model.predict(later), found)
+    later.loc[0, "region"] = np.nan  # for which pandas makes floats of integers
+    np.testing.assert_array_equal(model.predict(later)[1:], found[1:])
+    with pytest.warns(UserWarning, match=r"^X: got 20 cells such as '7' in column 'region' that are no category"):
+        model.predict(later.replace({"region": {1.0: 7.0}}))
+
+
+def test_a_table_of_nullable_numbers_is_one_for_a_network_of_ones_own():
+    x, y = numbers(40)
+    model = quick(encoder=nn.Linear(3, 4))
+    table = pd.DataFrame(x, columns=list("abc")).convert_dtypes()
+    np.testing.assert_array_equal(model.fit(table, y).predict(table), model.fit(x, y).predict(x))
+    table.loc[3, "b"] = pd.NA
+    with pytest.raises(ValueError, match=r"^X: got NaN or infinite numbers; allowed: finite ones"):
+        model.fit(table, y)
 
 
 def test_wrong_weights_are_refused():

@@ -123,8 +123,16 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "rnclib.claims": ({"rnclib.paired", "rnclib.results", "rnclib.statistics"}, {"numpy", "pandas"}),
     "rnclib.cluster": (set(), {"distributed"}),
     "rnclib.comparison": (
-        {"rnclib.data", "rnclib.estimator", "rnclib.fitting", "rnclib.paired", "rnclib.recipe"},
-        {"numpy", "pandas", "sklearn", "tqdm"},
+        {
+            "rnclib",
+            "rnclib.data",
+            "rnclib.estimator",
+            "rnclib.files",
+            "rnclib.fitting",
+            "rnclib.paired",
+            "rnclib.recipe",
+        },
+        {"numpy", "pandas", "sklearn", "torch", "tqdm"},
     ),
     "rnclib.data": (set(), {"numpy", "pooch"}),
     "rnclib.data.agedb": ({"rnclib.data", "rnclib.data.images"}, {"numpy", "pandas"}),
@@ -161,12 +169,11 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "rnclib.estimator": (
         {
             "rnclib.data",
-            "rnclib.data.images",
-            "rnclib.data.molecules",
             "rnclib.fitting",
             "rnclib.held_out",
             "rnclib.inputs",
             "rnclib.networks",
+            "rnclib.reading",
             "rnclib.recipe",
             "rnclib.regressors",
             "rnclib.saved",
@@ -242,6 +249,10 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
             "rnclib.results",
         },
         {"joblib", "torch", "tqdm"},
+    ),
+    "rnclib.reading": (
+        {"rnclib.data.images", "rnclib.data.molecules", "rnclib.vectoriser"},
+        {"numpy", "pandas", "sklearn"},
     ),
     "rnclib.held_out": ({"rnclib.data.images", "rnclib.data.molecules"}, {"numpy", "pandas"}),
     "rnclib.inputs": (
@@ -707,6 +718,7 @@ def test_training_imports_what_the_extra_train_installs():
         "comparison",
         "estimator",
         "held_out",
+        "reading",
         "saved",
         "vectoriser",
         "your_data",
