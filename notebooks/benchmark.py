@@ -117,9 +117,9 @@ Notice(
 # numbers, which processors handle slowly. A ratio to SupCon on the same batch then looks better than rnc_loss is; one
 # to SupCon on the batch as drawn does not.
 #
-# Batches as drawn are in {numref}`benchmark-peers` too, where SupCon takes up to twice as long: there it has its turn
-# between other losses. It fills several matrices anew, and what that costs depends on what ran before. So the same
-# batch has two ratios, and the answer above names the range of each.
+# Batches as drawn are in {numref}`benchmark-peers` too, where SupCon's times are others, up to twice as long: there it
+# has its turn between other losses. It fills several matrices anew, and what that costs depends on what ran before. So
+# the same batch has two ratios, and the answer above names the range of each.
 #
 # The **plain path** is this package's other way to the same numbers, by sorting whole rows. It takes every option and
 # does not look at what embeddings are like; a fast path that is slower than it would be useless. A dash is
@@ -297,7 +297,7 @@ Figure(
 # %% tags=["remove-input", "fold"]
 Table(
     benchmark.exponents(record),
-    f"Exponent of $M$: slope of log time over the three largest batches of each loss. {where}.",
+    f"Exponent of $M$: slope of log time over the three largest batches of each loss, or the two that there are. {where}.",
     name="benchmark-exponents",
     columns={
         "loss": "Loss",
@@ -311,7 +311,7 @@ Table(
 )
 
 # %% [markdown]
-# Losses that keep several $M × M$ matrices outgrow the processor's cache as $M$ grows, which shows as exponents
+# Losses that keep several $M × M$ matrices outgrow the processor's cache as $M$ grows; at $d = 128$ their exponents are
 # above 2. `rnc_loss` keeps one of them at most, and works in blocks that stay in the cache.
 #
 # ## Memory

@@ -231,8 +231,8 @@ growth_table(molecules, "molecules")
 # %% [markdown]
 # ## Corrupted faces
 #
-# Fourteen corruptions in the four families of ImageNet-C {cite:p}`hendrycks2019corruptions`, made anew for small
-# pictures. Their kinds are the same, their strengths are not: those of the published code are in pixels of photographs
+# Fourteen of the fifteen corruptions of ImageNet-C {cite:p}`hendrycks2019corruptions` (without glass blur), in its four
+# families, made anew for small pictures. Their strengths are others: those of the published code are in pixels of photographs
 # of 224.
 
 # %% tags=["hide-input"]
@@ -275,7 +275,7 @@ growth_table(faces, "faces")
 #
 # From here on Rank-N-Contrast on molecules is *RnC frozen, L1*; *RnC fine-tuned, L1* stands in the last comparison
 # only. Synthetic faces are 64 pixels wide where inputs are corrupted and 32 elsewhere, which takes a quarter of the
-# time.
+# time; on the sets of {doc}`claims` they are 32 everywhere.
 
 
 # %% tags=["hide-input"]

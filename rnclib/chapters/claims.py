@@ -143,14 +143,14 @@ PRIMARY: tuple[Claim, ...] = (
         LESS, PAPER, "data_efficiency", "data", 22, "efficiency-ratio", figure="efficiency-errors",
         method="RnC frozen, closed form", baseline="L1 end to end, closed form, lr 0.001",
     ),
-    _on_faces(LESS, "data"),
+    _on_faces(LESS, "data", link="claims-faces-less"),
     _on_molecules(
         ROBUST, PAPER, "robustness", "corruption", 10, "robustness-ratio-molecules",
         figure="robustness-errors-molecules",
     ),
     _on_faces(ROBUST, "corruption"),
     _on_molecules(UNSEEN, PAPER, "robustness", "unseen", 20, "robustness-holes", holes="two peaks"),
-    _on_faces(UNSEEN, "unseen", holes="two peaks"),
+    _on_faces(UNSEEN, "unseen", holes="two peaks", link="claims-faces-less"),
     _on_molecules(
         SPURIOUS, PAPER, "robustness", "nuisance coefficient", 20, "robustness-spurious-molecules", spurious="tied",
         figure="robustness-organisation-molecules",
@@ -235,8 +235,8 @@ _EXPERIMENTS = (
 CHAPTER = Chapter(
     "claims",
     tables=(
-        "claims-esol", "claims-synthetic", "claims-power", "claims-faces", "claims-all", "claims-errors-one",
-        "claims-errors-family", "claims-control", "claims-variance", "claims-machines",
+        "claims-esol", "claims-synthetic", "claims-power", "claims-faces", "claims-faces-less", "claims-all",
+        "claims-errors-one", "claims-errors-family", "claims-control", "claims-variance", "claims-machines",
     ),
     figures=("claims-forest",), experiments=_EXPERIMENTS,
     claims=(*PRIMARY, *_BESIDE),
@@ -246,6 +246,7 @@ CHAPTER = Chapter(
         "claims-synthetic": Origin(judged={"primary": (True,), "dataset": ("synthetic",)}),
         **dict.fromkeys(("claims-power", "claims-all"), Origin(judged={})),
         "claims-faces": Origin(("face_sets",), where={"corruptions": True}),
+        "claims-faces-less": Origin(judged={"text": (LESS, UNSEEN), "dataset": ("synthetic",), "primary": (True,)}),
         **dict.fromkeys(("claims-errors-one", "claims-errors-family"), Origin(measured="simulation")),
         "claims-control": Origin(("control",)),
         "claims-variance": Origin(("crossed",)),
