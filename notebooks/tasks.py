@@ -60,7 +60,7 @@ from rnclib.chapters import tasks as chapter
 from rnclib.chapters.aims import N_AIMS, beside_published, by_network, not_run, reached
 from rnclib.notebook import machines, open_several
 from rnclib.protocols.settings import search_table
-from rnclib.protocols.tasks import EQUAL_TIME, OTHERS
+from rnclib.protocols.tasks import EQUAL_TIME, OTHERS, TASKS
 from rnclib.report import (
     LEFT_OUT,
     Download,
@@ -137,6 +137,17 @@ Notice(
     f"{len(real)} of {len(chapter.REAL)} real tasks have run so far. The others follow, and verdicts wait for all.",
     title="Not all tasks",
 ) if how["only_stored"] and len(real) < len(chapter.REAL) else None
+
+# %% tags=["remove-input"]
+absent = [
+    task.source.title
+    for name, task in TASKS.items()
+    if name not in {*titles, *chapter.REAL}
+]
+Notice(
+    f"Not run yet: {listed(absent)}, which are outside every estimate.",
+    title="Simulated tasks",
+) if how["only_stored"] and absent else None
 
 
 # %% tags=["remove-input", "answer"]
