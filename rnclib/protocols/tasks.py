@@ -28,8 +28,8 @@ HEADS: dict[str, tuple[str | None, ...]] = {
 }
 FEW_SPLITS = 10  # of networks beside the first
 MEMBERS = 5  # networks of an ensemble
-#: Network and arm that won on a task by validation, see `rnclib.chapters.tasks.winner`; ensembles are made of them.
-WINNERS: dict[str, tuple[str, str]] = {"concrete": ("numbers", "end to end")}
+#: Network and arm that won on a task by validation, see `rnclib.chapters.aims.winner`; ensembles are made of them.
+WINNERS: dict[str, tuple[str, str]] = {"concrete": ("numbers", "end to end"), "esol": ("both", "RnC")}
 #: What the name of an arm says besides where five of its networks predict together.
 ENSEMBLE = f"ensemble of {MEMBERS}"
 
