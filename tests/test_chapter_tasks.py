@@ -307,6 +307,7 @@ def test_ensembles_are_made_of_the_winner_and_of_its_twin(monkeypatch):
     settings = {
         network: {arm: space(network, arm)[1] for arm in ("end to end", "RnC")} for network in TASKS["esol"].networks
     }
+    monkeypatch.delitem(protocol.WINNERS, "esol")
     before = protocol.runs("esol", settings, profile="paper")
     assert not any(run.recipe.ensemble for run in before)
     monkeypatch.setitem(protocol.WINNERS, "esol", ("both", "RnC"))
