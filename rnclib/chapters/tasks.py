@@ -430,7 +430,7 @@ def costs(table: pd.DataFrame) -> pd.DataFrame:
 
 _OVER_TASKS = (
     "tasks-by-task", "tasks-errors", "tasks-rmse", "tasks-estimates", "tasks-groups", "tasks-peers", "tasks-costs",
-    "tasks-chosen", "tasks-regressors", "tasks-losses",
+    "tasks-chosen", "tasks-regressors", "tasks-losses", "tasks-networks",
 )  # fmt: skip
 _FIGURES = ("tasks-effects", "tasks-ranks", "tasks-profile", "tasks-cost-figure", "tasks-related")
 
