@@ -396,10 +396,9 @@ class _Kept:
 
 def _contents(X: Any, kind: str) -> bytes:
     """A digest of inputs: of images their bytes, not their names."""
-    if hasattr(X, "iloc"):
-        if kind == "table":
-            return repr(list(X.columns)).encode() + hash_pandas_object(X, index=False).to_numpy().tobytes()
-        X = X.iloc[:, 0]
+    if hasattr(X, "columns") and kind == "table":
+        columns = repr([(name, str(dtype)) for name, dtype in X.dtypes.items()])
+        return columns.encode() + hash_pandas_object(X, index=False).to_numpy().tobytes()
     values = np.asarray(X, dtype=object if kind != "table" else None)
     if kind == "images":
         values = np.array([hashlib.sha256(Path(one).read_bytes()).hexdigest() for one in values.ravel()], object)

@@ -284,6 +284,16 @@ def test_fits_to_something_else_are_made_anew(data, tmp_path, monkeypatch, what)
     )
 
 
+def test_molecules_are_the_same_in_a_list_and_in_a_table():
+    smiles = ["CC", "CO", "CN"]
+    digests = {
+        comparison._contents(one, "smiles")
+        for one in (smiles, tuple(smiles), np.array(smiles), pd.Series(smiles, index=[3, 4, 5]))
+    }
+    assert len(digests) == 1 and comparison._contents(smiles[::-1], "smiles") not in digests
+    assert comparison._contents(pd.DataFrame({"s": smiles}), "smiles") not in digests  # of another shape
+
+
 def test_images_are_told_apart_by_what_is_in_them(tmp_path):
     paths = [tmp_path / f"{name}.png" for name in "ab"]
     for path in paths:
