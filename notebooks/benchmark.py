@@ -297,7 +297,8 @@ Figure(
 # %% tags=["remove-input", "fold"]
 Table(
     benchmark.exponents(record),
-    f"Exponent of $M$: slope of log time over the three largest batches of each loss, or the two that there are. {where}.",
+    "Exponent of $M$: slope of log time over the three largest batches of each loss, or the two that there are. "
+    f"{where}.",
     name="benchmark-exponents",
     columns={
         "loss": "Loss",

@@ -105,7 +105,8 @@ def by_fraction(study):
 #   ({doc}`methods`), end-to-end training the rate that did better than what the search found for it
 #   ({doc}`../deciding`).
 #
-# Encoders of faces are fine-tuned at the lower rate as well (*RnC fine-tuned, L1, lr 0.01*). Faces are 32 pixels wide here, half of what they are in {doc}`agedb`.
+# Encoders of faces are fine-tuned at the lower rate as well (*RnC fine-tuned, L1, lr 0.01*). Faces are 32 pixels wide
+# here, half of what they are in {doc}`agedb`.
 
 
 # %% tags=["hide-input", "fold"]

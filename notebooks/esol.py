@@ -417,8 +417,8 @@ verdicts.table("esol", name="esol-verdicts") if study.name == "esol" else Notice
 # ESOL among them, on the same random splits. There settings were searched with the same effort for each way to train,
 # and three networks compared: a perceptron that sees *descriptors* of a molecule, the network of this chapter that sees
 # *graphs*, and *both* side by side. Each is trained end to end, with the contrastive loss alone (RnC), or with both
-# losses (joint). A regressor on the features is chosen by the validation set, from the same ones for all; RnC alone has no
-# layer of its own among them. Methods without such a network stand beside them.
+# losses (joint). A regressor on the features is chosen by the validation set, from the same ones for all; RnC alone
+# has no layer of its own among them. Methods without such a network stand beside them.
 
 # %% tags=["hide-input"]
 over_tasks = (

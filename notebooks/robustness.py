@@ -232,8 +232,8 @@ growth_table(molecules, "molecules")
 # ## Corrupted faces
 #
 # Fourteen of the fifteen corruptions of ImageNet-C {cite:p}`hendrycks2019corruptions` (without glass blur), in its four
-# families, made anew for small pictures. Their strengths are others: those of the published code are in pixels of photographs
-# of 224.
+# families, made anew for small pictures. Their strengths are others: those of the published code are in pixels of
+# photographs of 224.
 
 # %% tags=["hide-input"]
 rng = np.random.default_rng(3)

@@ -695,7 +695,8 @@ Findings(
 # ## The aims
 #
 # They were named before the runs. The winner is the arm with the lowest mean validation error, of all three networks on
-# ESOL, and over the five folds of the published table on Concrete. Its twin is the same network trained end to end, with its own settings.
+# ESOL, and over the five folds of the published table on Concrete. Its twin is the same network trained end to end,
+# with its own settings.
 
 # %% tags=["hide-input"]
 ours = (
@@ -934,5 +935,6 @@ glue(
     pooled="Not measured yet."
     if row is None
     else f"Over {row['n']:.0f} sets of measured data its test MAE is {ratio(row)} × that of end-to-end training with "
-    f"the same kind of network and the same effort of tuning: {decided[row['verdict']].replace('**', '')}. {expected(row)}",
+    "the same kind of network and the same effort of tuning: "
+    f"{decided[row['verdict']].replace('**', '')}. {expected(row)}",
 )

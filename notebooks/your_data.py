@@ -156,8 +156,8 @@ else:
 #
 # Three networks learn from the same data: *end to end* with a regression loss, *RnC* with the contrastive loss, *joint*
 # with both. Each has the settings that were typical for it on the real tasks of {doc}`tasks`, its width among them;
-# images have those of the one task with pictures, arrays round numbers. Which regressor predicts from their features, the validation set chooses. Beside
-# them stand the methods that people would use instead.
+# images have those of the one task with pictures, arrays round numbers. Which regressor predicts from their features,
+# the validation set chooses. Beside them stand the methods that people would use instead.
 
 # %% tags=["remove-cell"]
 with in_one_line():
