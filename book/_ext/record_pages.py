@@ -287,7 +287,7 @@ def _method(method: str, runs: pd.DataFrame) -> str:
         f"{processor}, torch {torch}" for processor, torch in zip(runs["processor"], runs["torch"], strict=True)
     )
     days = " to ".join(dict.fromkeys(str(day)[:10] for day in (runs["started"].min(), runs["started"].max())))
-    commits = ", ".join(f"`{str(one)[:7]}`" for one in runs["commit"].unique())
+    commits = ", ".join(f"<code>{str(one)[:7]}</code>" for one in runs["commit"].unique())  # a light page
     cells = [literal(method), " ".join(links), "; ".join(dict.fromkeys(machines)), days, commits]
     return f"| {' | '.join(cells)} | {runs['core_hours'].sum():.2f} |"
 
