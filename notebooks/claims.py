@@ -246,15 +246,16 @@ shown
 if plain is None:
     shown = None
 else:
-    frame, less = faces.frame, every[every["link"] == "claims-faces-less"].iloc[0]
-    both = faces.frame["method"].isin([less["method"], less["baseline"]])
+    less = every[every["link"] == "claims-faces-less"].iloc[0]
+    pair = [less["method"], less["baseline"]]
+    frame = faces.frame[faces.frame["method"].isin(pair)]
     peaks = faces.where(holes="two peaks")
     tests = results.seen_and_unseen(peaks.records) if peaks else None
     sets = {
-        f"{share:.0%}": frame[both & (frame["fraction"] == share)]
+        f"{share:.0%}": frame[frame["fraction"] == share]
         for share in sorted(frame["fraction"].dropna().unique())
     }
-    sets["100%"] = plain.frame[plain.frame["method"].isin(frame[both]["method"])]
+    sets["100%"] = plain.frame[plain.frame["method"].isin(pair)]
     if tests is not None:
         sets["Between two peaks"] = tests[tests["targets"] == "between"]
     errors = [
@@ -265,7 +266,7 @@ else:
     shown = Table(
         pd.concat(errors, axis=1).rename_axis("Method").reset_index(),
         "Test MAE in years by the part of the training faces that is used, and between two peaks of the ages in "
-        f"training: mean ± half its 95% interval over {frame[both]['seed'].nunique()} sets. Synthetic faces."
+        f"training: mean ± half its 95% interval over {frame['seed'].nunique()} sets. Synthetic faces."
         f"{short_training(profile)}",
         name="claims-faces-less",
     )
@@ -433,9 +434,8 @@ shown
 # ## What another machine changes
 #
 # Runs on molecules that the primary comparisons need, and that had been made on two kinds of machines, were made anew
-# on one. Configuration, split and seed are the same,
-# processor and version of PyTorch are others. The differences are the noise floor of these experiments: what rounding
-# in another order can do in the end.
+# on one. Configuration, split and seed are the same, processor and version of PyTorch are others. The differences are
+# the noise floor of these experiments: what rounding in another order can do in the end.
 
 # %% tags=["hide-input"]
 archive = stored("esol", "esol", profile, str(Path(root) / "archive"), complete=False)

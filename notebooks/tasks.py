@@ -806,11 +806,12 @@ Findings(
     f"**Without a search**: over {tried['dataset'].nunique()} real tasks and the arms, the validation MAE of settings "
     f"typical of the other tasks is {math.exp(tried['cost'].mean()):.2f} × that of the best trial, and that of the "
     f"first trial, the same on every task, {math.exp(tried['gain'].mean()):.2f} ×. Settings typical of other tasks are "
-    f"better than the first trial in {(tried['cost'] < tried['gain']).sum()} of {len(tried)} cases: they are no better "
-    "a place to begin than the round numbers of that trial, and replace no search."
-    if tried["cost"].mean() > tried["gain"].mean()
-    else f"better than the first trial in {(tried['cost'] < tried['gain']).sum()} of {len(tried)} cases: they are a "
-    "place to begin, and replace no search.",
+    f"better than the first trial in {(tried['cost'] < tried['gain']).sum()} of {len(tried)} cases: they are "
+    + (
+        "no better a place to begin than the round numbers of that trial, and replace no search."
+        if tried["cost"].mean() > tried["gain"].mean()
+        else "a place to begin, and replace no search."
+    ),
 ) if len(tried) else None
 
 # %% tags=["hide-input"]

@@ -9,13 +9,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rnclib.recipe import METHODS
+
 if TYPE_CHECKING:
     from rnclib.your_data import YourData
 
 __all__ = ["main"]
 
-_METHODS = ("rnc", "joint", "end_to_end")
-_FITS = "fits"  # folder of what compare has fitted, among its results
 _KEPT = {
     "compare": "each fit that was done is kept, and the same command goes on from there",
     "fit": "nothing of this command is kept but the cleaned rows and rejects",
@@ -84,7 +84,7 @@ def _of_the_columns(parser: argparse.ArgumentParser) -> None:
 def _of_training(parser: argparse.ArgumentParser, command: str) -> None:
     group = parser.add_argument_group("training")
     if command == "fit":
-        group.add_argument("--method", choices=_METHODS, default="rnc")
+        group.add_argument("--method", choices=METHODS, default="rnc")
         group.add_argument("--seed", type=_whole, default=0, help="of all that is random")
     else:
         group.add_argument("--splits", type=_whole, default=10, help="how many (default: 10)")
@@ -144,7 +144,7 @@ def _compare(options: argparse.Namespace) -> None:
 
     splits = data.splits(options.splits)
     _say((), [one for one in (data.shared(splits),) if one])
-    found = compare(_model(options, data), data.X, data.y, splits, groups=data.groups, keep=folder / _FITS)
+    found = compare(_model(options, data), data.X, data.y, splits, groups=data.groups, keep=folder / "fits")
     csv_files.write(found.errors, folder / "errors.csv")
     csv_files.write(found.predictions, folder / "test_predictions.csv")
     print(

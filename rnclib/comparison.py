@@ -25,6 +25,7 @@ from rnclib.data import Split, group_split, take
 from rnclib.estimator import RnCRegressor
 from rnclib.files import check_writable, finite_json, whole
 from rnclib.fitting import Samples, fit
+from rnclib.held_out import numbered
 from rnclib.paired import LEVEL, Paired, correlation_of
 from rnclib.recipe import Recipe
 
@@ -309,8 +310,8 @@ def _check(model: Any, X: Any, y: np.ndarray, peers: Sequence[str], groups: list
     n = X.shape[0] if hasattr(X, "shape") else len(X)
     if n != len(y):
         raise ValueError(f"y: got {len(y)} targets of {n} samples; allowed: one of each")
-    if groups is not None and len(groups) != n:
-        raise ValueError(f"groups: got {len(groups)}; allowed: one for each of {n} samples")
+    if groups is not None:
+        numbered(groups, n)
     if unknown := [name for name in peers if name not in PEERS]:
         raise ValueError(f"peers: got {unknown}; allowed: {', '.join(map(repr, PEERS))}")
 
@@ -367,8 +368,8 @@ class _Kept:
         settings = {name: repr(value) for name, value in model.get_params().items() if name not in _OURS}
         told = hashlib.sha256(repr((rnclib.__version__, torch.__version__, settings, peers)).encode())
         told.update(_contents(X, model.inputs))
-        for one in (y, [] if groups is None else groups):
-            told.update(hash_array(np.asarray(one, dtype=None if one is y else object)).tobytes() + b";")
+        for one in (y, np.asarray([] if groups is None else groups, object)):
+            told.update(hash_array(one).tobytes() + b";")
         return cls(folder, told.hexdigest())
 
     def _file(self, split: Split, number: int, method: str) -> tuple[Path, str]:

@@ -25,7 +25,7 @@ from rnclib.held_out import alike, numbered, together
 from rnclib.inputs import Numbers
 from rnclib.networks import DEVICES, fold
 from rnclib.reading import FEWEST, checked, read
-from rnclib.recipe import HEADS, Recipe, Stage
+from rnclib.recipe import HEADS, METHODS, Recipe, Stage
 from rnclib.regressors import best_regressor
 from rnclib.training import FEWEST_STEPS
 from rnclib.vectoriser import Vectoriser, is_frame
@@ -34,7 +34,6 @@ __all__ = ["RnCRegressor"]
 
 _KINDS = {"table": "table", "smiles": "molecules", "images": "images"}
 _PAIRS = 3  # samples that the contrastive loss needs: that of two is 0
-_METHODS = ("rnc", "joint", "end_to_end")
 _SETTINGS = ("epochs", "batch_size", "learning_rate", "weight_decay")
 
 
@@ -362,7 +361,7 @@ class RnCRegressor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RegressorM
     def _recipe(self, weighted: bool) -> Recipe:
         """The default recipe with the settings that are given, or an error that names a wrong one."""
         heads = ("auto", "linear", *HEADS)
-        for name, allowed in (("method", _METHODS), ("inputs", tuple(_KINDS)), ("head", heads), ("device", DEVICES)):
+        for name, allowed in (("method", METHODS), ("inputs", tuple(_KINDS)), ("head", heads), ("device", DEVICES)):
             if not isinstance(value := getattr(self, name), str) or value not in allowed:
                 raise ValueError(f"{name}: got {value!r}; allowed: {', '.join(map(repr, allowed))}")
         for name in ("early_stopping", "verbose"):
@@ -430,10 +429,9 @@ class RnCRegressor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RegressorM
         order, stage = np.random.default_rng(seed).permutation(used), recipe.pretrain or recipe.fit
         assert stage is not None
         batch = stage.batch_size if stage.schedule is None else None  # batch norm needs a last batch of two
-        calibration = order[len(order) :]
-        if not strict:  # intervals need a plain random sample, equal inputs or not
-            order, calibration = np.split(order, [len(order) - n_cal])
-        part = together(belongs[order], n_val, n_cal if strict else 0, batch, strict)
+        drawn = 0 if strict else n_cal  # without groups intervals need a plain random sample, equal inputs or not
+        order, calibration = np.split(order, [len(order) - drawn])
+        part = together(belongs[order], n_val, n_cal - drawn, batch, strict)
         held_out = np.concatenate([order[part == 2], calibration])
         parts = tuple(np.sort(rows) for rows in (order[part == 0], order[part == 1], held_out))
         self._check_sizes(len(parts[0]), len(parts[1]), len(used), stage)

@@ -476,10 +476,13 @@ def new_encoder(recipe: Recipe, n_features: int) -> nn.Module:
     """
     from rnclib.encoders import GIN, GraphsAndNumbers, ImageEncoder, Perceptron
 
+    encoder: nn.Module
     if recipe.widths is not None:
         kind = GraphsAndNumbers if recipe.model == "gin and perceptron" else Perceptron
-        return kind(n_features, recipe.widths, recipe.dropout or 0.0).float()
-    return GIN().float() if recipe.model == "gin" else ImageEncoder(recipe.model).float()
+        encoder = kind(n_features, recipe.widths, recipe.dropout or 0.0)
+    else:
+        encoder = GIN() if recipe.model == "gin" else ImageEncoder(recipe.model)
+    return encoder.float()
 
 
 # --- processes and devices --------------------------------------------------------------------------------

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = [
-    "BASELINES", "ENCODER_LOSSES", "FEATURISERS", "HEADS", "MODELS", "PACKAGES", "PEERS", "REGRESSION_LOSSES",
-    "REGULARISERS", "Recipe", "Stage", "given",
+    "BASELINES", "ENCODER_LOSSES", "FEATURISERS", "HEADS", "METHODS", "MODELS", "PACKAGES", "PEERS",
+    "REGRESSION_LOSSES", "REGULARISERS", "Recipe", "Stage", "given",
 ]  # fmt: skip
 
+#: Ways to train with the contrastive loss or without, see `Recipe.default`.
+METHODS = ("rnc", "joint", "end_to_end")
 #: Losses that compare predictions with targets, as labels name them.
 REGRESSION_LOSSES = {"l1": "L1", "l2": "L2", "huber": "Huber"}
 #: Losses that train an encoder, with the options that each needs.
@@ -339,7 +341,7 @@ class Recipe:
         if kind not in _DEFAULTS:
             raise ValueError(f"kind: got {kind!r}; allowed: {', '.join(map(repr, _DEFAULTS))}")
         if method is not None and method not in _DEFAULTS[kind]:
-            raise ValueError(f"method: got {method!r}; allowed: {', '.join(map(repr, _FIRST_OF_METHOD))}")
+            raise ValueError(f"method: got {method!r}; allowed: {', '.join(map(repr, METHODS))}")
         method = next(iter(_DEFAULTS[kind])) if method is None else method
         of_stage, of_network = dict(_DEFAULTS[kind][method]), dict(_OF_INPUTS[kind])
         of_network |= {name: of_stage.pop(name) for name in ("widths", "dropout", "scaling") if name in of_stage}

@@ -132,8 +132,7 @@ class Vectoriser:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Found unknown categories")  # without the names of columns
                 made = self._skrub.transform(self._declared(text))
-            _tell_unseen(self._skrub, text, self.examples)
-            _tell_unread(self._skrub, text, made)
+            _tell_lost(self._skrub, text, made, self.examples)
             parts.append(made.to_numpy(float))
         values = np.concatenate(parts, axis=1)
         if np.isinf(values).any():
@@ -150,27 +149,29 @@ def _skrub() -> TableVectorizer:
     return TableVectorizer(cardinality_threshold=CARDINALITY, high_cardinality=hashes, n_jobs=1)
 
 
-def _tell_unseen(fitted: TableVectorizer, text: pd.DataFrame, examples: dict[str, list[str | None]]) -> None:
-    for name, kind in fitted.column_to_kind_.items():
-        unseen = text[name].notna() & ~text[name].isin(examples[name])
-        if kind == "low_cardinality" and unseen.any():
-            warnings.warn(
-                f"X: got {unseen.sum():,} cells such as {text.loc[unseen, name].iloc[0][:40]!r} in column {name!r} "
-                "that are no category of training: they count as none of them",
-                stacklevel=3,
-            )
+_LOST = {
+    "datetime": "no date as in training: they count as missing",
+    "numeric": "no number as in training: they count as missing",
+    "low_cardinality": "no category of training: they count as none of them",
+}
 
 
-def _tell_unread(fitted: TableVectorizer, text: pd.DataFrame, made: pd.DataFrame) -> None:
+def _tell_lost(
+    fitted: TableVectorizer, text: pd.DataFrame, made: pd.DataFrame, examples: dict[str, list[str | None]]
+) -> None:
+    """Warn of cells that say nothing to the columns made of them."""
     for name, kind in fitted.column_to_kind_.items():
-        if kind not in ("datetime", "numeric"):
+        if kind not in _LOST:
             continue
-        unread = text[name].notna() & made[fitted.input_to_outputs_[name]].isna().all(axis=1)
-        if unread.any():
-            what = "date" if kind == "datetime" else "number"
+        if kind == "low_cardinality":
+            lost = ~text[name].isin(examples[name])
+        else:
+            lost = made[fitted.input_to_outputs_[name]].isna().all(axis=1)
+        lost &= text[name].notna()
+        if lost.any():
             warnings.warn(
-                f"X: got {unread.sum():,} cells such as {text.loc[unread, name].iloc[0][:40]!r} in column {name!r} "
-                f"that are no {what} as in training: they count as missing",
+                f"X: got {lost.sum():,} cells such as {text.loc[lost, name].iloc[0][:40]!r} in column {name!r} "
+                f"that are {_LOST[kind]}",
                 stacklevel=3,
             )
 

@@ -128,8 +128,8 @@ def reached(table: pd.DataFrame, published: pd.DataFrame | None = None) -> pd.Da
     DataFrame
         A row for each aim whose runs there are: ``task``, ``measure``, ``winner`` (as pages call it), ``alone``
         (whether it is trained end to end, and its own twin), ``value``, ``twin``, ``bound`` and ``than`` (what it is),
-        ``low`` and ``high`` (95% interval of value − bound), ``n`` (splits) and ``met``. On the
-        published rows the winner is that of the five folds' validation sets, which have no test row in them.
+        ``low`` and ``high`` (95% interval of value − bound), ``n`` (splits) and ``met``. On the published rows the
+        winner is that of the five folds' validation sets, which have no test row in them.
     """
     rows = []
     its = table[table["dataset"] == "esol"]
