@@ -145,7 +145,8 @@ class Run:
         After training, predict the test set of the synthetic faces of the next `data_seed` too: faces of the same kind,
         none of whose people are in the training set.
     view : bool
-        Whether a view of the features may be kept, see `carry_out`. It is no part of the run's key or record.
+        Whether a view of the features may be kept, see `carry_out`, and 40 points of learning curves instead of 10. It
+        is no part of the run's key or record.
     """
 
     experiment: str
@@ -512,7 +513,7 @@ def _record(run: Run, chosen: _Chosen, outcome: _Outcome) -> dict[str, Any]:
         },
         "metrics": outcome.metrics,
         "diverged": outcome.diverged,
-        "stages": [_stage_record(stage) for stage in outcome.stages],
+        "stages": [_stage_record(stage, 40 if run.view else 10) for stage in outcome.stages],
         "run": {},
         "test": {
             "index": kept.tolist(),
@@ -551,7 +552,7 @@ def _kept(test: np.ndarray, n: int, about: int | None) -> np.ndarray:
     return test[chosen[test]]
 
 
-def _stage_record(stage: TrainedStage, points: int = 40) -> dict[str, Any]:
+def _stage_record(stage: TrainedStage, points: int) -> dict[str, Any]:
     """What a record says of a stage; its commit may be an earlier one than that of the run."""
     history = stage.history
     n = len(history.train_loss)

@@ -1,7 +1,8 @@
 """What a record is, and what may lie in its files: whatever else is found there counts for nothing.
 
 Of a record's names paths are made, and of its values tables, so both are looked at before anything is done with them.
-What runs on the same test set would all repeat, its samples and their targets, lies once in a file of its own.
+What many would repeat, the samples and targets of a test set and the versions of packages, lies once in a file of its
+own.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import json
 import re
 import zipfile
 import zlib
@@ -21,8 +23,8 @@ import pandas as pd
 from rnclib.files import finite_json
 
 __all__ = [
-    "CONDITIONS", "IDENTITY", "LARGEST", "PROFILES", "REQUIRED", "SCHEMA", "TEST_SETS", "named", "read", "table",
-    "test_set_apart", "unpacked",
+    "CONDITIONS", "IDENTITY", "LARGEST", "PROFILES", "REQUIRED", "SCHEMA", "SHARED", "apart", "named", "read", "table",
+    "unpacked",
 ]  # fmt: skip
 
 SCHEMA = 1
@@ -33,8 +35,8 @@ CONDITIONS = ("fraction", "holes", "wrong_targets", "spurious")
 REQUIRED = (*IDENTITY, "schema", "key", "config", "data", "metrics", "test", "stages", "run")
 #: Bytes of a file that is read.
 LARGEST = 2**24
-#: Folder beside the records of an experiment with the test sets that they name.
-TEST_SETS = "test-sets"
+#: Folders beside the records of an experiment with the test sets and versions that they name.
+SHARED = ("test-sets", "versions")
 _NAMES = ("experiment", "dataset", "split", "key")  # of which paths are made
 _SHOWN = ("cpu", "gpu", "commit", "device", "started")  # and the versions of packages
 
@@ -62,8 +64,8 @@ def _is_name(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(r"\w[\w -]{0,79}", value, re.ASCII) is not None
 
 
-def test_set_apart(record: Mapping[str, Any]) -> tuple[dict[str, Any], str, str]:
-    """What a record keeps of its test: the name of the test set, and the predictions; and that set.
+def apart(record: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """A record as its file has it, and what it has in common with others.
 
     Parameters
     ----------
@@ -72,26 +74,31 @@ def test_set_apart(record: Mapping[str, Any]) -> tuple[dict[str, Any], str, str]
 
     Returns
     -------
-    test : dict
-        ``set`` and ``prediction``.
-    name : str
-        Of the file of the test set in `TEST_SETS`: the data set, and the beginning of the text's SHA-256.
-    text : str
-        The file's, in CSV.
+    record : dict
+        ``test`` has the name of the ``set`` and the ``prediction``; ``versions`` in ``run`` is the name of a file.
+    shared : dict
+        Texts in CSV by path beside the record, in `SHARED`: the test set and the versions. A name ends with the
+        beginning of the text's SHA-256.
 
     Raises
     ------
     ValueError
         If samples, targets or predictions are missing.
     """
-    test = dict(record["test"])
+    test, run = dict(record["test"]), dict(record["run"])
     if not {"index", "target", "prediction"} <= test.keys():
         raise ValueError(f"test: got {', '.join(test)}; allowed: index, target and prediction, and what lies beside")
     prediction = test.pop("prediction")
     rows = [list(test), *zip(*test.values(), strict=True)]
     text = "".join(",".join(map(str, row)) + "\n" for row in rows)
     name = f"{named('dataset', record['dataset'])}-{_digest(text)}.csv"
-    return {"set": name, "prediction": prediction}, name, text
+    shared = {f"{SHARED[0]}/{name}": text}
+    if "versions" in run:
+        lines = [f"{json.dumps(package)},{json.dumps(version)}\n" for package, version in run["versions"].items()]
+        text = "".join(["package,version\n", *lines])
+        run["versions"] = f"versions-{_digest(text)}.csv"
+        shared[f"{SHARED[1]}/{run['versions']}"] = text
+    return {**record, "test": {"set": name, "prediction": prediction}, "run": run}, shared
 
 
 def _digest(text: str) -> str:
@@ -99,7 +106,7 @@ def _digest(text: str) -> str:
 
 
 def read(path: Path) -> dict[str, Any] | None:
-    """The record in a file with its test set, or None if it holds none, or that set is not what it was.
+    """The record in a file with what lies apart, or None if it holds none, or what lies apart is not what it was.
 
     Parameters
     ----------
@@ -108,7 +115,10 @@ def read(path: Path) -> dict[str, Any] | None:
     try:
         record = finite_json(_text(path))
         if "set" in (test := record["test"]):
-            record["test"] = _test_set(path.parent, test["set"]) | {"prediction": test["prediction"]}
+            record["test"] = _shared(path.parent, 0, test["set"]) | {"prediction": test["prediction"]}
+        if isinstance(name := record["run"].get("versions"), str):
+            columns = _shared(path.parent, 1, name)
+            record["run"]["versions"] = dict(zip(columns["package"], columns["version"], strict=True))
         return record if all(check(record) for check in (_has_names, _has_data, _has_results, _has_stages)) else None
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return None
@@ -120,19 +130,20 @@ def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def _test_set(folder: Path, name: str) -> dict[str, Any]:
+def _shared(folder: Path, which: int, name: str) -> dict[str, list]:
     if not re.fullmatch(r"\w[\w -]*-[0-9a-f]{16}\.csv", name, re.ASCII):
-        raise ValueError("it is no name of a test set")
-    of = (folder / TEST_SETS / name).stat()
-    return _read_test_set(folder / TEST_SETS / name, of.st_mtime_ns, of.st_size)
+        raise ValueError("it is no name of a file that records share")
+    path = folder / SHARED[which] / name
+    of = path.stat()
+    return _read_shared(path, of.st_mtime_ns, of.st_size)
 
 
 @functools.lru_cache(maxsize=1024)
-def _read_test_set(path: Path, mtime: int, size: int) -> dict[str, Any]:
-    """A test set, read once as long as its file is the same."""
+def _read_shared(path: Path, mtime: int, size: int) -> dict[str, list]:
+    """Columns of a file that records share, read once as long as it is the same."""
     text = _text(path)
     if path.stem.rpartition("-")[2] != _digest(text):
-        raise ValueError("it is another test set")
+        raise ValueError("it is another file")
     columns, *rows = text.splitlines()
     values = finite_json(f"[{','.join(f'[{row}]' for row in rows)}]")
     return {name: [row[number] for row in values] for number, name in enumerate(columns.split(","))}

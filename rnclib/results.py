@@ -91,7 +91,7 @@ def write(record: dict[str, Any], root: str | os.PathLike, beside: str | None = 
     """Write a record in one step and return its path.
 
     A record of the same key is replaced; any other file of that name is left alone, and the record gets
-    another name. The samples of its test set and their targets go to a file that all records on this set share.
+    another name. What it has in common with others, its test set and the versions of packages, goes to other files.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def write(record: dict[str, Any], root: str | os.PathLike, beside: str | None = 
     root : path
         Folder of all records, see `results_dir`.
     beside : str, optional
-        CSV of a file beside it. That and the test set are written first: where there is the record, all of it is there.
+        CSV of a file beside it. That and the other files are written first: where there is the record, all of it is.
 
     Raises
     ------
@@ -108,19 +108,19 @@ def write(record: dict[str, Any], root: str | os.PathLike, beside: str | None = 
     """
     if missing := [name for name in REQUIRED if name not in record]:
         raise ValueError(f"record: got one without {', '.join(missing)}; allowed: all of {', '.join(REQUIRED)}")
-    fields = {name: _written(name, value) for name, value in record.items()}
-    test, test_set, samples = record_files.test_set_apart(record)
-    fields["test"] = _written("test", test)
-    lines = [f"{json.dumps(name)}:{written}" for name, written in fields.items()]
+    _written("run", record["run"])
+    kept, shared = record_files.apart(record)
+    lines = [f"{json.dumps(name)}:{_written(name, value)}" for name, value in kept.items()]
     text = "{\n" + ",\n".join(lines) + "\n}\n"  # a line for each field, so that changes can be read
     method = re.sub(r"[^a-z0-9]+", "-", record["method"].lower()).strip("-")
     dataset, split, its_key = (named(name, record[name]) for name in ("dataset", "split", "key"))
     stem = f"{dataset}-{split}-{method}-{record['seed']:02d}-{its_key[:8]}"
     target = folder(root, record["profile"], record["experiment"]) / f"{stem}.json"
-    shared = target.parent / record_files.TEST_SETS / test_set
-    shared.parent.mkdir(parents=True, exist_ok=True)
-    if not shared.is_file() or shared.read_text(encoding="utf-8") != samples:
-        write_text(shared, samples)
+    for name, common in shared.items():
+        path = target.parent / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.is_file() or path.read_text(encoding="utf-8") != common:
+            write_text(path, common)
     number = 2
     same = ("key", "profile", "experiment")
     while target.exists() and not (

@@ -45,11 +45,14 @@ OF_MORE = ("agreement", "standardised")
 
 
 def _read(path: Path) -> Record:
-    """The record in a file, with the samples of its test set, which lie beside."""
+    """The record in a file, with the samples of its test set and the versions of packages, which lie beside."""
     record = json.loads(path.read_text(encoding="utf-8"))
     if "set" in record["test"]:
         columns, *rows = csv.reader((path.parent / "test-sets" / record["test"]["set"]).read_text().splitlines())
         record["test"] |= {name: [float(row[i]) for row in rows] for i, name in enumerate(columns)}
+    if isinstance(name := record["run"].get("versions"), str):
+        _, *rows = csv.reader((path.parent / "versions" / name).read_text().splitlines())
+        record["run"]["versions"] = dict(rows)
     return record
 
 

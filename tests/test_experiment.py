@@ -344,6 +344,21 @@ def test_a_record_says_what_was_done():
     assert key(unseen) == record["key"] and carry_out(unseen)[1] is None
 
 
+@pytest.mark.parametrize(("view", "points"), [(True, 40), (False, 10)])
+def test_a_record_keeps_some_points_of_a_learning_curve(monkeypatch, view, points):
+    def of_ninety_epochs(*args, **options):
+        fitted = fit(*args, **options)
+        history = fitted.stages[0].history
+        history.train_loss = history.val_loss = [float(epoch) for epoch in range(1, 91)]
+        return fitted
+
+    monkeypatch.setattr(experiment, "fit", of_ninety_epochs)
+    (run,) = molecule_runs("L1")
+    (curve,) = (stage["curve"] for stage in carry_out(replace(run, view=view))[0]["stages"])
+    assert len(curve["epoch"]) == points and (curve["epoch"][0], curve["epoch"][-1]) == (1, 90)
+    assert curve["train_loss"] == curve["epoch"] and np.ptp(np.diff(curve["epoch"])) <= 1
+
+
 def test_a_table_needs_no_more_than_an_entry_of_the_catalogue(monkeypatch):
     samples = table(100)
     split = Split(train=np.arange(70), val=np.arange(70, 85), test=np.arange(85, 100))

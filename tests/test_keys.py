@@ -13,6 +13,7 @@ from pathlib import Path
 from rnclib.chapters import experiments
 from rnclib.data import catalogue
 from rnclib.experiment import PROTOCOL, Run, described
+from rnclib.records import read
 from rnclib.results import machine
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,9 +42,9 @@ def test_every_committed_record_lies_under_the_digest_of_its_configuration():
 
 
 def test_an_archived_record_of_a_run_that_is_made_anew_is_of_another_machine():
-    now = {record["key"]: record for path in RECORDS if "key" in (record := json.loads(path.read_text()))}
+    now = {record["key"]: record for path in RECORDS if (record := read(path))}
     for path in ARCHIVE:
-        then = json.loads(path.read_text())
+        then = read(path)
         if then["key"] in now:
             assert machine(then) != machine(now[then["key"]])
 

@@ -211,7 +211,7 @@ def test_two_sweeps_on_one_store_leave_each_record_once_and_whole_at_any_time(st
             time.sleep(0.01)
     assert [sweep.end() for sweep in sweeps] == [0, 0], [sweep.said for sweep in sweeps]
     before = in_store(store)
-    assert len(before) == 5  # three records, their test set, and a file beside the first
+    assert len(before) == 6  # three records, their test set and versions, and a file beside the first
     check_completed(store, undisturbed, before)
 
 

@@ -33,9 +33,9 @@ def loaded(root, **match):
 
 
 def files(root):
-    """All but test sets, which records share."""
+    """All but what records share."""
     found = (path.relative_to(root) for path in Path(root).rglob("*") if path.is_file())
-    return sorted(str(path) for path in found if "test-sets" not in path.parts)
+    return sorted(str(path) for path in found if not {"test-sets", "versions"} & set(path.parts))
 
 
 # --- the store ------------------------------------------------------------------------------------------
@@ -67,6 +67,23 @@ def test_records_on_one_test_set_share_the_file_that_has_it(tmp_path):
     assert {path.name for path in shared.iterdir()} == {test["set"] for test in names}
     assert (shared / names[2]["set"]).read_text(encoding="utf-8") == "index,target,nuisance\n7,2.0,0\n9,-0.25,1.5\n"
     assert sorted(loaded(tmp_path), key=lambda each: each["key"]) == sorted((one, two, other), key=lambda e: e["key"])
+
+
+def test_records_share_the_versions_of_packages(tmp_path):
+    several = [{"torch": "2.14.1", "numpy": "2.4.6"}] * 2 + [{"torch": "9", "numpy": None}]
+    records = [record(seed=i) | {"run": {"cpu": "a", "versions": one}} for i, one in enumerate(several)]
+    paths = [results.write(one, tmp_path) for one in records]
+    names = [json.loads(path.read_text(encoding="utf-8"))["run"]["versions"] for path in paths]
+    assert names[0] == names[1] != names[2]
+    shared = tmp_path / "smoke" / "esol" / "versions"
+    assert {path.name for path in shared.iterdir()} == set(names)
+    assert (shared / names[2]).read_text(encoding="utf-8") == 'package,version\n"torch","9"\n"numpy",null\n'
+    assert sorted(loaded(tmp_path), key=lambda one: one["seed"]) == records
+    (shared / names[0]).write_text((shared / names[2]).read_text(encoding="utf-8"), encoding="utf-8")
+    with pytest.warns(UserWarning, match="left out, no readable smoke record"):
+        assert loaded(tmp_path) == records[2:]
+    results.write(records[0], tmp_path)
+    assert len(loaded(tmp_path)) == 3
 
 
 def test_a_record_is_not_written_without_its_test_set(tmp_path):

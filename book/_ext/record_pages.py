@@ -22,7 +22,7 @@ from sphinx.errors import ExtensionError
 from rnclib import origins
 from rnclib.chapters import NAMES, chapter
 from rnclib.data import catalogue
-from rnclib.records import TEST_SETS
+from rnclib.records import SHARED
 from rnclib.report import Table, literal
 
 PAGE = "records"
@@ -456,8 +456,8 @@ def write_records(app: Sphinx, exception: Exception | None) -> None:
     shutil.rmtree(target, ignore_errors=True)
     if not len(book.runs):
         return
-    test_sets = (path.relative_to(book.results) for path in book.results.glob(f"**/{TEST_SETS}/*.csv"))
-    for file in [*book.runs["file"], *book.measured["file"], *test_sets]:
+    shared = (path.relative_to(book.results) for name in SHARED for path in book.results.glob(f"**/{name}/*"))
+    for file in [*book.runs["file"], *book.measured["file"], *shared]:
         (target / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(book.results / file, target / file)
     origins.table(book.runs, book.shown_in()).to_csv(target / "records.csv", index=False)
