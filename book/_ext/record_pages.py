@@ -278,9 +278,9 @@ def _groups(runs: pd.DataFrame) -> list[str]:
 
 
 def _method(method: str, runs: pd.DataFrame) -> str:
-    runs = runs.assign(weights=[config.get("weight_seed", -1) for config in runs["config"]])
+    runs = runs.assign(to=places(runs), weights=[config.get("weight_seed", -1) for config in runs["config"]])
     links = [
-        f'<a href="records/{run.file}">{run.seed}{"" if run.weights < 0 else f"·{run.weights}"}</a>{"†" * run.diverged}'
+        f'<a href="records/{run.to}">{run.seed}{"" if run.weights < 0 else f"·{run.weights}"}</a>{"†" * run.diverged}'
         for run in runs.sort_values(["seed", "weights"]).itertuples()
     ]
     machines = (
@@ -290,6 +290,11 @@ def _method(method: str, runs: pd.DataFrame) -> str:
     commits = ", ".join(f"<code>{str(one)[:7]}</code>" for one in runs["commit"].unique())  # a light page
     cells = [literal(method), " ".join(links), "; ".join(dict.fromkeys(machines)), days, commits]
     return f"| {' | '.join(cells)} | {runs['core_hours'].sum():.2f} |"
+
+
+def places(runs: pd.DataFrame) -> list[str]:
+    """Where records lie in the site's folder of them: under their keys, which keeps thousands of links short."""
+    return [f"{'archive/' * archived}{key}.json" for archived, key in zip(runs["archived"], runs["key"], strict=True)]
 
 
 def _measured(book: Ledger, folder: str) -> str:
@@ -456,8 +461,11 @@ def write_records(app: Sphinx, exception: Exception | None) -> None:
     shutil.rmtree(target, ignore_errors=True)
     if not len(book.runs):
         return
-    shared = (path.relative_to(book.results) for name in SHARED for path in book.results.glob(f"**/{name}/*"))
-    for file in [*book.runs["file"], *book.measured["file"], *shared]:
-        (target / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(book.results / file, target / file)
+    to = dict(zip(book.runs["file"], places(book.runs), strict=True)) | {file: file for file in book.measured["file"]}
+    for folder, place in {Path(file).parent: Path(place).parent for file, place in to.items()}.items():
+        shared = (path for name in SHARED for path in (book.results / folder / name).glob("*.csv"))
+        to |= {path: place / path.parent.name / path.name for path in shared}
+    for file, place in to.items():
+        (target / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(book.results / file, target / place)
     origins.table(book.runs, book.shown_in()).to_csv(target / "records.csv", index=False)
