@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from built_book import BOOK, ROOT, build, chapter, extension, html_pages, lay_out, pages_in, read
 
+from rnclib import records
+
 yaml = pytest.importorskip("yaml")
 nbformat = pytest.importorskip("nbformat")
 pytest.importorskip("jupyter_book")
@@ -239,6 +241,14 @@ def test_links_within_the_site_lead_somewhere(site):
             assert target.exists(), f"{path.name} links to {link}"
             if anchor and target in pages and not target.name.startswith("search"):
                 assert anchor in pages[target].ids, f"{path.name} links to {link}"
+
+
+def test_records_in_the_site_have_beside_them_what_they_name(site):
+    paths = [*(site / "records").glob("*.json"), *(site / "records" / "archive").glob("*.json")]
+    assert len(paths) > 1000
+    for path in paths:
+        record = records.read(path)
+        assert record is not None and record["key"] == path.stem, path
 
 
 def test_tables_and_figures_are_numbered_and_referred_to(site):
