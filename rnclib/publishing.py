@@ -85,6 +85,8 @@ def _clean_output(output: Any) -> Any:
     for mime in _NOISE & set(data):
         del data[mime]
         data.pop("text/plain", None)
+    if {"text/html", "text/markdown"} <= data.keys():  # that of Jupyter, and that of the book
+        data.pop("text/plain", None)
     if "text/plain" in data:
         data["text/plain"] = _steady(data["text/plain"])
     return output if data or output.output_type == "error" else None

@@ -52,6 +52,7 @@ def test_cleaning_takes_off_what_differs_from_run_to_run():
                 output("stream", name="stdout", text="two\rthree\n"),
                 output("stream", name="stdout", text=f"read {here}/x.json and {here}\n"),
                 output("display_data", data=widget),
+                output("display_data", data={"text/plain": "a", "text/html": "b", "text/markdown": "c"}),
                 output("execute_result", data={"text/plain": "<Axes at 0x7f00deadbeef>"}, execution_count=9),
             ],
         ),
@@ -68,7 +69,8 @@ def test_cleaning_takes_off_what_differs_from_run_to_run():
     assert [cell.execution_count for cell in once.cells] == [1, 2, None]
     assert once.cells[1].metadata == {"tags": ["hide-input"]} and once.cells[2].metadata == {}
     assert once.cells[1].outputs[0].text == "three\nread x.json and .\n"
-    assert len(once.cells[1].outputs) == 2
+    assert len(once.cells[1].outputs) == 3
+    assert once.cells[1].outputs[1].data == {"text/html": "b", "text/markdown": "c"}
     assert json.dumps(clean(once)) == text, "cleaning twice changes nothing more"
 
 
