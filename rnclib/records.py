@@ -120,7 +120,7 @@ def read(path: Path) -> dict[str, Any] | None:
             columns = _shared(path.parent, 1, name)
             record["run"]["versions"] = dict(zip(columns["package"], columns["version"], strict=True))
         return record if all(check(record) for check in (_has_names, _has_data, _has_results, _has_stages)) else None
-    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
         return None
 
 
@@ -172,7 +172,7 @@ def _has_data(record: Mapping[str, Any]) -> bool:
         and ("nuisance" not in record["test"] or config["spurious"] in ("tied", "untied"))
         and all(isinstance(value, str) or _are_numbers([value]) for value in said)
         and all(_is_plain(run.get(name, "")) for name in _SHOWN)
-        and all(version is None or _is_plain(version) for version in run.get("versions", {}).values())
+        and all(_is_plain(of) and (its is None or _is_plain(its)) for of, its in run.get("versions", {}).items())
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -84,6 +85,22 @@ def test_records_share_the_versions_of_packages(tmp_path):
         assert loaded(tmp_path) == records[2:]
     results.write(records[0], tmp_path)
     assert len(loaded(tmp_path)) == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'package,version\n1,"2"\n', 'package,version\n["a"],"2"\n', 'package,version\n"<b>","2"\n',
+        'package,version\n"a",2\n', 'package,version\n"a"\n', "package\n", "", 'name,version\n"a","2"\n',
+    ],
+)  # fmt: skip
+def test_versions_that_are_none_leave_a_record_out(tmp_path, text):
+    path = results.write(record(seed=1) | {"run": {"cpu": "a", "versions": {"a": "2"}}}, tmp_path)
+    (shared,) = (path.parent / "versions").iterdir()
+    named = f"versions-{hashlib.sha256(text.encode()).hexdigest()[:16]}.csv"
+    shared.with_name(named).write_text(text, encoding="utf-8")
+    path.write_text(path.read_text(encoding="utf-8").replace(shared.name, named), encoding="utf-8")
+    assert read(path) is None
 
 
 def test_a_record_is_not_written_without_its_test_set(tmp_path):
