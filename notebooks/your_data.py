@@ -16,10 +16,10 @@
 # # Your data
 #
 # Does Rank-N-Contrast help on a regression problem of your own? This notebook reads a file of yours, says what it read
-# and what it left out, trains a network with Rank-N-Contrast and one without on several splits, answers by the
-# book's rule ({doc}`../deciding`), and keeps the better network for a second file. What you see here is its run on an
-# example of measured data: how the diabetes of patients progressed within a year, as a score
-# {cite:p}`efron2004lars`, from their age, sex, body mass index, blood pressure and blood tests.
+# and what it left out, trains a network end to end, one with Rank-N-Contrast and one with both on several splits,
+# answers by the book's rule ({doc}`../deciding`), and keeps the one with the lowest validation error for a second file.
+# What you see here is its run on an example of measured data: how the diabetes of patients progressed within a year, as
+# a score {cite:p}`efron2004lars`, from their age, sex, body mass index, blood pressure and blood tests.
 #
 # ```bash
 # papermill notebooks/your_data.ipynb out.ipynb -p csv my.csv -p target price
@@ -156,7 +156,8 @@ else:
 #
 # Three networks learn from the same data: *end to end* with a regression loss, *RnC* with the contrastive loss, *joint*
 # with both. Each has the settings that were typical for it on the real tasks of {doc}`tasks`, its width among them;
-# images have those of the one task with pictures, arrays round numbers. Which regressor predicts from their features,
+# images have those of the one task with pictures, arrays round numbers. On those tasks the round numbers with which a
+# search begins did about as well ({numref}`tasks-search`). Which regressor predicts from their features,
 # the validation set chooses. Beside them stand the methods that people would use instead.
 
 # %% tags=["remove-cell"]
@@ -366,8 +367,8 @@ else:
     shown = errors_of(
         dissolved,
         f"FreeSolv: errors on test sets, kcal/mol, mean over {n_splits} splits, with the 95% interval of the MAE. RnC "
-        f"against end to end: {dissolved.answer('rnc')}. Settings are defaults; where they are searched, on other "
-        "splits, is {numref}`tasks-errors`.",
+        f"against end to end: {dissolved.answer('rnc')}. Settings are defaults, made from tasks of which this "
+        "is one; where they are searched, on other splits, is {numref}`tasks-errors`.",
         "your-data-molecules",
     )
 shown
@@ -418,8 +419,13 @@ Findings(
     ),
     f"**The network that is kept** is that of *{called[kept]}*, whose validation error is lowest (test MAE "
     f"{means.loc[kept, 'mae']:.4g}, the lowest of all methods {means['mae'].iloc[0]:.4g}).",
-    "**Of what this is true**: of samples from the same source, split as above. All settings are defaults; a search "
-    "may change the order.",
+    "**Of what this is true**: of samples from the same source, split as above. All settings are defaults; "
+    + (
+        "a search may change the order."
+        if csv
+        else "they are made from tasks of which this is one. Settings that were searched on it, and their errors on "
+        "splits made alike, are in {numref}`tasks-errors`: a search may change the order."
+    ),
     None
     if folder is None
     else "**Files**: the cleaned rows, those left out, all errors and predictions, and the network are in the "
