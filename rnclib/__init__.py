@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rnclib.loss import RnCLoss, rnc_loss, rnc_lower_bound
 
 __all__ = ["RnCLoss", "RnCRegressor", "rnc_loss", "rnc_lower_bound"]
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 
 def __getattr__(name: str) -> Any:
