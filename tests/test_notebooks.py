@@ -29,8 +29,6 @@ from rnclib.recipe import REGRESSION_LOSSES
 
 ROOT = Path(__file__).resolve().parents[1]
 STORE = ROOT / "book" / "results"
-# experiments whose published runs are still being made
-UNFINISHED = ("tasks",)
 TWO_KINDS = ("data_efficiency", "robustness", "ablations", "methods")
 
 
@@ -354,8 +352,6 @@ def test_the_statements_on_the_loss_hold_for_other_parameters(execute, parameter
 def test_every_published_run_has_its_record(experiment, dataset):
     if dataset not in experiments()[experiment].datasets:
         pytest.skip(f"{experiment} is about other data")
-    if experiment in UNFINISHED:
-        pytest.skip("its runs are still being made; the verdict page says so")
     runs = experiments()[experiment].runs(dataset=dataset, profile="paper")
     keys = {record["key"] for record in results.load(STORE, profile="paper", experiment=experiment)}
     missing = {f"{run.label}, seed {run.seed}" for run in runs if key(run) not in keys}
