@@ -114,12 +114,12 @@ Notice(
 
 # %% [markdown]
 # Both measures are shown because SupCon has a cliff of its own. Far apart, the terms of its softmax become subnormal
-# numbers, which processors handle slowly. A ratio to SupCon on the same batch then looks better than rnc_loss is; one
+# numbers, which many processors handle slowly. A ratio to SupCon on the same batch then looks better than rnc_loss is; one
 # to SupCon on the batch as drawn does not.
 #
-# Batches as drawn are in {numref}`benchmark-peers` too, where SupCon's times are others, up to twice as long: there it
-# has its turn between other losses. It fills several matrices anew, and what that costs depends on what ran before. So
-# the same batch has two ratios, and the answer above names the range of each.
+# Batches as drawn are in {numref}`benchmark-peers` too, where SupCon's times are others: there it has its turn between
+# other losses. It fills several matrices anew, and what that costs depends on what ran before. So the same batch has two
+# ratios, and the answer above names the range of each.
 #
 # The **plain path** is this package's other way to the same numbers, by sorting whole rows. It takes every option and
 # does not look at what embeddings are like; a fast path that is slower than it would be useless. A dash is
@@ -468,6 +468,6 @@ Notice(
 # %% [markdown]
 # ## Limits
 #
-# One machine for the loss, another for training; for the loss alone, random embeddings and the features of one small
-# network; for training, synthetic data. `python -m rnclib.benchmark` and `python -m rnclib.throughput`, the latter also
+# One kind of machine; for the loss alone, random embeddings and the features of one small network; for training,
+# synthetic data. `python -m rnclib.benchmark` and `python -m rnclib.throughput`, the latter also
 # with `--device cuda`, repeat the measurements anywhere.

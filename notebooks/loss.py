@@ -660,5 +660,5 @@ assert torch.isclose(
 # %% [markdown]
 # Samples with equal labels can have one sort in common, the distances are a matrix product, and the gradient can be
 # made block by block along the way. {mod}`rnclib.loss` does this, keeping one $M × M$ matrix at most. It costs 0.4
-# to 1.9 times as much as SupCon, a contrastive loss for classes ({doc}`methods`), on the same distances where labels
-# repeat, and up to 2.3 times where all differ ({doc}`benchmark`).
+# to 1.8 times as much as SupCon, a contrastive loss for classes ({doc}`methods`), on the same distances where labels
+# repeat, and up to 2.5 times where all differ ({doc}`benchmark`).
