@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ __all__ = ["FORMAT", "read", "write"]
 
 FORMAT = 1  # raised when a file of before would be read in another way
 _NAME = "rnclib"  # of the header's entry
+_LARGEST = 1e150  # of a target; the square of a larger one is infinite
 _GIVEN = ("head_", "validation_error_", "n_iter_", "loss_curve_", "n_features_in_", "notes_")
 _OURS = "a model that RnCRegressor.save has written"
 _LONGEST = 200  # characters of another's message in ours
@@ -134,7 +136,8 @@ def read(model: RnCRegressor, path: Path) -> RnCRegressor:
     if own:
         _check_shapes(model.encoder, tensors)
     try:
-        return _filled(model, told, tensors, device)
+        with np.errstate(divide="raise", over="raise", invalid="raise"):
+            return _filled(model, told, tensors, device)
     except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
         why = " ".join(str(error).split())[:_LONGEST]
         raise ValueError(f"path: got {path}, whose parts do not fit together ({why}); allowed: {_OURS}") from error
@@ -184,7 +187,9 @@ def _filled(
         if not isinstance(names, list) or [type(name) for name in names] != [str] * model.n_features_in_:
             raise ValueError("names of columns are none, or not as many")
         model.feature_names_in_ = np.array(names, dtype=object)
-    model._single, model.entry_shape_ = bool(told["single"]), tuple(told["entry"])
+    if not isinstance(told["single"], bool):
+        raise ValueError("whether targets were a column is neither true nor false")
+    model._single, model.entry_shape_ = told["single"], tuple(told["entry"])
     model._vectoriser = None if told["columns"] is None else Vectoriser(**told["columns"])
     model._features, model._targets = tensors["features"].numpy(), tensors["targets"].numpy()
     model._residuals = tensors["residuals"].numpy() if "residuals" in tensors else None
@@ -196,12 +201,15 @@ def _filled(
         medians = told["numbers"]["medians"]
         pipeline = unscaled(recipe.scaling, told["numbers"])
         prepare = Numbers(recipe, pipeline, len(medians), device, weight.dtype)
-        n_features = len(told["numbers"].get("mean", medians))
+        if not (n_features := len(told["numbers"].get("mean", medians))):
+            raise ValueError("the network has no inputs")
     state = {name.removeprefix("encoder."): value for name, value in tensors.items() if name.startswith("encoder.")}
     encoder = _encoder(model.encoder, recipe, n_features, state).to(device).eval()
     linear = nn.Linear(weight.shape[1], weight.shape[0], dtype=weight.dtype)
     linear.load_state_dict({name: tensors[f"linear.{name}"] for name in ("weight", "bias")})
     mean, std = (np.asarray(one) if isinstance(one, list) else one for one in told["scaler"])
+    if not (np.all(np.abs(mean) < _LARGEST) and np.all(np.abs(std) < _LARGEST)):
+        raise ValueError("targets are larger than any whose deviation can be told")
     model._network = FittedNetwork(encoder, linear.to(device), prepare, (mean, std), [])
     if told["regressor"] is not None:
         x, y = (one[model.training_] for one in (model._features, model._targets))
@@ -221,6 +229,10 @@ def _try(model: RnCRegressor, told: dict[str, Any]) -> None:
     for rows in (model.training_, model.validation_, model.calibration_):
         if rows.ndim != 1 or rows.dtype != np.int64 or (len(rows) and not 0 <= rows.min() <= rows.max() < n):
             raise ValueError("rows are none of the samples'")
+    n_columns = math.prod(model.entry_shape_) if told["numbers"] is None else len(told["numbers"]["medians"])
+    made = recipe.featuriser == "descriptors" or model._vectoriser is not None  # of fewer or more columns
+    if type(model.n_features_in_) is not int or not (made or model.n_features_in_ == n_columns):
+        raise ValueError("columns are not as many as the network has inputs")
     if told["numbers"] is None:
         return
     example: Any = np.array(told["numbers"]["medians"], float)[None]

@@ -71,7 +71,10 @@ def check_smiles(model: RnCRegressor, text: str, *, described: bool) -> bool:
     begun = time.monotonic()
     (fine,) = readable([text])
     if fine:
-        assert 0 < n_heavy_atoms([text])[0] <= 500 or set(canonical_smiles([text])[0]) <= set("[]H+-.0123456789@*")
+        no_atoms = not re.search(
+            "[A-GI-Za-z]", canonical_smiles([text])[0]
+        )  # but hydrogen, and those that stand for any
+        assert 0 < n_heavy_atoms([text])[0] <= 500 or no_atoms
         try:
             assert len(graphs_from_smiles([text])) == 1
         except ValueError as error:
