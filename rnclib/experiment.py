@@ -339,6 +339,9 @@ def carry_out(
         "wall_time": round(time.monotonic() - began, 3),
         **({} if peak.bytes is None else {"peak_mb": round(peak.bytes / 1e6)}),
     }
+    for stage in record["stages"]:
+        if stage["commit"] == record["run"]["commit"]:
+            del stage["commit"]  # as that of the run
     return record, _beside(run, chosen, outcome) if run.seed == 0 else None
 
 
@@ -553,7 +556,7 @@ def _kept(test: np.ndarray, n: int, about: int | None) -> np.ndarray:
 
 
 def _stage_record(stage: TrainedStage, points: int) -> dict[str, Any]:
-    """What a record says of a stage; its commit may be an earlier one than that of the run."""
+    """What a record says of a stage, which may be of an earlier commit than the run."""
     history = stage.history
     n = len(history.train_loss)
     kept = sorted({round(epoch) for epoch in np.linspace(1, n, min(n, points))})

@@ -541,7 +541,8 @@ def machines(records: Sequence[dict[str, Any]] | Mapping[str, Sequence[dict[str,
     for record in records:
         seconds = 0.0
         for stage in record["stages"]:  # runs that share what is trained have the same time and curve of it
-            shared = json.dumps([record["dataset"], record["split"], record["seed"], stage], sort_keys=True)
+            of = {name: value for name, value in stage.items() if name != "commit"}
+            shared = json.dumps([record["dataset"], record["split"], record["seed"], of], sort_keys=True)
             seconds += stage["wall_time"] if shared not in counted else 0.0
             counted.add(shared)
         processor, version = machine(record)

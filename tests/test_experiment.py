@@ -336,6 +336,7 @@ def test_a_record_says_what_was_done():
     scaled = record["metrics"]["test"]["standardised"]["mae"] * record["data"]["train_std"]
     assert scaled == pytest.approx(error, abs=1e-4)
     assert [stage["name"] for stage in record["stages"]] == ["encoder", "regressor"]
+    assert not any("commit" in stage for stage in record["stages"])  # it is the run's
     assert all(stage["wall_time"] > 0 for stage in record["stages"])  # pages divide by it, however fast a machine is
     assert set(record["run"]) >= {"commit", "clean", "device", "threads", "versions", "started", "wall_time"}
     assert {line.split(",")[1] for line in view.splitlines()[1:]} == {"train", "val", "test"}
@@ -471,6 +472,15 @@ def test_freezing_leaves_the_encoder_as_it_was_and_runs_share_it():
     assert agreement["RnC(L1)+freeze"] == agreement["RnC(L2)+freeze"] != agreement["RnC(L1)"]
     curves = [record["stages"][0] for record in records.values()]
     assert curves[0] == curves[1] == curves[2]
+
+
+def test_a_stage_names_its_commit_where_it_is_not_that_of_the_run(monkeypatch):
+    frozen, tuned = molecule_runs("RnC(L1)+freeze", "RnC(L1)")
+    for name, run in (("before", frozen), ("after", tuned)):
+        monkeypatch.setattr(results, "commit", lambda name=name: (name, True))
+        record, _ = carry_out(run)
+    assert record["run"]["commit"] == "after"
+    assert [stage.get("commit") for stage in record["stages"]] == ["before", None]
 
 
 def test_a_gpu_that_is_not_there_stops_a_run_before_it_loads_anything(monkeypatch):

@@ -651,6 +651,7 @@ def test_hours_of_training_count_what_is_shared_once():
         trained("RnC(L1)+freeze", 900.0, "a"),
         trained("L1", 360.0, "b"),
     ]
+    records[1]["stages"][0] = records[1]["stages"][0] | {"commit": "an earlier one than the run's"}
     table = results.machines(records).set_index("Processor")
     assert table["Runs"].to_dict() == {"a": 2, "b": 1} and set(table["torch"]) == {"2"}
     assert table["Hours of training"].to_dict() == pytest.approx({"a": 1.75, "b": 0.1})
