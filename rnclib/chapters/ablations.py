@@ -32,8 +32,8 @@ CHOICES: dict[str, dict[str, dict[str, Any]]] = {
     "projection head": {"64 features": {"projection": 64}},
 }
 _REGRESSOR = "regressor"
-# Values of each choice in the profile of seconds.
-_SMOKE = {
+# Value of each choice in the short profiles.
+_SHORT = {
     "temperature": ("0.5",), "similarity": ("cosine, temperature 0.1",), "batch size": ("16",), "views": ("1",),
     "length": ("0.125 of the epochs",), "projection head": ("64 features",),
 }  # fmt: skip
@@ -74,7 +74,7 @@ def _variants(scope: Scope) -> list[tuple[str, str, Run]]:
                 if choice == "views" and recipe.pretrain.n_views is None:
                     continue
                 for value, changes in values.items():
-                    if scope.profile == "smoke" and value not in _SMOKE[choice]:
+                    if scope.profile != "paper" and value not in _SHORT[choice]:
                         continue
                     changed = replace(protocol, recipe=_changed(protocol.recipe, changes))
                     if changed != protocol:
@@ -86,8 +86,9 @@ def _variants(scope: Scope) -> list[tuple[str, str, Run]]:
 def grid(scope: Scope) -> list[Run]:
     """One choice at a time, with a regressor in closed form, and Rank-N-Contrast with other training schemes.
 
-    All are trained in bfloat16, which takes two thirds of the time. Short profiles of faces have the number of views
-    only, of which molecules have one in any case, unless a choice or ``'all'`` is asked for.
+    All are trained in bfloat16, which takes two thirds of the time. Short profiles have one value of each choice. On
+    faces that is the number of views only, of which molecules have one in any case, unless a choice or ``'all'`` is
+    asked for.
 
     Parameters
     ----------

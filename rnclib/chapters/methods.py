@@ -193,7 +193,7 @@ def grid(scope: Scope) -> list[Run]:
 _SEARCH = Experiment("tuning", search_grid, (*MOLECULES, *FACES), seeded=False, options={"data_dir": None})
 _COMPARISON = Experiment(
     "methods", grid, (*MOLECULES, *FACES),
-    n_seeds={"molecules": {"paper": 5, "quick": 2, "smoke": 1}, "images": {"paper": 5, "quick": 1, "smoke": 1}},
+    n_seeds={kind: {"paper": 5, "quick": 1, "smoke": 1} for kind in ("molecules", "images")},
     options={"data_dir": None, "tuned": None},
 )  # fmt: skip
 
