@@ -114,12 +114,12 @@ Notice(
 
 # %% [markdown]
 # Both measures are shown because SupCon has a cliff of its own. Far apart, the terms of its softmax become subnormal
-# numbers, which many processors handle slowly. A ratio to SupCon on the same batch then looks better than rnc_loss is; one
-# to SupCon on the batch as drawn does not.
+# numbers, which many processors handle slowly. A ratio to SupCon on the same batch then looks better than rnc_loss is;
+# one to SupCon on the batch as drawn does not.
 #
 # Batches as drawn are in {numref}`benchmark-peers` too, where SupCon's times are others: there it has its turn between
-# other losses. It fills several matrices anew, and what that costs depends on what ran before. So the same batch has two
-# ratios, and the answer above names the range of each.
+# other losses. It fills several matrices anew, and what that costs depends on what ran before. So the same batch has
+# two ratios, and the answer above names the range of each.
 #
 # The **plain path** is this package's other way to the same numbers, by sorting whole rows. It takes every option and
 # does not look at what embeddings are like; a fast path that is slower than it would be useless. A dash is

@@ -854,7 +854,7 @@ advice = {
     "holds": "It is worth a trial.",
     "does not hold": "It is no first choice.",
     "practically equal": "Where end-to-end training is tuned, expect about the same error on average over tasks; on a "
-    "single one it may differ by more.",
+    "single task it may differ by more.",
     "undecided": "Nothing here says to try it first.",
     "not measured": "Nothing so far says to try it first.",
 }
@@ -890,7 +890,7 @@ def price():
         return None
     return (
         f"**What it costs.** A fit of RnC takes {costs.loc[rnc, 'ratio']:.1f} × as long as end to end, each with the "
-        "epochs and batches that its search chose: the median of the ratios of the tasks, not the ratio of the two "
+        "epochs and batches that its search chose: the median of the ratios of the tasks, not the ratio of their "
         "medians ({numref}`tasks-costs`)."
     )
 

@@ -423,7 +423,7 @@ Findings(
     + (
         "a search may change the order."
         if csv
-        else "they are made from tasks of which this is one. Settings that were searched on it, and their errors on "
+        else "they are made from tasks that include this. Settings that were searched on it, and their errors on "
         "splits made alike, are in {numref}`tasks-errors`: a search may change the order."
     ),
     None
