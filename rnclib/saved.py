@@ -310,11 +310,14 @@ def unscaled(kind: str | None, state: dict[str, Any]) -> Any:
         quantiles.n_quantiles_ = len(quantiles.quantiles_)
         quantiles.references_ = np.linspace(0, 1, quantiles.n_quantiles_, endpoint=True)
     if kind == "pieces":
-        pieces = steps["splinetransformer"]
-        pieces.bsplines_ = [
-            BSpline(np.array(knots, float), old.c, old.k, extrapolate=old.extrapolate)
-            for knots, old in zip(state["knots"], pieces.bsplines_, strict=True)
-        ]
+        pieces, found = steps["splinetransformer"], []
+        for row, old in zip(state["knots"], pieces.bsplines_, strict=True):
+            knots = np.array(row, float)
+            if knots.shape != old.t.shape or not (np.isfinite(knots).all() and (np.diff(knots) >= 0).all()):
+                raise ValueError("knots are not as many, or not in order")
+            # as scikit-learn makes them: those of a column of one value are all equal, which BSpline itself refuses
+            found.append(BSpline.construct_fast(knots, old.c, old.k, extrapolate=old.extrapolate))
+        pieces.bsplines_ = found
     if kind is not None:
         scaler = steps["standardscaler"]
         scaler.mean_, scaler.scale_ = np.array(state["mean"], float), np.array(state["scale"], float)

@@ -412,6 +412,14 @@ def test_a_saved_model_whose_header_says_something_else_is_named(model, tmp_path
         RnCRegressor.load(tmp_path / "m.safetensors")
 
 
+@pytest.mark.parametrize("method", ["rnc", "joint", "end_to_end"])
+def test_a_model_of_columns_of_one_value_predicts_as_before_it_was_saved(method, tmp_path):
+    rows = np.column_stack([ROWS, np.ones(40), np.full(40, np.nan)])
+    fitted = RnCRegressor(method, epochs=2, batch_size=16, random_state=0).fit(rows, ROWS[:, 0])
+    fitted.save(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(RnCRegressor.load(tmp_path / "m.safetensors").predict(rows), fitted.predict(rows))
+
+
 def test_a_saved_model_predicts_or_is_named(model, tmp_path):
     counts = fuzz_models(model, tmp_path / "m.safetensors", 40, 0)
     assert min(counts.values()) > 1
