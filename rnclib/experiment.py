@@ -333,15 +333,12 @@ def carry_out(
             _evaluate(run, fitted, chosen, outcome)
         except Diverged as error:  # a result like any other: this method does not train here
             outcome = _Outcome(stages=error.stages, diverged=str(error))
-    record = _record(run, chosen, outcome)
+    record = _record(run, chosen, outcome, commit)
     record["run"] = provenance.circumstances(device) | {
         "started": started,
         "wall_time": round(time.monotonic() - began, 3),
         **({} if peak.bytes is None else {"peak_mb": round(peak.bytes / 1e6)}),
     }
-    for stage in record["stages"]:
-        if stage["commit"] == record["run"]["commit"]:
-            del stage["commit"]  # as that of the run
     return record, _beside(run, chosen, outcome) if run.seed == 0 else None
 
 
@@ -478,7 +475,7 @@ def _on_new_people(run: Run, fitted: Fitted) -> dict[str, Any]:
 # --- the record -------------------------------------------------------------------------------------------
 
 
-def _record(run: Run, chosen: _Chosen, outcome: _Outcome) -> dict[str, Any]:
+def _record(run: Run, chosen: _Chosen, outcome: _Outcome, commit: str | None) -> dict[str, Any]:
     """All that is known of a run, but for its circumstances."""
     dataset, split, source = chosen.dataset, chosen.split, run.data.source
     n_train, n_val, n_test = (len(index) for index in (split.train, split.val, split.test))
@@ -516,7 +513,7 @@ def _record(run: Run, chosen: _Chosen, outcome: _Outcome) -> dict[str, Any]:
         },
         "metrics": outcome.metrics,
         "diverged": outcome.diverged,
-        "stages": [_stage_record(stage, 40 if run.view else 10) for stage in outcome.stages],
+        "stages": [_stage_record(stage, 40 if run.view else 10, commit) for stage in outcome.stages],
         "run": {},
         "test": {
             "index": kept.tolist(),
@@ -555,8 +552,8 @@ def _kept(test: np.ndarray, n: int, about: int | None) -> np.ndarray:
     return test[chosen[test]]
 
 
-def _stage_record(stage: TrainedStage, points: int) -> dict[str, Any]:
-    """What a record says of a stage, which may be of an earlier commit than the run."""
+def _stage_record(stage: TrainedStage, points: int, commit: str | None) -> dict[str, Any]:
+    """What a record says of a stage: its commit only where it is not that of the run; None is one that is not known."""
     history = stage.history
     n = len(history.train_loss)
     kept = sorted({round(epoch) for epoch in np.linspace(1, n, min(n, points))})
@@ -569,7 +566,7 @@ def _stage_record(stage: TrainedStage, points: int) -> dict[str, Any]:
         "epochs": n,
         "best_epoch": history.best_epoch,
         "wall_time": round(history.wall_time, 3),
-        "commit": stage.commit,
+        **({} if stage.commit == commit else {"commit": stage.commit}),
         "curve": curve,
     }
 

@@ -82,10 +82,10 @@ def _clean_output(output: Any) -> Any:
         output.text = _steady("\n".join(line.rsplit("\r", 1)[-1] for line in output.text.split("\n")))
         return output if output.text.strip() else None
     data: MutableMapping[str, Any] = output.get("data", {})
-    for mime in _NOISE & set(data):
+    noise = _NOISE & data.keys()
+    for mime in noise:
         del data[mime]
-        data.pop("text/plain", None)
-    if {"text/html", "text/markdown"} <= data.keys():  # that of Jupyter, and that of the book
+    if noise or {"text/html", "text/markdown"} <= data.keys():  # Jupyter shows the one, the book the other
         data.pop("text/plain", None)
     if "text/plain" in data:
         data["text/plain"] = _steady(data["text/plain"])

@@ -23,8 +23,8 @@ import pandas as pd
 from rnclib.files import finite_json
 
 __all__ = [
-    "CONDITIONS", "IDENTITY", "LARGEST", "PROFILES", "REQUIRED", "SCHEMA", "SHARED", "apart", "named", "read", "table",
-    "unpacked",
+    "CONDITIONS", "IDENTITY", "LARGEST", "PROFILES", "REQUIRED", "SCHEMA", "SHARED", "TEST_SETS", "VERSIONS", "apart",
+    "named", "read", "table", "unpacked",
 ]  # fmt: skip
 
 SCHEMA = 1
@@ -35,8 +35,8 @@ CONDITIONS = ("fraction", "holes", "wrong_targets", "spurious")
 REQUIRED = (*IDENTITY, "schema", "key", "config", "data", "metrics", "test", "stages", "run")
 #: Bytes of a file that is read.
 LARGEST = 2**24
-#: Folders beside the records of an experiment with the test sets and versions that they name.
-SHARED = ("test-sets", "versions")
+#: Folders beside the records of an experiment with what these name: test sets, and versions of packages.
+SHARED = TEST_SETS, VERSIONS = ("test-sets", "versions")
 _NAMES = ("experiment", "dataset", "split", "key")  # of which paths are made
 _SHOWN = ("cpu", "gpu", "commit", "device", "started")  # and the versions of packages
 
@@ -92,12 +92,12 @@ def apart(record: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     rows = [list(test), *zip(*test.values(), strict=True)]
     text = "".join(",".join(map(str, row)) + "\n" for row in rows)
     name = f"{named('dataset', record['dataset'])}-{_digest(text)}.csv"
-    shared = {f"{SHARED[0]}/{name}": text}
+    shared = {f"{TEST_SETS}/{name}": text}
     if "versions" in run:
         lines = [f"{json.dumps(package)},{json.dumps(version)}\n" for package, version in run["versions"].items()]
         text = "".join(["package,version\n", *lines])
         run["versions"] = f"versions-{_digest(text)}.csv"
-        shared[f"{SHARED[1]}/{run['versions']}"] = text
+        shared[f"{VERSIONS}/{run['versions']}"] = text
     return {**record, "test": {"set": name, "prediction": prediction}, "run": run}, shared
 
 
@@ -115,9 +115,9 @@ def read(path: Path) -> dict[str, Any] | None:
     try:
         record = finite_json(_text(path))
         if "set" in (test := record["test"]):
-            record["test"] = _shared(path.parent, 0, test["set"]) | {"prediction": test["prediction"]}
+            record["test"] = _shared(path.parent / TEST_SETS, test["set"]) | {"prediction": test["prediction"]}
         if isinstance(name := record["run"].get("versions"), str):
-            columns = _shared(path.parent, 1, name)
+            columns = _shared(path.parent / VERSIONS, name)
             record["run"]["versions"] = dict(zip(columns["package"], columns["version"], strict=True))
         return record if all(check(record) for check in (_has_names, _has_data, _has_results, _has_stages)) else None
     except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
@@ -130,12 +130,11 @@ def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def _shared(folder: Path, which: int, name: str) -> dict[str, list]:
+def _shared(folder: Path, name: str) -> dict[str, list]:
     if not re.fullmatch(r"\w[\w -]*-[0-9a-f]{16}\.csv", name, re.ASCII):
         raise ValueError("it is no name of a file that records share")
-    path = folder / SHARED[which] / name
-    of = path.stat()
-    return _read_shared(path, of.st_mtime_ns, of.st_size)
+    of = (folder / name).stat()
+    return _read_shared(folder / name, of.st_mtime_ns, of.st_size)
 
 
 @functools.lru_cache(maxsize=1024)

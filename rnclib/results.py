@@ -108,7 +108,7 @@ def write(record: dict[str, Any], root: str | os.PathLike, beside: str | None = 
     """
     if missing := [name for name in REQUIRED if name not in record]:
         raise ValueError(f"record: got one without {', '.join(missing)}; allowed: all of {', '.join(REQUIRED)}")
-    _written("run", record["run"])
+    _written("run", record["run"])  # whole: its versions go elsewhere
     kept, shared = record_files.apart(record)
     lines = [f"{json.dumps(name)}:{_written(name, value)}" for name, value in kept.items()]
     text = "{\n" + ",\n".join(lines) + "\n}\n"  # a line for each field, so that changes can be read

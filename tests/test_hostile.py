@@ -71,9 +71,8 @@ def check_smiles(model: RnCRegressor, text: str, *, described: bool) -> bool:
     begun = time.monotonic()
     (fine,) = readable([text])
     if fine:
-        no_atoms = not re.search(
-            "[A-GI-Za-z]", canonical_smiles([text])[0]
-        )  # but hydrogen, and those that stand for any
+        # none but hydrogen, and those that stand for any
+        no_atoms = not re.search("[A-GI-Za-z]", canonical_smiles([text])[0])
         assert 0 < n_heavy_atoms([text])[0] <= 500 or no_atoms
         try:
             assert len(graphs_from_smiles([text])) == 1

@@ -216,13 +216,13 @@ def test_the_runs_of_verdicts_are_those_of_their_claims(book):
     assert keys == set(book.made_of["claims-esol"]["key"])
 
 
-def test_every_published_record_is_in_one_fold_and_one_row_of_the_file(book, text, pages):
+def test_every_published_record_is_in_one_fold_and_one_row_of_the_file(book, text):
     table = origins.table(book.runs, book.shown_in())
     paths = [*BOOK.glob("results/paper/*/*.json"), *BOOK.glob("results/archive/paper/*/*.json")]
     every = sorted(path.relative_to(BOOK / "results").as_posix() for path in paths)
     assert sorted([*table["file"], *book.measured["file"]]) == every
     linked = re.findall(r'href="records/([^"]+\.json)"', text)
-    assert sorted(linked) == sorted([*pages.places(book.runs), *book.measured["file"]])
+    assert sorted(linked) == sorted([*book.runs["place"], *book.measured["file"]])
     assert len(set(linked)) == len(linked), "each has a place of its own"
 
 

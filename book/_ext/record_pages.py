@@ -62,7 +62,12 @@ class Ledger:
 
     def __init__(self, book: Path) -> None:
         self.results = book / "results"
-        self.runs = origins.read(self.results)
+        runs = origins.read(self.results)
+        # where they lie in the site's folder of records: under their keys, which keeps thousands of links short
+        places = (
+            f"{'archive/' * archived}{key}.json" for archived, key in zip(runs["archived"], runs["key"], strict=True)
+        )
+        self.runs = runs.assign(place=list(places))
         self.groups = {where: part["method"] for where, part in self.runs.groupby(_GROUP, sort=False)}
         self.measured = origins.measurements(self.results, self.runs)
         notebooks = {
@@ -278,10 +283,10 @@ def _groups(runs: pd.DataFrame) -> list[str]:
 
 
 def _method(method: str, runs: pd.DataFrame) -> str:
-    runs = runs.assign(to=places(runs), weights=[config.get("weight_seed", -1) for config in runs["config"]])
+    runs = runs.assign(weights=[config.get("weight_seed", -1) for config in runs["config"]])
     links = [
-        f'<a href="records/{run.to}">{run.seed}{"" if run.weights < 0 else f"·{run.weights}"}</a>{"†" * run.diverged}'
-        for run in runs.sort_values(["seed", "weights"]).itertuples()
+        f'<a href="records/{of.place}">{of.seed}{"" if of.weights < 0 else f"·{of.weights}"}</a>{"†" * of.diverged}'
+        for of in runs.sort_values(["seed", "weights"]).itertuples()
     ]
     machines = (
         f"{processor}, torch {torch}" for processor, torch in zip(runs["processor"], runs["torch"], strict=True)
@@ -290,11 +295,6 @@ def _method(method: str, runs: pd.DataFrame) -> str:
     commits = ", ".join(f"<code>{str(one)[:7]}</code>" for one in runs["commit"].unique())  # a light page
     cells = [literal(method), " ".join(links), "; ".join(dict.fromkeys(machines)), days, commits]
     return f"| {' | '.join(cells)} | {runs['core_hours'].sum():.2f} |"
-
-
-def places(runs: pd.DataFrame) -> list[str]:
-    """Where records lie in the site's folder of them: under their keys, which keeps thousands of links short."""
-    return [f"{'archive/' * archived}{key}.json" for archived, key in zip(runs["archived"], runs["key"], strict=True)]
 
 
 def _measured(book: Ledger, folder: str) -> str:
@@ -461,10 +461,10 @@ def write_records(app: Sphinx, exception: Exception | None) -> None:
     shutil.rmtree(target, ignore_errors=True)
     if not len(book.runs):
         return
-    to = dict(zip(book.runs["file"], places(book.runs), strict=True)) | {file: file for file in book.measured["file"]}
+    to = dict(zip(book.runs["file"], book.runs["place"], strict=True)) | {file: file for file in book.measured["file"]}
     for folder, place in {Path(file).parent: Path(place).parent for file, place in to.items()}.items():
         shared = (path for name in SHARED for path in (book.results / folder / name).glob("*.csv"))
-        to |= {path: place / path.parent.name / path.name for path in shared}
+        to |= {(folder / path.parent.name / path.name): place / path.parent.name / path.name for path in shared}
     for file, place in to.items():
         (target / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(book.results / file, target / place)

@@ -34,8 +34,8 @@ CHOICES: dict[str, dict[str, dict[str, Any]]] = {
 _REGRESSOR = "regressor"
 # Value of each choice in the short profiles.
 _SHORT = {
-    "temperature": ("0.5",), "similarity": ("cosine, temperature 0.1",), "batch size": ("16",), "views": ("1",),
-    "length": ("0.125 of the epochs",), "projection head": ("64 features",),
+    "temperature": "0.5", "similarity": "cosine, temperature 0.1", "batch size": "16", "views": "1",
+    "length": "0.125 of the epochs", "projection head": "64 features",
 }  # fmt: skip
 #: Label of what every change is compared with.
 PROTOCOL = "RnC frozen, closed form"
@@ -74,7 +74,7 @@ def _variants(scope: Scope) -> list[tuple[str, str, Run]]:
                 if choice == "views" and recipe.pretrain.n_views is None:
                     continue
                 for value, changes in values.items():
-                    if scope.profile != "paper" and value not in _SHORT[choice]:
+                    if scope.profile != "paper" and value != _SHORT[choice]:
                         continue
                     changed = replace(protocol, recipe=_changed(protocol.recipe, changes))
                     if changed != protocol:
