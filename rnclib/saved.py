@@ -36,7 +36,6 @@ __all__ = ["FORMAT", "read", "write"]
 
 FORMAT = 1  # raised when a file of before would be read in another way
 _NAME = "rnclib"  # of the header's entry
-_LARGEST = 1e150  # of a target; the square of a larger one is infinite
 _GIVEN = ("head_", "validation_error_", "n_iter_", "loss_curve_", "n_features_in_", "notes_")
 _OURS = "a model that RnCRegressor.save has written"
 _LONGEST = 200  # characters of another's message in ours
@@ -208,8 +207,10 @@ def _filled(
     linear = nn.Linear(weight.shape[1], weight.shape[0], dtype=weight.dtype)
     linear.load_state_dict({name: tensors[f"linear.{name}"] for name in ("weight", "bias")})
     mean, std = (np.asarray(one) if isinstance(one, list) else one for one in told["scaler"])
-    if not (np.all(np.abs(mean) < _LARGEST) and np.all(np.abs(std) < _LARGEST)):
-        raise ValueError("targets are larger than any whose deviation can be told")
+    if not np.shape(mean) == np.shape(std) == model._targets.shape[1:]:
+        raise ValueError("means and deviations are of other targets")
+    if not np.isfinite([np.max(np.square(std)), np.max(np.abs(mean)) * 2]).all():
+        raise ValueError("targets are larger than any that fit takes")
     model._network = FittedNetwork(encoder, linear.to(device), prepare, (mean, std), [])
     if told["regressor"] is not None:
         x, y = (one[model.training_] for one in (model._features, model._targets))
@@ -229,7 +230,9 @@ def _try(model: RnCRegressor, told: dict[str, Any]) -> None:
     for rows in (model.training_, model.validation_, model.calibration_):
         if rows.ndim != 1 or rows.dtype != np.int64 or (len(rows) and not 0 <= rows.min() <= rows.max() < n):
             raise ValueError("rows are none of the samples'")
-    n_columns = math.prod(model.entry_shape_) if told["numbers"] is None else len(told["numbers"]["medians"])
+    n_columns = 1 if told["numbers"] is None else len(told["numbers"]["medians"])
+    if recipe.model == "own":
+        n_columns = math.prod(model.entry_shape_)
     made = recipe.featuriser == "descriptors" or model._vectoriser is not None  # of fewer or more columns
     if type(model.n_features_in_) is not int or not (made or model.n_features_in_ == n_columns):
         raise ValueError("columns are not as many as the network has inputs")

@@ -364,13 +364,17 @@ def model(tmp_path_factory) -> Path:
     return path
 
 
+def parts_of(saved: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    with safe_open(saved, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return tensors, json.loads(file.metadata()["rnclib"])
+
+
 def fuzz_models(whole: Path, path: Path, n: int, seed: int) -> Counter:
     """A file is a model that predicts; the very one that was saved, if its numbers came to harm; or it is named."""
     rng, counts, content = np.random.default_rng(seed), Counter[str](), whole.read_bytes()
     intact = RnCRegressor.load(whole).predict(ROWS)
-    with safe_open(whole, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        header = json.loads(file.metadata()["rnclib"])
+    tensors, header = parts_of(whole)
     told = len(content) - sum(value.nbytes for value in tensors.values())
     for i in range(n):
         foreign = i % 2 == 0
@@ -403,13 +407,27 @@ def fuzz_models(whole: Path, path: Path, n: int, seed: int) -> Counter:
     ids=str,
 )  # fmt: skip
 def test_a_saved_model_whose_header_says_something_else_is_named(model, tmp_path, wrong):
-    with safe_open(model, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        header = json.loads(file.metadata()["rnclib"])
+    tensors, header = parts_of(model)
     assert wrong.keys() <= header.keys()
     save_file(tensors, tmp_path / "m.safetensors", metadata={"rnclib": json.dumps(header | wrong)})
     with pytest.raises(ValueError, match=r"^path: got .*m\.safetensors, whose parts do not fit together"):
         RnCRegressor.load(tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize("wrong", [{"mean": [], "scale": []}, {"scale": [0.0, 1.0, 1.0]}], ids=str)
+def test_a_saved_model_whose_scaling_says_something_else_is_named(model, tmp_path, wrong):
+    tensors, header = parts_of(model)
+    header["numbers"] |= wrong
+    save_file(tensors, tmp_path / "m.safetensors", metadata={"rnclib": json.dumps(header)})
+    with pytest.raises(ValueError, match=r"^path: got .*m\.safetensors, whose parts do not fit together"):
+        RnCRegressor.load(tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize("large", [lambda y: y * 1e151, lambda y: 1e160 + y * 1e145])
+def test_a_model_of_large_targets_predicts_as_before_it_was_saved(large, tmp_path):
+    fitted = RnCRegressor("joint", epochs=2, batch_size=16, random_state=0).fit(ROWS, large(ROWS[:, 0]))
+    fitted.save(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(RnCRegressor.load(tmp_path / "m.safetensors").predict(ROWS), fitted.predict(ROWS))
 
 
 @pytest.mark.parametrize("method", ["rnc", "joint", "end_to_end"])
