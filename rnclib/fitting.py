@@ -116,11 +116,12 @@ def fit(
     if recipe.model in BASELINES:
         return BASELINES[recipe.model](train.inputs, train.targets, seed)
     if recipe.model in PEERS:
-        return _peer(recipe, train, val, seed)
+        return _peer(recipe, train, val, seed, execution.commit)
     if recipe.model in PACKAGES:
         began = time.monotonic()
         model = PACKAGES[recipe.model](train.inputs, train.targets, val.inputs, val.targets, seed)
-        model.stages.append(TrainedStage(recipe.model, History(wall_time=time.monotonic() - began)))
+        history = History(wall_time=time.monotonic() - began)
+        model.stages.append(TrainedStage(recipe.model, history, execution.commit))
         return model
     if recipe.ensemble is None:
         return Network(recipe, train, val, seed, execution, on_epoch, encoder=encoder).fitted()
@@ -138,12 +139,12 @@ def fit(
     return _Ensemble(members, stages)
 
 
-def _peer(recipe: Recipe, train: Samples, val: Samples, seed: int) -> Baseline:
+def _peer(recipe: Recipe, train: Samples, val: Samples, seed: int, commit: str | None) -> Baseline:
     prepare = preparation(recipe, train.inputs, torch.device("cpu"))
     x, x_val = (prepare(samples.inputs).double().numpy() for samples in (train, val))
     began = time.monotonic()
     model, _ = best_regressor(recipe.model, x, train.targets, x_val, val.targets, seed)
-    took = TrainedStage(recipe.model, History(wall_time=time.monotonic() - began))
+    took = TrainedStage(recipe.model, History(wall_time=time.monotonic() - began), commit)
     return Baseline(lambda inputs: model.predict(prepare(inputs).double().numpy()), [took])
 
 

@@ -740,6 +740,8 @@ def test_what_was_trained_before_is_taken_from_the_cache(tmp_path, monkeypatch):
     again = fit(FINE_TUNED, TRAIN, VAL, seed=0, execution=replace(execution, commit="another"))
     np.testing.assert_array_equal(again.predict(NEW.inputs), first.predict(NEW.inputs))
     assert again.stages == first.stages and {stage.commit for stage in again.stages} == {"abc"}
+    peer = fit(Recipe("ridge"), TRAIN, VAL, seed=0, execution=execution)
+    assert {stage.commit for stage in peer.stages} == {"abc"}
     head = fit(replace(FINE_TUNED, head="neighbours"), TRAIN, VAL, seed=0, execution=execution)  # on that network
     np.testing.assert_array_equal(head.features(NEW.inputs), first.features(NEW.inputs))
     closed = fit(CLOSED, TRAIN, VAL, seed=0, execution=execution)  # on that encoder

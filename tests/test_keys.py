@@ -42,9 +42,12 @@ def test_every_committed_record_lies_under_the_digest_of_its_configuration():
 
 
 def test_an_archived_record_of_a_run_that_is_made_anew_is_of_another_machine():
-    now = {record["key"]: record for path in RECORDS if (record := read(path))}
-    for path in ARCHIVE:
-        then = read(path)
+    now, before = (
+        [read(path) for path in paths if "key" in json.loads(path.read_text())] for paths in (RECORDS, ARCHIVE)
+    )
+    assert None not in (*now, *before)
+    now = {record["key"]: record for record in now}
+    for then in before:
         if then["key"] in now:
             assert machine(then) != machine(now[then["key"]])
 
