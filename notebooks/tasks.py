@@ -809,7 +809,7 @@ Findings(
     f"first trial, the same on every task, {math.exp(tried['gain'].mean()):.2f} ×. Settings typical of other tasks are "
     f"better than the first trial in {(tried['cost'] < tried['gain']).sum()} of {len(tried)} cases: they are "
     + (
-        "a slightly worse place to begin than the round numbers of that trial, and replace no search."
+        "no better a place to begin than the round numbers of that trial, and replace no search."
         if tried["cost"].mean() > tried["gain"].mean()
         else "a place to begin, and replace no search."
     ),

@@ -306,7 +306,7 @@ def carry_out(
     Returns
     -------
     record : dict
-        See `rnclib.results`.
+        See `rnclib.records`.
     beside : str or None
         CSV of a file beside the record, for seed 0. Where records keep a part of the test set: ``index``, ``target``
         and ``prediction`` of all of it. Else, of networks that are trained and tested on the data as they are, or with

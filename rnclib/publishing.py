@@ -27,7 +27,8 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Take off an executed notebook what differs from run to run or says something about the machine.
 
     That is widget state, timings, papermill's and the kernel's metadata, everything written to the error
-    stream (progress bars), overwritten lines, memory addresses and the working directory's path. A
+    stream (progress bars), overwritten lines, memory addresses and the working directory's path; and the plain
+    text of what Jupyter shows as HTML and the book as Markdown. A
     `rnclib.report.Figure` gets its caption and label (one in a cell). Running it twice changes nothing more.
 
     Parameters

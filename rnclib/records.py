@@ -2,7 +2,7 @@
 
 Of a record's names paths are made, and of its values tables, so both are looked at before anything is done with them.
 What many would repeat, the samples and targets of a test set and the versions of packages, lies once in a file of its
-own.
+own. A stage of training names its commit where it is not that of the run; None is one that is not known.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import shutil
 from hashlib import sha256
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from built_book import BOOK, ROOT, build, chapter, extension, html_pages, lay_out, pages_in, read
 
@@ -249,6 +250,8 @@ def test_records_in_the_site_have_beside_them_what_they_name(site):
     for path in paths:
         record = records.read(path)
         assert record is not None and record["key"] == path.stem, path
+    table = pd.read_csv(site / "records" / "records.csv", low_memory=False)
+    assert sorted(site / "records" / place for place in table["place"]) == sorted(paths)
 
 
 def test_tables_and_figures_are_numbered_and_referred_to(site):

@@ -182,9 +182,9 @@ def records_of_chapters(book: Ledger) -> str:
     if len(book.runs):
         parts.append(
             f"All {len(book.runs)} records, those of the archive too, are rows of "
-            '<a href="records/records.csv" download>one table</a> (CSV): key, file, data set, split, method and seed, '
-            "checksum of the data, commit, machine, versions of packages, time, and the tables and figures that use "
-            "them.\n"
+            '<a href="records/records.csv" download>one table</a> (CSV): key, file in the repository and place beside '
+            "the table, data set, split, method and seed, checksum of the data, commit, machine, versions of packages, "
+            "time, and the tables and figures that use them.\n"
         )
     else:
         parts.append(NOTHING)
