@@ -144,7 +144,7 @@ class Run:
     new_people : {True}, optional
         After training, predict the test set of the synthetic faces of the next `data_seed` too: faces of the same kind,
         none of whose people are in the training set.
-    view : bool
+    on_pages : bool
         Whether a view of the features may be kept, see `carry_out`, and 40 points of learning curves instead of 10. It
         is no part of the run's key or record.
     """
@@ -158,7 +158,7 @@ class Run:
     weight_seed: int | None = None
     corruptions: bool | None = None
     new_people: bool | None = None
-    view: bool = field(default=True, compare=False)
+    on_pages: bool = field(default=True, compare=False)
 
     def __post_init__(self) -> None:
         if self.profile not in results.PROFILES:
@@ -216,7 +216,7 @@ def described(run: Run) -> dict[str, Any]:
     run : Run
     """
     own = {name: value for name, value in vars(run).items() if name not in ("data", "recipe")}
-    return given(own | vars(run.data) | {"data_dir": None, "view": None}) | run.recipe.described()
+    return given(own | vars(run.data) | {"data_dir": None, "on_pages": None}) | run.recipe.described()
 
 
 def key(run: Run) -> str:
@@ -513,7 +513,7 @@ def _record(run: Run, chosen: _Chosen, outcome: _Outcome, commit: str | None) ->
         },
         "metrics": outcome.metrics,
         "diverged": outcome.diverged,
-        "stages": [_stage_record(stage, 40 if run.view else 10, commit) for stage in outcome.stages],
+        "stages": [_stage_record(stage, 40 if run.on_pages else 10, commit) for stage in outcome.stages],
         "run": {},
         "test": {
             "index": kept.tolist(),
@@ -539,7 +539,7 @@ def _beside(run: Run, chosen: _Chosen, outcome: _Outcome) -> str | None:
         rows = zip(test, dataset.targets[test], outcome.prediction[test], strict=True)
         return "index,target,prediction\n" + "".join(f"{i},{y:.6g},{predicted:.6g}\n" for i, y, predicted in rows)
     plain = all(getattr(run.data, name) is None for name in results.CONDITIONS) and not run.corruptions
-    if outcome.features is None or not run.view or not (plain or run.data.spurious == "tied"):
+    if outcome.features is None or not run.on_pages or not (plain or run.data.spurious == "tied"):
         return None
     return evaluation.view(outcome.features, chosen.split, dataset.targets, chosen.nuisance)
 

@@ -540,9 +540,10 @@ def machines(records: Sequence[dict[str, Any]] | Mapping[str, Sequence[dict[str,
     rows, counted = [], set()
     for record in records:
         seconds = 0.0
-        for stage in record["stages"]:  # runs that share what is trained have the same time and curve of it
-            of = {name: value for name, value in stage.items() if name != "commit"}
-            shared = json.dumps([record["dataset"], record["split"], record["seed"], of], sort_keys=True)
+        for stage in record["stages"]:  # what runs share took the same time in each and ended at the same loss
+            ends = {name: values[-1:] for name, values in stage["curve"].items()}  # records keep 10 or 40 points
+            which = [record["dataset"], record["split"], record["seed"], stage["name"], stage["wall_time"], ends]
+            shared = json.dumps(which, sort_keys=True)
             seconds += stage["wall_time"] if shared not in counted else 0.0
             counted.add(shared)
         processor, version = machine(record)

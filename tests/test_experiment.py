@@ -341,12 +341,12 @@ def test_a_record_says_what_was_done():
     assert set(record["run"]) >= {"commit", "clean", "device", "threads", "versions", "started", "wall_time"}
     assert {line.split(",")[1] for line in view.splitlines()[1:]} == {"train", "val", "test"}
     assert len(view.splitlines()) == 121
-    unseen = replace(run, view=False)
+    unseen = replace(run, on_pages=False)
     assert key(unseen) == record["key"] and carry_out(unseen)[1] is None
 
 
-@pytest.mark.parametrize(("view", "points"), [(True, 40), (False, 10)])
-def test_a_record_keeps_some_points_of_a_learning_curve(monkeypatch, view, points):
+@pytest.mark.parametrize(("on_pages", "points"), [(True, 40), (False, 10)])
+def test_a_record_keeps_some_points_of_a_learning_curve(monkeypatch, on_pages, points):
     def of_ninety_epochs(*args, **options):
         fitted = fit(*args, **options)
         history = fitted.stages[0].history
@@ -355,7 +355,7 @@ def test_a_record_keeps_some_points_of_a_learning_curve(monkeypatch, view, point
 
     monkeypatch.setattr(experiment, "fit", of_ninety_epochs)
     (run,) = molecule_runs("L1")
-    (curve,) = (stage["curve"] for stage in carry_out(replace(run, view=view))[0]["stages"])
+    (curve,) = (stage["curve"] for stage in carry_out(replace(run, on_pages=on_pages))[0]["stages"])
     assert len(curve["epoch"]) == points and (curve["epoch"][0], curve["epoch"][-1]) == (1, 90)
     assert curve["train_loss"] == curve["epoch"] and np.ptp(np.diff(curve["epoch"])) <= 1
 

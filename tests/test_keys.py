@@ -13,7 +13,7 @@ from pathlib import Path
 from rnclib.chapters import experiments
 from rnclib.data import catalogue
 from rnclib.experiment import PROTOCOL, Run, described
-from rnclib.records import read
+from rnclib.records import SHARED, TEST_SETS, VERSIONS, read
 from rnclib.results import machine
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,6 +39,16 @@ def test_every_committed_record_lies_under_the_digest_of_its_configuration():
         assert len(runs) >= least
         keys = [digest(run["config"], run["data"]["checksum"], run["protocol"]) for run in runs]
         assert keys == [run["key"] for run in runs] and len(set(keys)) == len(keys)
+
+
+def test_each_shared_file_is_named_by_a_record():
+    for folder in {path.parent for path in (*RECORDS, *ARCHIVE, *REFERENCE)}:
+        records = [json.loads(path.read_text()) for path in folder.glob("*.json")]
+        runs = [record for record in records if "key" in record]
+        named = {f"{TEST_SETS}/{run['test']['set']}" for run in runs if "set" in run["test"]}
+        named |= {f"{VERSIONS}/{run['run']['versions']}" for run in runs}
+        found = {path.relative_to(folder).as_posix() for part in SHARED for path in (folder / part).glob("*")}
+        assert found == named, folder
 
 
 def test_an_archived_record_of_a_run_that_is_made_anew_is_of_another_machine():

@@ -652,6 +652,9 @@ def test_hours_of_training_count_what_is_shared_once():
         trained("L1", 360.0, "b"),
     ]
     records[1]["stages"][0] = records[1]["stages"][0] | {"commit": "an earlier one than the run's"}
+    many, few = ({"epoch": at, "train_loss": [1 / epoch for epoch in at]} for at in (range(1, 41), range(4, 41, 4)))
+    for run, curve in zip(records[:2], (many, few), strict=True):  # a record keeps 40 points or 10
+        run["stages"][0] = run["stages"][0] | {"curve": {name: list(values) for name, values in curve.items()}}
     table = results.machines(records).set_index("Processor")
     assert table["Runs"].to_dict() == {"a": 2, "b": 1} and set(table["torch"]) == {"2"}
     assert table["Hours of training"].to_dict() == pytest.approx({"a": 1.75, "b": 0.1})

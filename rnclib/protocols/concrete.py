@@ -79,7 +79,7 @@ def runs(profile: str) -> list[Run]:
     """
     data = Selection("concrete", "published")
     return [
-        Run("concrete", profile, f"{method}, trial {number}", fold, data, recipe, view=False)
+        Run("concrete", profile, f"{method}, trial {number}", fold, data, recipe, on_pages=False)
         for method in METHODS
         for number, recipe in enumerate(_recipes(method, profile))
         for fold in range(FOLDS)

@@ -250,7 +250,7 @@ def runs(
             methods.pop(name, None)
     data_of_run = Selection(dataset, task.split)
     return [
-        Run("tasks", profile, name, seed, data_of_run, one, view=False)
+        Run("tasks", profile, name, seed, data_of_run, one, on_pages=False)
         for seed in range(n_splits or task.n_splits)
         for name, one in methods.items()
         if seed < FEW_SPLITS or name not in fewer
