@@ -18,10 +18,10 @@ __all__ = ["CHAPTER", "best_trials", "near_bounds", "search_table"]
 
 # kind of inputs, profile: trials, and what is changed in a chapter's run and in its stages to make them short
 _TRIALS: dict[str, dict[str, tuple[int, dict[str, Any], dict[str, int]]]] = {
-    "molecules": {"paper": (15, {}, {"epochs": 120}), "quick": (3, {}, {"epochs": 20}), "smoke": (1, {}, {})},
+    "molecules": {"paper": (15, {}, {"epochs": 120}), "quick": (2, {}, {"epochs": 20}), "smoke": (1, {}, {})},
     "images": {
         "paper": (15, {"model": "small", "size": SMALL_FACES, "n_samples": 1000}, {"epochs": 30}),
-        "quick": (3, {}, {"epochs": 3}),
+        "quick": (2, {}, {"epochs": 3}),
         "smoke": (1, {}, {}),
     },
 }

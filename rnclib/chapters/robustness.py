@@ -35,8 +35,10 @@ _DISTURBED: dict[str, tuple[dict[str, Any], ...]] = {
 }  # fmt: skip
 _CORRELATED = {"paper": ("tied", "untied"), "quick": ("tied", "untied"), "smoke": ("tied",)}
 _SHIFTED: dict[str, dict[str, tuple[str, ...]]] = {
-    "paper": SHIFTS, "quick": SHIFTS, "smoke": {"molecules": ("size",), "images": ("identity",)},
-}  # fmt: skip
+    "paper": SHIFTS,
+    "quick": {"molecules": ("scaffold",), "images": ("identity",)},
+    "smoke": {"molecules": ("size",), "images": ("identity",)},
+}
 # splits or seeds with corrupted inputs, which cost no training of their own, and fewer with all else
 _SEEDS = {"molecules": {"paper": 10, "quick": 1, "smoke": 1}, "images": {"paper": 5, "quick": 1, "smoke": 1}}
 _FEW = {"paper": 5, "quick": 1, "smoke": 1}
