@@ -73,17 +73,21 @@ def minutes(molecules: str, *, processors: int = 1, pace: float = 1.0) -> dict[s
         See `pace`.
     """
     trained: dict[str, float] = dict.fromkeys(NAMES, 0.0)
+    seen: set[object] = set()
     for name in NAMES:
         for experiment in chapter(name).experiments:
             if experiment.name not in _ELSEWHERE:
-                trained[_TRAINED_IN.get(experiment.name, name)] += _seconds(name, experiment.name, molecules)
+                trained[_TRAINED_IN.get(experiment.name, name)] += _seconds(name, experiment.name, molecules, seen)
     alone = {name: _OTHERS.get(name, _START) for name in NAMES}
     found = {name: pace * (alone[name] + trained[name] / processors) / 60 for name in NAMES}
     return found | {"book": pace * _BOOK / 60}
 
 
-def _seconds(name: str, experiment: str, molecules: str) -> float:
-    """What the runs of an experiment that the store lacks take on one processor."""
+def _seconds(name: str, experiment: str, molecules: str, seen: set[object]) -> float:
+    """What the runs of an experiment that the store lacks take on one processor.
+
+    A network that several runs share is trained for the first of them; `seen` has those of earlier chapters.
+    """
     from rnclib.experiment import shared, work
 
     quick = chapter(name).quick
@@ -94,13 +98,16 @@ def _seconds(name: str, experiment: str, molecules: str) -> float:
             continue
         source = catalogue.source(dataset)
         runs = experiments()[experiment].runs(dataset=dataset, profile=PROFILE, **options)
-        took: dict[object, float] = {}  # an encoder that several runs share is trained for the first of them
+        took = _RUN * len(runs)
         for run in runs:
-            size = 0.8 * (run.data.n_samples or source.n_samples or 0) / 1000
-            took.setdefault(shared(run), work(run) * size * PASS.get((source.kind, run.data.size), _TABLE))
+            network = dataset, run.data.n_samples, run.data.size, run.recipe.model, shared(run)
+            if network not in seen:
+                size = 0.8 * (run.data.n_samples or source.n_samples or 0) / 1000
+                took += work(run) * size * PASS.get((source.kind, run.data.size), _TABLE)
+            seen.add(network)
         own = molecules if dataset == "esol" and "tasks" not in quick else dataset  # the stand-in is of the same size
         stored = results.load(results.results_dir(), profile=PROFILE, experiment=experiment, dataset=own)
-        total += (_RUN * len(runs) + sum(took.values())) * max(0.0, 1 - len(stored) / len(runs))
+        total += took * max(0.0, 1 - len(stored) / len(runs))
     return total
 
 
