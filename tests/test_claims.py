@@ -292,10 +292,12 @@ def test_the_planned_runs_of_a_claim_are_those_under_its_conditions():
 
 def test_a_short_profile_lacks_some_comparisons_and_says_nothing_of_them():
     lacking = [claim for claim in all_claims() if not planned(claim, "quick")]
-    # it has one unseen range of three, one value of each choice, and on synthetic faces the number of views alone
+    # it has one unseen range of three, one value of each choice, on synthetic faces the number of views alone, and one
+    # shift of molecules of two
     assert {claim.holes for claim in lacking} == {None, "three peaks", "cut-out"}
     others = {(claim.experiment, claim.dataset) for claim in lacking if claim.holes is None}
-    assert others == {("ablations", "esol"), ("ablations", "synthetic")}
+    assert others == {("ablations", "esol"), ("ablations", "synthetic"), ("robustness", "esol")}
+    assert {claim.split for claim in lacking if claim.experiment == "robustness" and not claim.holes} == {"size"}
 
 
 def test_what_the_verdict_page_refers_to_is_on_the_published_pages():
