@@ -47,6 +47,7 @@ time: str = None  # column of dates or numbers: train on what was before, test o
 split: str = None  # column with train, val and test: a split of your own
 separator: str = None  # of the file; what is None is detected, and said
 decimal: str = None
+thousands: str = None  # between groups of three digits: , . ' or a space; never detected
 encoding: str = None
 comment: str = None
 header: bool = True  # False: no line names the columns, which are called 1, 2 and so on
@@ -65,16 +66,17 @@ from rnclib.parameters import Folder, check_parameters
 check_parameters(
     globals(),
     csv=str,
-    target=[None, str],
-    smiles=[None, str],
-    image=[None, str],
+    target=[None, str, int],
+    smiles=[None, str, int],
+    image=[None, str, int],
     inputs=[None, str],
     leave_out=[None, str],
-    group=[None, str],
-    time=[None, str],
-    split=[None, str],
+    group=[None, str, int],
+    time=[None, str, int],
+    split=[None, str, int],
     separator=[None, ",", ";", "\t", "|", " "],
     decimal=[None, ".", ","],
+    thousands=[None, ",", ".", "'", " "],
     encoding=[None, str],
     comment=[None, str],
     header=bool,
@@ -93,12 +95,19 @@ from rnclib.data import csv_files, large_tables
 from rnclib.parameters import in_one_line
 
 example = csv == "example"
+# papermill makes a number of a name that is one
+target, smiles, image, group, time, split = (
+    one if one is None else str(one)
+    for one in (target, smiles, image, group, time, split)
+)
 with in_one_line():
     if example:
         from rnclib.chapters.your_data import TARGET, example_file
 
         csv, target = str(example_file()), TARGET
-    form = csv_files.Format(separator, decimal, encoding, comment, header)
+    form = csv_files.Format(
+        separator, decimal, encoding, comment, header, thousands
+    )
     table = large_tables.read(csv, form, target=target, most=most)
 
 # %% tags=["remove-cell"]
@@ -400,7 +409,7 @@ shown
 
 # %% tags=["hide-input"]
 best = means.index[0]
-verdict = found.answer("rnc").verdict
+answer = found.answer("rnc")
 advice = {
     "helps": "train with Rank-N-Contrast",
     "harms": "train it end to end",
@@ -409,8 +418,13 @@ advice = {
 }
 kept = found.better()
 Findings(
-    f"**RnC against end to end**: {verdict}; {advice[verdict]}. The interval allows an error from "
-    f"{math.exp(found.answer('rnc').low):.2f} to {math.exp(found.answer('rnc').high):.2f} × that of end to end.",
+    f"**RnC against end to end**: {answer.verdict}; {advice[answer.verdict]}. "
+    + (
+        "On some splits a method has no error, so there is no ratio: the table has the errors."
+        if answer.without_error
+        else f"The interval allows an error from {math.exp(answer.low):.2f} to {math.exp(answer.high):.2f} × that of "
+        "end to end."
+    ),
     f"**The lowest mean error** is that of {called.get(best, best)}. "
     + (
         "That is no network: on these data, consider it first."
@@ -422,7 +436,7 @@ Findings(
     "**Of what this is true**: of samples from the same source, split as above. All settings are defaults; "
     + (
         "a search may change the order."
-        if csv
+        if not example
         else "they are made from tasks that include this. Settings that were searched on it, and their errors on "
         "splits made alike, are in {numref}`tasks-errors`: a search may change the order."
     ),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -21,6 +23,7 @@ _KEPT = {
     "fit": "nothing of this command is kept but the cleaned rows and rejects",
     "predict": "nothing of this command is kept",
 }
+_NOT_CSV = (".gz", ".json", ".parquet", ".tsv", ".xls", ".xlsx", ".zip")  # what a name promises
 _EXAMPLES = """examples:
   python -m rnclib compare concrete.csv --target strength      does Rank-N-Contrast help here?
   python -m rnclib fit concrete.csv --target strength          fit a model to all rows, and save it
@@ -63,6 +66,8 @@ def _of_the_file(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the file (by default detected; what is found is said)")
     group.add_argument("--separator", help="between fields; a space stands for any white space")
     group.add_argument("--decimal", help="the decimal mark, . or ,")
+    thousands = "between groups of three digits: , . ' or a space (never detected)"
+    group.add_argument("--thousands", metavar="SIGN", help=thousands)
     group.add_argument("--encoding", help="such as utf-8 or cp1252")
     group.add_argument("--comment", help="what begins a line that is a comment")
     group.add_argument("--no-header", action="store_true", help="no line names the columns: they are 1, 2 and so on")
@@ -74,7 +79,7 @@ def _of_the_columns(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--smiles", metavar="COLUMN", help="molecules are the input, not the table")
     group.add_argument("--image", metavar="COLUMN", help="images are: paths from the folder of the file on")
     group.add_argument("--group", metavar="COLUMN", help="rows of one group stay in one set")
-    group.add_argument("--time", metavar="COLUMN", help="train on what was before, test on what comes after")
+    group.add_argument("--time", metavar="COLUMN", help="numbers or ISO dates: test on what comes after training")
     group.add_argument("--split", metavar="COLUMN", help="a split of your own: train, val, test")
     group.add_argument("--inputs", nargs="+", metavar="COLUMN", help="of a table (default: all others)")
     group.add_argument("--leave-out", nargs="+", default=[], metavar="COLUMN", help="columns that are no inputs")
@@ -116,6 +121,7 @@ def _loaded(options: argparse.Namespace) -> tuple[YourData, Path]:
     folder = results_folder(options.csv, options.out)
     csv_files.write(data.frame, folder / "cleaned.csv")
     csv_files.write(data.rejects, folder / "rejects.csv")
+    print(f"Wrote to {folder}: cleaned.csv, the rows that are used, and rejects.csv.", flush=True)
     return data, folder
 
 
@@ -123,11 +129,12 @@ def _format(options: argparse.Namespace) -> Any:
     from rnclib.data.csv_files import Format
 
     separator = {"tab": "\t", "\\t": "\t"}.get(options.separator, options.separator)
-    return Format(separator, options.decimal, options.encoding, options.comment, not options.no_header)
+    form = separator, options.decimal, options.encoding, options.comment, not options.no_header
+    return Format(*form, thousands=options.thousands)
 
 
-def _say(said: Sequence[str], warnings: Sequence[str] = ()) -> None:
-    for one in (*said, *(f"Warning: {one}" for one in warnings)):
+def _say(said: Sequence[str], doubts: Sequence[str] = ()) -> None:
+    for one in (*said, *(f"Warning: {one}" for one in doubts)):
         print(one, flush=True)
 
 
@@ -147,9 +154,8 @@ def _compare(options: argparse.Namespace) -> None:
     found = compare(_model(options, data), data.X, data.y, splits, groups=data.groups, keep=folder / "fits")
     csv_files.write(found.errors, folder / "errors.csv")
     csv_files.write(found.predictions, folder / "test_predictions.csv")
-    print(
-        f"\nErrors on test sets, in the unit of {data.columns.target!r}:", found.table().round(4).to_string(), sep="\n"
-    )
+    table = found.table().to_string(float_format=lambda value: f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}")
+    print(f"\nErrors on test sets, in the unit of {data.columns.target!r}:", table, sep="\n")
     for method in ("rnc", "joint"):
         print(f"\nDoes {method} help, compared with end_to_end? {found.answer(method)}")
     print(
@@ -160,7 +166,7 @@ def _compare(options: argparse.Namespace) -> None:
 
 def _fit(options: argparse.Namespace) -> None:
     data, folder = _loaded(options)
-    from rnclib.your_data import fit_model
+    from rnclib.your_data import dates_of, fit_model
 
     for name in ("time", "split"):
         if (column := getattr(options, name)) is not None:
@@ -168,12 +174,15 @@ def _fit(options: argparse.Namespace) -> None:
             _say((), [f"{told}. compare tests as it says."])
     model = _model(options, data).set_params(method=options.method, random_state=options.seed, verbose=True)
     fit_model(data, model)
-    model.save(folder / "model.safetensors")
+    file = folder / "model.safetensors"
+    replaced = "Replaced" if file.exists() else "Wrote"
+    model.save(file)
+    _say(dates_of(model))
     error, target = model.validation_error_, data.columns.target
     print(
         f"Mean absolute error of {target!r} on the {len(model.validation_)} rows that chose the regressor: {error:.4g}."
     )
-    print(f"Wrote {folder / 'model.safetensors'}.")
+    print(f"{replaced} {file}.")
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -183,9 +192,12 @@ def _predict(options: argparse.Namespace) -> None:
     out = Path("predictions.csv" if options.out is None else options.out)
     if out.resolve() == Path(options.model).resolve():
         raise ValueError(f"out: got {out}, the model; allowed: another file")
+    if out.is_dir() or out.suffix.lower() in _NOT_CSV:
+        raise ValueError(f"out: got {out}; allowed: a file whose name ends in .csv, since that is what is written")
+    replaced = "Replaced" if out.exists() else "Wrote"
     found = predict_file(RnCRegressor.load(options.model), options.csv, _format(options), out=out, progress=True)
     _say(found.said)
-    print(f"Wrote {out}.")
+    print(f"{replaced} {out}.")
     if len(found.rejects):
         print(f"Wrote {rejects_of(out)}: rows left out, and why.")
 
@@ -205,6 +217,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     commands: dict[str, Callable[[argparse.Namespace], None]] = {"compare": _compare, "fit": _fit, "predict": _predict}
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # of a console that cannot show a sign
+    shown, warnings.showwarning = warnings.showwarning, lambda message, *_: _say((), [str(message)])
     try:
         commands[options.command](options)
     except KeyboardInterrupt:
@@ -213,6 +229,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (FloatingPointError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    finally:
+        warnings.showwarning = shown
     return 0
 
 

@@ -38,6 +38,7 @@ METHODS = ("end_to_end", "rnc", "joint")
 PEERS = ("training mean", "ridge", "trees", "gaussian process")
 #: Of practical equality, in multiples of the other method's error; that of the book.
 MARGIN = 0.05
+_ROUNDING = 1e-9  # of the largest error of any method: one below is none
 _MOST = 2000  # samples of a Gaussian process
 _PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 #: Settings that a comparison makes by itself.
@@ -62,6 +63,8 @@ class Answer:
         Splits that would decide if mean and spread stay as they are; infinite if no number of splits of this data can.
     one_test_set : bool
         All splits are the same, and training differs: the interval is that of training, for this test set.
+    without_error : int
+        Splits on which one of the two has no error but rounding: there is no ratio, and the numbers are NaN.
     """
 
     verdict: str
@@ -71,8 +74,12 @@ class Answer:
     n: int
     needed: float
     one_test_set: bool = False
+    without_error: int = 0
 
     def __str__(self) -> str:
+        if self.without_error:
+            of = f"{self.without_error} of {self.n} {'runs' if self.one_test_set else 'splits'}"
+            return f"{self.verdict}: on {of} a method has no error but rounding, so that there is no ratio of errors"
         times, low, high = (math.exp(value) for value in (self.effect, self.low, self.high))
         of = "runs on one test set" if self.one_test_set else "splits"
         said = f"{self.verdict}: the error is {times:.2f} × that of the other [{low:.2f}, {high:.2f}], {self.n} {of}"
@@ -120,6 +127,10 @@ class Comparison:
         for name, given in (("method", method), ("other", other)):
             if given not in table:
                 raise ValueError(f"{name}: got {given!r}; allowed: {', '.join(map(repr, table))}")
+        rounding = _ROUNDING * self.errors["mae"].max()
+        if n := int((table[[method, other]] <= rounding).any(axis=1).sum()):
+            nothing = [math.nan] * 3
+            return Answer("undecided", *nothing, len(table), math.nan, self.overlap == 1, n)
         paired = Paired(np.log(table[method] / table[other]).to_numpy(), self.correlation)
         margin = -math.log1p(-MARGIN)
         mean, low, high = paired.interval()

@@ -139,6 +139,14 @@ class Vectoriser:
             raise ValueError("X: got an infinite number; allowed: numbers, or NaN where one is missing")
         return values
 
+    def undated(self, X: pd.DataFrame) -> dict[str, np.ndarray]:
+        """Which cells of each column of dates are there, and are no dates as in training."""
+        texts = _as_text(X[list(self.dates)])
+        return {
+            name: (texts[name].notna() & _dates(_in_form(texts[name], form), form).isna()).to_numpy()
+            for name, form in self.dates.items()
+        }
+
     def state(self) -> dict[str, Any]:
         """What has to be kept, as JSON has it; ``Vectoriser(**state)`` is the same again."""
         return {name: getattr(self, name) for name in ("columns", "plain", "examples", "categories", "dates")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields, replace
@@ -17,15 +18,16 @@ import pandas as pd
 from rnclib.comparison import split_as_given, splits_in_time, splits_of
 from rnclib.data import Split
 from rnclib.data.cleaning import clean, leaks
-from rnclib.data.csv_files import MISSING, Format, Table, numbers, writing
+from rnclib.data.csv_files import Format, Table, writing
 from rnclib.data.images import unreadable
 from rnclib.data.large_tables import MOST, chunks, read
 from rnclib.data.molecules import READABLE, canonical_smiles, readable
+from rnclib.data.numerals import MISSING, numbers
 from rnclib.estimator import RnCRegressor
 from rnclib.files import check_writable
 
 __all__ = [
-    "SHOWN", "Columns", "Predictions", "YourData", "fit_model", "load", "predict_file", "rejects_of",
+    "SHOWN", "Columns", "Predictions", "YourData", "dates_of", "fit_model", "load", "predict_file", "rejects_of",
     "results_folder",
 ]  # fmt: skip
 
@@ -209,24 +211,22 @@ def load(
             _known(columns.leave_out, table.frame, "leave_out")
             roles = {columns.target, *columns.keys, *columns.leave_out}
             inputs = [name for name in inputs or table.frame.columns if name not in roles]
-    cleaned = clean(table, target=columns.target, inputs=inputs, keys=columns.keys, repeats=repeats)
+    lost = _unreadable(table.frame, columns, Path(path).parent)
+    cleaned = clean(table, target=columns.target, inputs=inputs, keys=columns.keys, lost=lost, repeats=repeats)
     frame, said = cleaned.frame, [*table.found, *cleaned.said]
-    faults = _unreadable(frame, columns, Path(path).parent)
-    if faults:
-        said.append(f"Rows left out: {len(faults):,} (cannot be read as {columns.kind}).")
-        frame = frame.drop(index=list(faults))
-    rejects = pd.concat([cleaned.rejects, pd.DataFrame({"line": [*faults], "reason": [*faults.values()]})])
     if len(frame) > most:
         said.append(f"Trained on {most:,} of {len(frame):,} rows, chosen at random.")
         frame = frame.sample(most, random_state=0).sort_index()
     if len(frame) < FEWEST:
-        raise ValueError(f"{path}: got {len(frame)} rows that can be trained on; allowed: at least {FEWEST}")
+        first = cleaned.rejects.head(2).itertuples(index=False)
+        such = "".join(f"; line {line} is left out: {reason}" for line, reason in first)
+        raise ValueError(f"{path}: got {len(frame)} rows that can be trained on; allowed: at least {FEWEST}{such}")
     as_in_file = [name for name in table.frame if name in {*cleaned.numeric, *cleaned.text}]
     X, same = _inputs(frame, columns, Path(path).parent, as_in_file)
-    doubts = leaks(frame, columns.target, columns.keys)
+    doubts = [*cleaned.doubts, *leaks(frame, columns.target, columns.keys)]
     times = None if columns.time is None else _times(frame[columns.time])
     return YourData(
-        columns, X, frame[columns.target].to_numpy(float), frame, rejects.sort_values("line", ignore_index=True),
+        columns, X, frame[columns.target].to_numpy(float), frame, cleaned.rejects,
         tuple(said), tuple(doubts), same, cleaned.numeric, cleaned.text, times,
     )  # fmt: skip
 
@@ -238,15 +238,15 @@ def _known(names: Sequence[str], frame: pd.DataFrame, what: str) -> None:
 
 
 def _unreadable(frame: pd.DataFrame, columns: Columns, folder: Path) -> dict[Any, str]:
-    """Lines whose molecule or image cannot be read, and why."""
+    """Lines whose molecule or image cannot be read, and why; where there is none, another says so."""
+    if (key := columns.smiles or columns.image) is None:
+        return {}
+    texts = frame[key][~frame[key].isin(MISSING)]
     if columns.smiles is not None:
-        texts = frame[columns.smiles]
         bad = texts[~readable(texts.tolist())]
-        return {line: f"{columns.smiles!r}: got {text[:80]!r}; allowed: {READABLE}" for line, text in bad.items()}
-    if columns.image is not None:
-        paths = [folder / text for text in frame[columns.image]]
-        return {frame.index[i]: f"{columns.image!r}: {why}" for i, why in unreadable(paths, progress=False).items()}
-    return {}
+        return {line: f"{key!r} is no molecule: got {text[:80]!r}; allowed: {READABLE}" for line, text in bad.items()}
+    faults = unreadable([folder / text for text in texts], progress=False)
+    return {texts.index[i]: f"{key!r} is no image: {why}" for i, why in faults.items()}
 
 
 def _inputs(frame: pd.DataFrame, columns: Columns, folder: Path, names: Sequence[str]) -> tuple[Any, np.ndarray]:
@@ -295,7 +295,8 @@ def results_folder(path: str | Path, out: str | Path | None = None) -> Path:
         If results would be written over the file.
     """
     path = Path(path)
-    folder = path.with_name(f"{path.name.partition('.')[0]}.rnclib") if out is None else Path(out)
+    name = path.name if path.is_dir() else Path(path.name.removesuffix(".gz")).stem
+    folder = path.with_name(f"{name}.rnclib") if out is None else Path(out)
     if path.resolve() in {(folder / name).resolve() for name in RESULTS}:
         raise ValueError(f"out: got {folder}, where {path} would be overwritten; allowed: another folder")
     check_writable(folder, "out", "results")
@@ -325,6 +326,7 @@ def fit_model(data: YourData, model: RnCRegressor) -> RnCRegressor:
         "columns": {one.name: getattr(data.columns, one.name) for one in fields(Columns)},
         "numeric": list(data.numeric),
         "text": list(data.text),
+        "gaps": [name for name in (*data.numeric, *data.text) if data.frame[name].isna().any()],
         "ranges": {name: [float(column.min()), float(column.max())] for name, column in numeric.items()},
         "categories": {
             name: sorted(data.frame[name].dropna().unique())
@@ -334,6 +336,18 @@ def fit_model(data: YourData, model: RnCRegressor) -> RnCRegressor:
         "far": float(np.quantile(distances[held_out], _FAR)),
     }
     return model
+
+
+def dates_of(model: RnCRegressor) -> list[str]:
+    """Sentences on columns that were read as dates.
+
+    Parameters
+    ----------
+    model : RnCRegressor
+        Fitted.
+    """
+    forms = {} if model._vectoriser is None else model._vectoriser.dates
+    return [f"Column {name!r} is read as dates, written as {form}." for name, form in forms.items()]
 
 
 @dataclass(frozen=True)
@@ -448,7 +462,7 @@ def _predicted(
     lost: dict[Any, str] = {}
     if key:
         lost = dict.fromkeys(frame.index[frame[key].isin(MISSING)], f"{key!r} is missing")
-        lost |= _unreadable(frame.drop(index=list(lost)), columns, folder)
+        lost |= _unreadable(frame, columns, folder)
         frame = frame.drop(index=list(lost))
     rejected = sorted([*table.rejected.itertuples(index=False, name=None), *lost.items()])
     rejects = pd.DataFrame(rejected, columns=["line", "reason"])
@@ -457,19 +471,20 @@ def _predicted(
     if frame.empty:
         return found, rejects
     rows = _as_fitted(frame, notes, table.decimal, tally)
+    undated = {} if key else _undated(model, rows, tally)
     if key:
         X: Any = [str(folder / text) if columns.image else text for text in frame[key]]
     else:
         X = rows[list(model.feature_names_in_)]
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "X: got .* that are no category of training")  # told of each row below
+        warnings.filterwarnings("ignore", "X: got .* as in training|X: got .* category of training")  # said below
         X = model.inputs_of(X) if key else X  # images are decoded once
         if model.calibration_fraction:
             found["prediction"], found["low"], found["high"] = model.predict(X, return_interval=True, level=_LEVEL)
         else:
             found["prediction"] = model.predict(X)
         distance = np.asarray(model.kneighbors(X, n_neighbors=1)[0])[:, 0] / notes["far"]
-    found["unlike"] = _unlike(rows, distance, notes)
+    found["unlike"] = _unlike(rows, distance, notes, undated)
     # scaling by quantiles makes a number out of range the same as the last within
     fitted = (distance < _SAME) & (found["unlike"] == "").to_numpy()
     measured = numbers(frame[columns.target], table.decimal)[0] if columns.target in frame else None
@@ -488,7 +503,14 @@ class _Tally:
     fitted: int = 0
     compared: int = 0
     off: float = 0.0
-    wrong: dict[str, tuple[int, list[str]]] = field(default_factory=dict)
+    wrong: dict[tuple[str, str], tuple[int, list[str]]] = field(default_factory=dict)
+    gaps: Counter[str] = field(default_factory=Counter)
+
+    def lost(self, name: str, what: str, such: list[str]) -> None:
+        """Cells of a column that count as missing."""
+        if such:
+            n, before = self.wrong.get((name, what), (0, []))
+            self.wrong[name, what] = n + len(such), [*before, *such][:3]
 
     def count(self, found: pd.DataFrame, fitted: np.ndarray, measured: pd.Series | None) -> None:
         self.rows += len(found)
@@ -500,8 +522,10 @@ class _Tally:
 
     def said(self) -> list[str]:
         said = []
-        for name, (n, such) in self.wrong.items():
-            said.append(f"Column {name!r}: {n:,} cells are no finite number and count as missing ({', '.join(such)}).")
+        for (name, what), (n, such) in self.wrong.items():
+            said.append(f"Column {name!r}: {n:,} cells are {what} and count as missing ({', '.join(such)}).")
+        gaps = ", ".join(f"{name!r} {n:,}" for name, n in self.gaps.items())
+        said += [f"Missing cells: {gaps}."] * bool(gaps)
         said.append(f"Rows predicted: {self.rows:,}; left out: {self.left_out:,}.")
         if self.unlike:
             said.append(f"Rows unlike all that the model was fitted to: {self.unlike:,}; column 'unlike' says how.")
@@ -529,22 +553,38 @@ def _noted(model: RnCRegressor) -> tuple[Columns, dict[str, Any]]:
 
 def _as_fitted(frame: pd.DataFrame, notes: dict[str, Any], decimal: str, tally: _Tally) -> pd.DataFrame:
     """The inputs of a table as the model was fitted to them; what is no number counts as missing, which is said."""
-    parts = {}
+    parts, gaps = {}, {}
     for name in notes["numeric"]:
         parts[name], why = numbers(frame[name], decimal)
-        wrong = why[why != "missing"]
-        if len(wrong):
-            n, such = tally.wrong.get(name, (0, []))
-            such += [f"line {line}: {reason}" for line, reason in wrong.head(3 - len(such)).items()]
-            tally.wrong[name] = n + len(wrong), such
+        wrong, gaps[name] = why[why != "missing"], int((why == "missing").sum())
+        tally.lost(name, "no finite number", [f"line {line}: {reason}" for line, reason in wrong.items()])
     for name in notes["text"]:
         parts[name] = frame[name].mask(frame[name] == "")
+        gaps[name] = int(parts[name].isna().sum())
+    tally.gaps.update({name: n for name, n in gaps.items() if n})
     return pd.DataFrame(parts, index=frame.index)
 
 
-def _unlike(rows: pd.DataFrame, distance: np.ndarray, notes: dict[str, Any]) -> list[str]:
+def _undated(model: RnCRegressor, rows: pd.DataFrame, tally: _Tally) -> dict[str, np.ndarray]:
+    """Of columns of dates, which cells are none as in training; they count as missing, which is said."""
+    found = {}
+    for name, none in (model._vectoriser.undated(rows) if model._vectoriser is not None else {}).items():
+        found[name] = none
+        tally.lost(name, "no date as in training", [f"line {i}: {rows.loc[i, name]!r}" for i in rows.index[none]])
+    return found
+
+
+def _unlike(
+    rows: pd.DataFrame, distance: np.ndarray, notes: dict[str, Any], undated: dict[str, np.ndarray]
+) -> list[str]:
     """How each row differs from all that the model was fitted to; distances are in multiples of what counts as far."""
     found: list[list[str]] = [[] for _ in range(len(rows))]
+    for name in rows.columns.difference(notes.get("gaps", rows.columns), sort=False):  # earlier models do not say
+        for i in np.flatnonzero(rows[name].isna()):
+            found[i].append(f"{name} is missing, never so before")
+    for name, none in undated.items():
+        for i in np.flatnonzero(none):
+            found[i].append(f"{name} = {rows[name].iloc[i][:40]!r}, no date as before")
     for name, (low, high) in notes["ranges"].items():
         for i in np.flatnonzero((rows[name] < low) | (rows[name] > high)):
             found[i].append(f"{name} = {rows[name].iloc[i]:.6g}, outside {low:.6g} to {high:.6g}")

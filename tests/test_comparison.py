@@ -64,6 +64,16 @@ def test_the_four_verdicts(ratios, verdict):
     assert answer.verdict == verdict and str(answer).startswith(f"{verdict}: the error is ")
 
 
+@pytest.mark.parametrize("nothing", [0.0, 1e-16])
+def test_without_an_error_there_is_no_ratio(nothing):
+    answer = errors([0.9, nothing, nothing, 0.8]).answer()
+    assert answer.verdict == "undecided" and answer.without_error == 2 and math.isnan(answer.effect)
+    assert str(answer) == (
+        "undecided: on 2 of 4 splits a method has no error but rounding, so that there is no ratio of errors"
+    )
+    assert errors([0.9, 1e-6, 1e-6, 0.8]).answer().without_error == 0
+
+
 def test_an_undecided_answer_says_what_would_decide():
     few = errors([0.9, 0.7, 1.05], n_test=0).answer()
     assert few.verdict == "undecided" and 3 < few.needed < math.inf

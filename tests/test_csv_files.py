@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 
 from rnclib.data import csv_files
 from rnclib.data.cleaning import clean, leaks
-from rnclib.data.csv_files import Format, numbers, read, write
+from rnclib.data.csv_files import Format, read, write
+from rnclib.data.numerals import numbers, ungrouped
 
 NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "space"}
 SEPARATORS = pytest.mark.parametrize("separator", NAMES, ids=NAMES.values())
@@ -226,14 +227,56 @@ def test_points_and_commas_in_one_file_are_to_be_declared(table, refused):
 
 def test_thousands_are_not_guessed(table, refused):
     told = refused("a;y\n1,234;1\n12,345;2\n")
-    assert "'1,234', a decimal number or thousands" in told and told.endswith("declare decimal")
+    assert "'1,234', a decimal number or thousands" in told and told.endswith("declare decimal, or thousands")
     assert table("a;y\n0,234;1\n12,345;2\n").decimal == ","  # no thousands begin with 0
     told = refused("a;y\n64;2.111\n27;323\n")
-    assert "'2.111', a decimal number or thousands" in told and told.endswith("declare decimal")
+    assert "'2.111', a decimal number or thousands" in told and told.endswith("declare decimal, or thousands")
     assert table("a;y\n64;2.111\n27;1.323\n").decimal == "." == table("a,y\n64,2.111\n27,323\n").decimal
     found = table("a;y\n1,234;1.5\n2;2.5\n", Format(decimal="."))
     assert numbers(found.frame["a"])[1].to_dict() == {2: "no number: '1,234'"}
     assert table("a;y\n1.234;1\n2.345;2\n").decimal == "."
+
+
+@pytest.mark.parametrize(
+    "sign, mark, cell", [(",", ".", "1,234.5"), (".", ",", "-1.234,5"), (" ", ",", "1\u00a0234,5"), ("'", ".", "1’234.5")]
+)
+def test_declared_thousands_are_taken_out_of_numbers_alone(table, sign, mark, cell):
+    found = table(f"a;t;y\n{cell};1{sign}2;1{mark}5\n{cell};12{sign}345 kg;1234\n", Format(thousands=sign))
+    assert found.decimal == mark and numbers(found.frame["a"], mark)[0].abs().tolist() == [1234.5, 1234.5]
+    assert found.frame["t"].tolist() == [f"1{sign}2", f"12{sign}345 kg"] and found.frame["y"].iloc[1] == "1234"
+    assert any(f"Thousands are set apart by {sign!r} (declared)" in one for one in found.found)
+    for cell in ("1,23", "1,2345", ",123", "1234,567", "1,,234", "12,34,567"):
+        assert ungrouped(cell, ",") == cell
+    with pytest.raises(ValueError, match="thousands: got '.'; allowed: another sign than the decimal mark"):
+        Format(decimal=".", thousands=".")
+
+
+def test_a_target_of_which_some_cells_are_no_numbers_is_doubted_and_one_of_which_most_are_is_refused(table):
+    rows = [f"{i},{i}.5" for i in range(20)]
+    cleaned = clean(table("a,y\n" + "\n".join([*rows, "20,>6000", "21,"])), target="y")
+    (told,) = [one for one in cleaned.doubts if "target" in one]
+    assert "1 of 21 cells that are no number, such as '>6000' in line 22" in told and len(cleaned.frame) == 20
+    assert clean(table("a,y\n" + "\n".join([*rows, "21,"])), target="y").doubts == ()
+    grouped = [f'{i},"{i},390"' for i in range(1, 22)]
+    with pytest.raises(ValueError, match=r"21 of 41 cells that are no number, such as '1,390' .*declare thousands \(','\)"):
+        clean(table("a,y\n" + "\n".join([*rows, *grouped])), target="y")
+    assert len(clean(table("a,y\n" + "\n".join([*rows, *grouped]), Format(thousands=",")), target="y").frame) == 41
+
+
+def test_numbers_far_from_all_others_are_doubted(table):
+    rng = np.random.default_rng(0)
+    plain = [f"{a:.3f},{y:.3f}" for a, y in rng.lognormal(size=(60, 2))]
+    assert clean(table("a,y\n" + "\n".join(plain)), target="y").doubts == ()
+    told = clean(table("a,y\n" + "\n".join([*plain, "-999,1.5", "-999,2.5", "1.5,1e9"])), target="y").doubts
+    assert ["Column 'a' is -999 in 2 rows", "Column 'y' is 1e+09 in 1 row,"] == [
+        one[: len(begin)] for one, begin in zip(told, ("Column 'a' is -999 in 2 rows", "Column 'y' is 1e+09 in 1 row,"))
+    ]
+
+
+def test_a_column_may_be_called_line(table):
+    cleaned = clean(table("line,y\n1,2\n1,2\n3,4\n"), target="y")
+    assert cleaned.frame["line"].tolist() == [1, 3] and cleaned.frame.index.name == "line of the file"
+    assert cleaned.rejects.to_numpy().tolist() == [[3, "repeats an earlier row: line 2"]]
 
 
 def test_text_with_commas_does_not_make_a_decimal_comma(table):
@@ -436,7 +479,7 @@ NO_TABLES = {
     "mark alone": (b"\xef\xbb\xbf", "has no rows"),
     "blank": (b"\n \n\n", "has no rows"),
     "comments": (b"# a\n# b\n", "has no rows"),
-    "header alone": (b"a,y\n", "0 rows that fit"),
+    "header alone": (b"a,y\n", "has no rows"),
     "commas": (b",,,\n,,,\n", "separator: none fits"),
     "zip": (archive(), "a spreadsheet or an archive"),
     "png": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(range(256)), "is no text"),
@@ -713,7 +756,7 @@ def test_any_bytes_end_in_a_table_or_a_documented_error(folder, content):
 
 
 @pytest.mark.parametrize(
-    "cell, value", [("1", 1), ("-1.5", -1.5), ("+.5", 0.5), ("5.", 5), ("1e3", 1000), ("1.5E-2", 0.015), ("007", 7),
+    "cell, value", [("1", 1), ("-1.5", -1.5), ("+.5", 0.5), ("5.", 5), ("1e3", 1000), ("1.5E-2", 0.015), ("007", 7), ("\u22121.5", -1.5),
                     ("1e-400", 0), ("9" * 400 + "e-399", 10)],
 )  # fmt: skip
 def test_cells_that_are_numbers(cell, value):
@@ -727,7 +770,7 @@ def test_cells_that_are_none():
         "missing": ["", "NA", "NaN", "nan", "null", "n/a", "-", "?", "N/A", "None", "NULL", "#N/A"],
         "infinite": ["inf", "-inf", "Infinity", "+INF", "1e999", "-9e400"],
         "no number": ["1_000", "0x1F", "1,5", "1 000", "1.234.5", "<5", "5%", "e5", ".", "+", "--1", "\u0663", "1e",
-                      "True", "−1"],
+                      "True"],
     }  # fmt: skip
     for reason, of_kind in given.items():
         values, reasons = numbers(pd.Series(of_kind, range(5, 5 + len(of_kind))))

@@ -20,7 +20,7 @@ from rnclib.__main__ import main
 from rnclib.data.csv_files import Format, read
 from rnclib.data.molecules import READABLE
 from rnclib.estimator import RnCRegressor
-from rnclib.your_data import FEWEST, Columns, fit_model, load, predict_file, results_folder
+from rnclib.your_data import FEWEST, Columns, dates_of, fit_model, load, predict_file, results_folder
 
 SMILES = [f"{'C' * n}{end}" for n in range(1, 13) for end in ("", "O", "N")]
 
@@ -67,7 +67,7 @@ def test_numbers_with_something_beside_are_told(tmp_path, form):
     assert data.text == ("size", "colour") and any(
         f"'size' is taken as text, though its cells look like numbers with something beside: {form.format(100)!r}"
         in one
-        for one in data.said
+        for one in data.warnings
     )
 
 
@@ -84,7 +84,7 @@ def test_a_target_that_is_no_number_is_told_with_a_cell(tmp_path):
     path = tmp_path / "money.csv"
     path.write_text("size;price\n1;$1.50\n2;$2.50\n")
     with pytest.raises(
-        ValueError, match=r"^target: got 'price': rows left: 0, .*; line 2 is left out: 'price' is no number"
+        ValueError, match=r"^target: got 'price' with 2 of 2 cells that are no number, such as '\$1.50' in line 2; "
     ):
         load(path, Columns("price"))
 
@@ -96,7 +96,7 @@ def test_rows_that_cannot_be_trained_on_have_a_line_and_a_reason(tmp_path):
     data = load(path, Columns("value", smiles="smiles"))
     told = dict(zip(data.rejects["line"], data.rejects["reason"], strict=True))
     last = 2 + len(SMILES)
-    assert told[last + 1] == f"'smiles': got 'C1CC'; allowed: {READABLE}"
+    assert told[last + 1] == f"'smiles' is no molecule: got 'C1CC'; allowed: {READABLE}"
     assert "is missing" in told[last + 2] and "is missing" in told[last + 3] and len(told) == 3
     same = data.same[[SMILES.index("CCCO"), -1]]  # one molecule, written in two ways
     assert same[0] == same[1] and len(set(data.same)) == len(SMILES)
@@ -116,7 +116,7 @@ def test_images_are_found_beside_the_file(tmp_path):
     data = load(path, Columns("age", image="file"))
     assert len(data.X) == 23 and data.X[0] == str(tmp_path / "pictures" / "0.png")
     told = dict(zip(data.rejects["line"], data.rejects["reason"], strict=True))
-    assert set(told) == {5, 26} and all(text.startswith("'file': ") for text in told.values())
+    assert set(told) == {5, 26} and all(text.startswith("'file' is no image: ") for text in told.values())
 
 
 def test_more_rows_than_asked_for_are_drawn_at_random(csv):
@@ -148,6 +148,9 @@ def test_too_few_rows_are_refused(tmp_path):
     table(FEWEST - 1).to_csv(path, index=False)
     with pytest.raises(ValueError, match=f"few.csv: got {FEWEST - 1} rows that can be trained on; allowed: at least"):
         load(path, columns())
+    path.write_text("s,y\n" + "\n".join(f"x{i},{i}" for i in range(30)))
+    with pytest.raises(ValueError, match="rows left: 0, .*; line 2 is left out: 's' is no molecule: got 'x0'"):
+        load(path, Columns("y", smiles="s"))
     table(FEWEST).to_csv(path, index=False)
     assert len(load(path, columns()).y) == FEWEST
 
@@ -219,11 +222,24 @@ def test_rows_unlike_the_training_set_are_told(model, tmp_path):
     found = predict_file(model, path)
     unlike = found.frame["unlike"].tolist()
     assert unlike[0] == "" and "size = 50, outside " in unlike[1]
-    assert "colour = 'mauve', never seen" in unlike[2] and "colour" not in unlike[3]
+    assert "colour = 'mauve', never seen" in unlike[2] and "colour is missing, never so before" in unlike[3]
     assert any(
         "1 cells are no finite number and count as missing (line 6: no number: 'big')" in one for one in found.said
     )
+    assert "Missing cells: 'colour' 1." in found.said and "size is missing, never so before" in unlike[4]
     assert np.isfinite(found.frame["prediction"]).all()
+
+
+def test_dates_that_are_none_as_in_training_are_told(tmp_path):
+    path = tmp_path / "days.csv"
+    days = pd.date_range("2024-01-01", periods=60, freq="31h").strftime("%d/%m/%Y %H:%M")
+    pd.DataFrame({"day": days, "y": np.arange(60.0)}).to_csv(path, index=False)
+    fitted = fit_model(load(path, Columns("y")), RnCRegressor(epochs=6, random_state=0))
+    assert dates_of(fitted) == ["Column 'day' is read as dates, written as %d/%m/%Y %H:%M."]
+    path.write_text("day\n02/01/2024 07:00\nsoon\n2024-01-03T10:00\n")
+    found = predict_file(fitted, path)
+    assert ["no date as before" in one for one in found.frame["unlike"]] == [False, True, False]
+    assert "Column 'day': 1 cells are no date as in training and count as missing (line 3: 'soon')." in found.said
 
 
 def test_rows_with_features_far_from_all_others_are_told(model, tmp_path, monkeypatch):
@@ -357,6 +373,30 @@ def test_no_command_writes_over_what_it_reads(csv, tmp_path, monkeypatch, capsys
     csv.with_name("some.csv").write_text("size,colour\n0.1,red\n0.2\n0.3,blue\n")
     assert main(["predict", model, "some.csv"]) == 0 and Path("predictions.rejects.csv").exists()
     assert main(["predict", model, str(csv)]) == 0 and not Path("predictions.rejects.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "name, folder",
+    [("my.v2.csv", "my.v2"), ("my.csv.gz", "my"), (".hidden.csv", ".hidden"), ("plain", "plain"), ("a.b/", "a.b")],
+)
+def test_files_of_different_names_have_folders_of_their_own(tmp_path, name, folder):
+    (tmp_path / name).mkdir() if name.endswith("/") else (tmp_path / name).touch()
+    assert results_folder(tmp_path / name) == tmp_path / f"{folder}.rnclib"
+
+
+def test_predictions_are_written_under_names_of_tables_as_text(csv, capsys):
+    for out in ("p.parquet", "p.csv.gz", "."):
+        assert main(["predict", "model.safetensors", str(csv), "--out", out]) == 1
+        assert f"error: out: got {out}; allowed: a file whose name ends in .csv" in capsys.readouterr().err
+
+
+def test_a_console_that_cannot_show_a_sign_stops_nothing(tmp_path):
+    path = tmp_path / "names.csv"
+    path.write_text("größe × 2,y\n" + "\n".join(f"{i},{i % 7}" for i in range(30)), encoding="utf-8")
+    command = [sys.executable, "-m", "rnclib", "fit", str(path), "--target", "y", "--epochs", "6"]
+    env = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and "'gr??e ? 2'" in done.stdout, done.stderr
 
 
 def test_fit_says_that_it_draws_rows_at_random(csv, capsys):

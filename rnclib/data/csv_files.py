@@ -28,24 +28,18 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from rnclib.data.numerals import MISSING, NUMBER, THOUSANDS, ungrouped, value
 from rnclib.files import whole
 
-__all__ = [
-    "MISSING", "MOST_BYTES", "MOST_CELLS", "SEPARATORS", "Format", "Table", "chunks", "numbers", "read", "write",
-    "writing",
-]  # fmt: skip
+__all__ = ["MOST_BYTES", "MOST_CELLS", "SEPARATORS", "Format", "Table", "chunks", "read", "write", "writing"]
 
 SEPARATORS = (",", ";", "\t", "|", " ")
 #: What is larger is refused: of the text, however small its archive. A cell takes about 90 bytes of memory.
 MOST_BYTES, MOST_LINES, MOST_CELLS, LONGEST_LINE = 2**30, 10**7, 10**8, 2**22
 _MOST = f"{MOST_BYTES:,} bytes, {MOST_LINES:,} lines, {LONGEST_LINE:,} characters a line, {MOST_CELLS:,} cells"
-_WORDS = ("", "-", "?", "na", "n/a", "#n/a", "<na>", "nan", "null", "none")
-#: Cells that stand for a missing number.
-MISSING = frozenset(f(word) for word in _WORDS for f in (str.lower, str.upper, str.title)) | {"NaN"}
+_PACKED = (b"PK", b"\xd0\xcf\x11\xe0", b"\xfd7zXZ", b"BZh", b"7z\xbc\xaf")
 _NO_MARK = "no number has a decimal mark"
 _SAMPLE, _BLOCK, _CHUNK = 2**18, 2**20, 200_000
-# no digit can be matched in two ways: else a cell of many digits would take the square of their number
-_NUMBER = {m: re.compile(rf"[+-]?(\d+([{m}]\d*)?|[{m}]\d+)([eE][+-]?\d+)?", re.ASCII) for m in (".", ",", ".,")}
 _MARKS = {
     codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",  # after UTF-32, whose mark begins with this one
@@ -62,6 +56,8 @@ class Format:
     separator : {',', ';', '\t', '|', ' '}, optional
         Between fields; a space stands for any run of spaces and tabs.
     decimal : {'.', ','}, optional
+    thousands : {',', '.', ' ', "'"}, optional
+        Between groups of three digits; a space stands for those that do not break, too. It is never detected.
     encoding : str, optional
         Any of Python's that contains ASCII, or UTF-16 or UTF-32.
     comment : str, optional
@@ -75,12 +71,14 @@ class Format:
     encoding: str | None = None
     comment: str | None = None
     header: bool = True
+    thousands: str | None = None
 
     def __post_init__(self) -> None:
         sign = isinstance(self.comment, str) and re.fullmatch(r"[^\w\s\"]{1,3}", self.comment)
         for name, fine, allowed in (
             ("separator", self.separator in (None, *SEPARATORS), ", ".join(map(repr, SEPARATORS))),
             ("decimal", self.decimal in (None, ".", ","), "'.', ','"),
+            ("thousands", self.thousands in (None, *THOUSANDS), ", ".join(map(repr, THOUSANDS))),
             ("encoding", self.encoding is None or _is_encoding(self.encoding), "a name such as 'utf-8' or 'cp1252'"),
             ("comment", self.comment is None or sign, "one to three signs, no letters, digits, spaces or '\"'"),
             ("header", type(self.header) is bool, "True, False"),
@@ -90,6 +88,13 @@ class Format:
                 raise ValueError(f"{name}: got {got!r}; allowed: {allowed}")
             if name in ("decimal", "comment") and self.separator and (got or "")[:1] == self.separator:
                 raise ValueError(f"{name}: got {got!r}; allowed: another sign than the separator")
+        if self.thousands and self.thousands == self.decimal:
+            raise ValueError(f"thousands: got {self.thousands!r}; allowed: another sign than the decimal mark")
+
+    @property
+    def mark(self) -> str | None:
+        """The decimal mark, where it is declared, or one sign is left for it."""
+        return self.decimal or {",": ".", ".": ","}.get(self.thousands or "")
 
 
 def _is_encoding(name: Any) -> bool:
@@ -146,7 +151,7 @@ def read(path: str | os.PathLike[str], declared: Format | None = None) -> Table:
         if reading.good * len(reading.names) > MOST_CELLS:
             raise ValueError(f"{path}, line {part.index[-1]}: is too large here; allowed: {_MOST}")
     frame = _numbered(reading, pd.concat(frames))
-    decimal, how = _decimal(reading.path, frame, reading.separator, reading.declared.decimal)
+    decimal, how = _decimal(reading.path, frame, reading.separator, reading.declared.mark)
     return Table(frame, reading.said(how, decimal), pd.DataFrame(rejected, columns=["line", "reason"]), decimal)
 
 
@@ -175,7 +180,7 @@ def chunks(path: str | os.PathLike[str], declared: Format | None = None, *, prog
     decimal, how = "", ""
     for part, faults in reading.parts(progress):
         frame = _numbered(reading, part)
-        mark, how_here = _decimal(reading.path, frame, reading.separator, reading.declared.decimal)
+        mark, how_here = _decimal(reading.path, frame, reading.separator, reading.declared.mark)
         if how_here != _NO_MARK or not how:
             if how not in ("", _NO_MARK) and mark != decimal:
                 told = f"line {frame.index[0]} to {frame.index[-1]} have {mark!r}, those before {decimal!r}"
@@ -243,7 +248,9 @@ class _Reading:
                     moved()
                     yield self._frame(rows, at), rejected
                     rows, at, rejected = [], [], []
-            if self.lost > self.good or not self.good:
+            if not self.good and not self.lost:
+                raise ValueError(f"{self.path}: has no rows; allowed: a line with names, and rows")
+            if self.lost > self.good:
                 told = f"has {self.good:,} rows that fit the header and {self.lost:,} lines that do not"
                 such = "".join(f", such as line {line}: {why}" for line, why in rejected[:1])
                 allowed = "allowed: more rows than others; declare separator or comment"
@@ -265,6 +272,8 @@ class _Reading:
 
     def _frame(self, rows: list[list[str]], at: list[int]) -> pd.DataFrame:
         cells = [[*map(str.strip, column)] for column in zip(*rows, strict=True)] or [[] for _ in self.names]
+        if sign := self.declared.thousands:
+            cells = [[ungrouped(cell, sign) for cell in column] for column in cells]
         columns = {j: np.array(column, object) for j, column in enumerate(cells)}
         frame = pd.DataFrame(columns, index=pd.Index(at, name="line", dtype="int64"), dtype=object)
         frame.columns = pd.Index(self.names)
@@ -278,6 +287,8 @@ class _Reading:
         n = len(self.names) - (self.names[0] == "")
         more += ["The first column has no name and numbers the rows: left out."] * (self.names[0] == "")
         mark = f"Decimal {'comma' if decimal == ',' else 'point'} ({how})."
+        if sign := self.declared.thousands:
+            mark += f" Thousands are set apart by {sign!r} (declared), which is taken out of numbers."
         line = f"Line {self.header} names the" if self.header else "No line (declared) names the"
         return (*self.found, mark, *more, f"{line} columns: {n:,}. Rows: {self.good:,}.")
 
@@ -358,7 +369,8 @@ def _survey(path: Path, encoding: str, errors: str, limited: bool, progress: boo
             control = 0 if n_bytes else len(re.findall(r"[\x01-\x08\x0e-\x1f\x7f]", text))
             if "\0" in text or control > len(text) / 100:
                 line = n_lines + next((i for i, piece in enumerate(pieces, 1) if "\0" in piece), 1)
-                kind = "a spreadsheet or an archive" if block[:2] == b"PK" and not n_bytes else f"no text in {encoding}"
+                packed = block.startswith(_PACKED) and not n_bytes
+                kind = "a spreadsheet or an archive" if packed else f"no text in {encoding}"
                 raise ValueError(f"{path}, line {line}: is {kind}; allowed: a table as text, or declare encoding")
             n_bytes, n_lines, in_line = n_bytes + len(block), n_lines + len(pieces) - 1, in_line + len(pieces[0])
             beyond_all = limited and (n_bytes > MOST_BYTES or n_lines > MOST_LINES)
@@ -437,7 +449,8 @@ def _separator(path: Path, lines: list[str], before: int, declared: Format) -> t
     if not good:
         seen = {s: fit for s, fit in fits.items() if any(s in line for line in lines)}
         told = [f"{s!r} makes {len(n)} fields of line {before + 1}, and of {k:.0%} after" for s, (k, n) in seen.items()]
-        raise ValueError("; ".join([f"separator: none fits {path}", *told, "declare separator, decimal or comment"]))
+        mend = "declare separator, decimal or comment, or take out lines that stand above the header"
+        raise ValueError("; ".join([f"separator: none fits {path}", *told, mend]))
     best, *rivals = sorted(good, key=lambda s: -good[s])
     if rivals and good[rivals[0]] > good[best] - 0.1:
         raise ValueError(f"separator: {path} can be read with {best!r} and with {rivals[0]!r}; declare separator")
@@ -446,7 +459,7 @@ def _separator(path: Path, lines: list[str], before: int, declared: Format) -> t
 
 def _numerals(names: Sequence[str]) -> int:
     """How many names are numbers; 0 if some are, and in order, as years or wavelengths are."""
-    values = np.array([float(name.replace(",", ".")) for name in names if _NUMBER[".,"].fullmatch(name)])
+    values = np.array([value(name, ",") for name in names if NUMBER[".,"].fullmatch(name)])
     with np.errstate(all="ignore"):
         steps = np.diff(values)
     sure = len(steps) > 3 or (len(steps) and np.allclose(steps, steps[0]) and (len(steps) > 1 or values[0] > 999))
@@ -473,7 +486,7 @@ def _layout(path: Path, lines: list[str], declared: Format) -> tuple[str, list[s
         ((_, _, fields),) = _records([lines[above[-1]].strip()[len(sign) :] + "\n"], separator, None, 0)
         noted = [] if isinstance(fields, str) else _short(fields)
         others = chain(*(fields for *_, fields in records[1:]))
-        here, below = (any(_NUMBER[".,"].fullmatch(cell) for cell in row) for row in (names, others))
+        here, below = (any(NUMBER[".,"].fullmatch(cell) for cell in row) for row in (names, others))
         if _share(records, len(noted)) > 0.5 and (here or MISSING & {*names[1:]} or not below):
             names, header, last = [noted[0] or sign, *noted[1:]], above[-1] + 1, skipped
         where = "; the header is in the last of them" if last == skipped else ""
@@ -493,7 +506,7 @@ def _marked(column: np.ndarray, mark: str) -> list[str]:
     """Numbers with this decimal mark, if it makes nearly all of a column numbers."""
     if not any(mark in cell for cell in column):
         return []
-    read = [cell for cell in column if _NUMBER[mark].fullmatch(cell)]
+    read = [cell for cell in column if NUMBER[mark].fullmatch(cell)]
     enough = len(read) >= 0.95 * sum(cell not in MISSING for cell in column)
     return [cell for cell in read if mark in cell] if enough else []
 
@@ -515,43 +528,11 @@ def _decimal(path: Path, frame: pd.DataFrame, separator: str, declared: str | No
             told += ", a decimal number or thousands"
         if told:
             name, cells = marked[0]
-            raise ValueError(f"decimal: in {path} column {name!r} has {cells[0]!r}{told}; declare decimal")
+            mend = "declare decimal, or thousands" if told.endswith("thousands") else "declare decimal"
+            raise ValueError(f"decimal: in {path} column {name!r} has {cells[0]!r}{told}; {mend}")
         if dot or comma:
             return "," if comma else ".", "detected"
     return ".", _NO_MARK
-
-
-def numbers(column: pd.Series, decimal: str = ".") -> tuple[pd.Series, pd.Series]:
-    """Numbers that the cells of a column are, in plain digits: no hexadecimals, underscores or thousands.
-
-    Parameters
-    ----------
-    column : Series of str
-        From a `Table`.
-    decimal : {'.', ','}
-
-    Returns
-    -------
-    values : Series of float
-        NaN where there is no finite number.
-    reasons : Series of str
-        For those cells alone: ``'missing'``, or what begins with ``'infinite'`` or ``'no number'``.
-
-    Examples
-    --------
-    >>> values, reasons = numbers(pd.Series(["1,5", "?", "0x1F"], index=[2, 3, 4]), ",")
-    >>> values.tolist(), reasons.to_dict()
-    ([1.5, nan, nan], {3: 'missing', 4: "no number: '0x1F'"})
-    """
-    there = ~column.isin(MISSING).to_numpy()
-    values, reasons = np.full(len(column), np.nan), np.full(len(column), "missing", object)
-    cells, read = column.to_numpy(object), _NUMBER[decimal].fullmatch
-    values[there] = [float(cell.replace(decimal, ".")) if read(cell) else np.nan for cell in cells[there]]
-    for i in np.flatnonzero(there & ~np.isfinite(values)):
-        infinite = np.isinf(values[i]) or re.fullmatch(r"[+-]?inf(inity)?", cells[i], re.IGNORECASE)
-        values[i], reasons[i] = np.nan, f"{'infinite' if infinite else 'no number'}: {cells[i][:40]!r}"
-    flagged = np.isnan(values)
-    return pd.Series(values, column.index), pd.Series(reasons[flagged], column.index[flagged], dtype=object)
 
 
 def write(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
@@ -589,7 +570,7 @@ def writing(path: str | os.PathLike[str]) -> Iterator[Callable[[pd.DataFrame], N
 def _append(frame: pd.DataFrame, draft: Path) -> None:
     def harmless(cell: Any) -> Any:
         risky = isinstance(cell, str) and re.match(r"[=+\-@\t\r].", cell, re.DOTALL)
-        return f"'{cell}" if risky and not _NUMBER[".,"].fullmatch(cell) else cell
+        return f"'{cell}" if risky and not NUMBER[".,"].fullmatch(cell) else cell
 
     texts = [name for name, column in frame.items() if not pd.api.types.is_numeric_dtype(column)]
     safe = frame.assign(**{name: frame[name].map(harmless) for name in texts}).rename(columns=harmless)

@@ -16,7 +16,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from rnclib.data import csv_files
-from rnclib.data.csv_files import MISSING, MOST_CELLS, Format, Table
+from rnclib.data.csv_files import MOST_CELLS, Format, Table
+from rnclib.data.numerals import MISSING
 
 __all__ = ["MOST", "chunks", "is_parquet", "read"]
 
