@@ -546,5 +546,6 @@ Findings(*found, title="Besides, these runs show:") if found else Notice(
 # The limits are many. Synthetic faces are not photographs: their age is a few lines, shapes and tones that a program
 # moved. Network, pictures and schedules are small. The learning rates are those published for photographs, but for the
 # rows that name another. Rank-N-Contrast sees more views of each image and has a further stage; {doc}`claims` has a
-# comparison at equal time. And the intervals are over seeds on the same split: they cover the chance of training, not
-# that of which faces are tested.
+# comparison at equal time. In the test error, ages that are rare in training count as much as frequent ones; *where the
+# errors differ*, above, has the difference with each age at its share of the training faces, too. And the intervals are
+# over seeds on the same split: they cover the chance of training, not that of which faces are tested.

@@ -312,8 +312,9 @@ Table(
 )
 
 # %% [markdown]
-# Losses that keep several $M × M$ matrices outgrow the processor's cache as $M$ grows; at $d = 128$ their exponents are
-# above 2. `rnc_loss` keeps one of them at most, and works in blocks that stay in the cache.
+# All pairs of a batch are compared, so an exponent of about 2 is what each loss needs. The official form takes a sum for
+# each pair, in $O(M^3)$; its exponent depends on how much of the time these sums take, and on what the processor's cache
+# holds. `rnc_loss` keeps one $M × M$ matrix at most, and works in blocks that stay in the cache.
 #
 # ## Memory
 #

@@ -86,7 +86,7 @@ class Answer:
         if self.verdict != "undecided" or math.isnan(self.needed):
             return said
         of = "runs" if self.one_test_set else "splits"
-        more = f"no number of {of} of this data would decide; more samples may"
+        more = f"more {of} of this data might never decide it; more samples may"
         return f"{said}; {more if math.isinf(self.needed) else f'about {self.needed:.0f} {of} would decide'}"
 
 
