@@ -85,6 +85,7 @@ def stack(figure: Figure) -> None:
         Changed in place.
     """
     panels = [ax for ax in figure.axes if ax.get_subplotspec() is not None and ax.get_visible()]
+    panels = [ax for i, ax in enumerate(panels) if not any(_twins(ax, one) for one in panels[:i])]
     width, height = figure.get_size_inches()
     columns = max((_grid(ax).ncols for ax in panels), default=1)
     for ax in panels:
@@ -98,6 +99,7 @@ def stack(figure: Figure) -> None:
         height = max(height, 0.8 + sum(0.16 * _n_lines(ax) for ax in panels))
     inside = [one for ax in panels if (one := ax.get_legend()) is not None and len(one.get_texts()) > _FEW]
     height += 0.2 * sum(len(one.get_texts()) for one in inside)
+    height += 0.1 * sum(len(one.get_texts()) for one in figure.legends)
     figure.set_size_inches(min(width, PHONE), height)
     for legend in (*figure.legends, *inside):
         _in_columns(figure, legend, legend in inside)
@@ -117,6 +119,11 @@ def _in_columns(figure: Figure, legend: Legend, was_inside: bool) -> None:
     figure.legend(handles, names, loc=where, fontsize="small", ncols=columns)
 
 
+def _twins(ax: Axes, other: Axes) -> bool:
+    """Whether two panels lie upon each other, each with an axis of its own."""
+    return ax is not other and ax.get_subplotspec() == other.get_subplotspec()
+
+
 def _grid(ax: Axes) -> GridSpecBase:
     spec = ax.get_subplotspec()
     assert spec is not None
@@ -131,14 +138,18 @@ def _regrid(figure: Figure, panels: list[Axes], columns: int, each: float) -> fl
     from matplotlib.gridspec import GridSpec
 
     rows = [panels[start : start + columns] for start in range(0, len(panels), columns)]
-    heights = [max(each, *(0.16 * _n_lines(ax) for ax in row)) for row in rows]
+    heights = [max(each, *(0.7 + 0.16 * _n_lines(ax) for ax in row)) for row in rows]
     grid = GridSpec(len(rows), columns, figure=figure, height_ratios=heights)
     labels: dict[int, str] = {}  # of each row as it was
     for number, ax in enumerate(panels):
         spec: Any = ax.get_subplotspec()
         label = labels.setdefault(spec.rowspan.start, ax.get_ylabel())
         label = ax.get_ylabel() or label
-        ax.set_subplotspec(grid[number // columns, number % columns])
+        twins = [one for one in figure.axes if _twins(one, ax)]
+        # alone in its row, a panel with two axes takes all of it
+        place = slice(None) if twins and len(rows[number // columns]) == 1 else number % columns
+        for one in (ax, *twins):
+            one.set_subplotspec(grid[number // columns, place])
         ax.set_ylabel("" if number % columns else label)
         ax.tick_params(labelleft=True)
         if number + columns >= len(panels):

@@ -211,3 +211,17 @@ def picture_in(svg):
     png = base64.b64decode(found)
     with Image.open(io.BytesIO(png)) as picture:
         return len(png), np.asarray(picture.convert("RGBA"), dtype=int)
+
+
+def test_a_panel_with_two_axes_stays_one_panel():
+    figure, axes = plt.subplots(1, 3, figsize=(10, 3), layout="constrained")
+    axes[2].plot([1, 2], [1e-3, 1])
+    other = axes[2].twinx()
+    other.plot([1, 2], [0.1, 0.5])
+    stack(figure)
+    figure.canvas.draw()
+    assert axes[2].get_position().bounds == other.get_position().bounds
+    assert axes[2].get_position().width > 1.5 * axes[0].get_position().width  # alone in its row
+    shown = [tick.label1.get_visible() for tick in other.yaxis.get_major_ticks()]
+    assert not any(shown)  # its numbers are on the right alone
+    plt.close(figure)
