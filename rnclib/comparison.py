@@ -129,8 +129,8 @@ class Comparison:
                 raise ValueError(f"{name}: got {given!r}; allowed: {', '.join(map(repr, table))}")
         rounding = _ROUNDING * self.errors["mae"].max()
         if n := int((table[[method, other]] <= rounding).any(axis=1).sum()):
-            nothing = [math.nan] * 3
-            return Answer("undecided", *nothing, len(table), math.nan, self.overlap == 1, n)
+            none = math.nan
+            return Answer("undecided", none, none, none, len(table), math.nan, self.overlap == 1, n)
         paired = Paired(np.log(table[method] / table[other]).to_numpy(), self.correlation)
         margin = -math.log1p(-MARGIN)
         mean, low, high = paired.interval()

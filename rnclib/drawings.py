@@ -91,7 +91,8 @@ def stack(figure: Figure) -> None:
     for ax in panels:
         _break_names(ax)
         ax.set_title(textwrap.fill(ax.get_title(loc="left"), 2 * _LONGEST), loc="left")
-        ax.set_xlabel(textwrap.fill(ax.get_xlabel(), 2 * _LONGEST))
+        lines = ax.get_xlabel().split("\n")
+        ax.set_xlabel("\n".join(textwrap.fill(line, 2 * _LONGEST) for line in lines))
     if columns > 1:
         each = min(2.6, max(1.9, height / max(_grid(ax).nrows for ax in panels)))
         height = 0.8 + _regrid(figure, panels, columns - 1 if columns > 2 else 1, each)

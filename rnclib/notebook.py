@@ -413,8 +413,9 @@ class Verdicts:
         )
         return Table(
             rows,
-            "What {doc}`claims` decides on runs of this chapter, claims of primary comparisons in bold, and every verdict that is not undecided: "
-            "the effect with its 95% interval, and the number of pairs of runs, which may be more than in the tables above. "
+            "What {doc}`claims` decides on runs of this chapter, claims of primary comparisons in bold, and every "
+            "verdict that is not undecided: the effect with its 95% interval, and the number of pairs of runs, which "
+            "may be more than in the tables above. "
             f"{{numref}}`claims-all` says what would decide the undecided.{short_training(self.profile)}",
             name=name,
             columns={

@@ -99,7 +99,7 @@ def effects_by_task(
     figure.legend(loc="outside lower center", ncols=len(effects), fontsize="small")
     ends = np.clip([every.min(initial=0), every.max(initial=0)], np.log(_RATIOS[0]), np.log(_RATIOS[-1]))
     _ratios(axes.flat[-1], *ends)
-    axes.flat[-1].set_xlabel("← lower error\u2003ratio of test MAE\u2003higher error →", fontsize=10)
+    axes.flat[-1].set_xlabel("ratio of test MAE\n← lower error\u2003\u2003higher error →", fontsize=10)
     return figure
 
 

@@ -495,9 +495,11 @@ def searched(grid: list[Run], errors: dict[str, list[float | None]]) -> list[dic
 
 def test_the_best_trial_has_the_lowest_validation_error_and_its_test_set_has_no_say():
     grid = GRIDS["tuning", "synthetic", "quick"]
-    errors = {method: [None, None] for method in METHODS} | {"L1": [3.0, 1.0], "RnC": [0.5, None], "RankSim": [0.5, 0.7]}
+    errors: dict = {method: [None, None] for method in METHODS}
+    errors |= {"L1": [3.0, 1.0], "RnC": [0.5, None], "RankSim": [0.5, 0.7]}
     records = searched(grid, errors)
-    assert methods.best_trials(grid, records) == methods.best_trials(grid, records[::-1]) == {"L1": 1, "RnC": 0, "RankSim": 0}
+    best = {"L1": 1, "RnC": 0, "RankSim": 0}
+    assert methods.best_trials(grid, records) == methods.best_trials(grid, records[::-1]) == best
     assert methods.best_trials(grid, []) == {}
 
 

@@ -238,7 +238,8 @@ def test_thousands_are_not_guessed(table, refused):
 
 
 @pytest.mark.parametrize(
-    "sign, mark, cell", [(",", ".", "1,234.5"), (".", ",", "-1.234,5"), (" ", ",", "1\u00a0234,5"), ("'", ".", "1’234.5")]
+    "sign, mark, cell",
+    [(",", ".", "1,234.5"), (".", ",", "-1.234,5"), (" ", ",", "1\u00a0234,5"), ("'", ".", "1\u2019234.5")],
 )
 def test_declared_thousands_are_taken_out_of_numbers_alone(table, sign, mark, cell):
     found = table(f"a;t;y\n{cell};1{sign}2;1{mark}5\n{cell};12{sign}345 kg;1234\n", Format(thousands=sign))
@@ -247,7 +248,7 @@ def test_declared_thousands_are_taken_out_of_numbers_alone(table, sign, mark, ce
     assert any(f"Thousands are set apart by {sign!r} (declared)" in one for one in found.found)
     for cell in ("1,23", "1,2345", ",123", "1234,567", "1,,234", "12,34,567"):
         assert ungrouped(cell, ",") == cell
-    with pytest.raises(ValueError, match="thousands: got '.'; allowed: another sign than the decimal mark"):
+    with pytest.raises(ValueError, match=r"thousands: got '\.'; allowed: another sign than the decimal mark"):
         Format(decimal=".", thousands=".")
 
 
@@ -258,7 +259,8 @@ def test_a_target_of_which_some_cells_are_no_numbers_is_doubted_and_one_of_which
     assert "1 of 21 cells that are no number, such as '>6000' in line 22" in told and len(cleaned.frame) == 20
     assert clean(table("a,y\n" + "\n".join([*rows, "21,"])), target="y").doubts == ()
     grouped = [f'{i},"{i},390"' for i in range(1, 22)]
-    with pytest.raises(ValueError, match=r"21 of 41 cells that are no number, such as '1,390' .*declare thousands \(','\)"):
+    told = r"21 of 41 cells that are no number, such as '1,390' .*declare thousands \(','\)"
+    with pytest.raises(ValueError, match=told):
         clean(table("a,y\n" + "\n".join([*rows, *grouped])), target="y")
     assert len(clean(table("a,y\n" + "\n".join([*rows, *grouped]), Format(thousands=",")), target="y").frame) == 41
 
@@ -268,9 +270,8 @@ def test_numbers_far_from_all_others_are_doubted(table):
     plain = [f"{a:.3f},{y:.3f}" for a, y in rng.lognormal(size=(60, 2))]
     assert clean(table("a,y\n" + "\n".join(plain)), target="y").doubts == ()
     told = clean(table("a,y\n" + "\n".join([*plain, "-999,1.5", "-999,2.5", "1.5,1e9"])), target="y").doubts
-    assert ["Column 'a' is -999 in 2 rows", "Column 'y' is 1e+09 in 1 row,"] == [
-        one[: len(begin)] for one, begin in zip(told, ("Column 'a' is -999 in 2 rows", "Column 'y' is 1e+09 in 1 row,"))
-    ]
+    assert len(told) == 2 and told[0].startswith("Column 'a' is -999 in 2 rows, far from all its other numbers. ")
+    assert told[1].startswith("Column 'y' is 1e+09 in 1 row, far from")
 
 
 def test_a_column_may_be_called_line(table):
@@ -725,6 +726,7 @@ def check_any(path: Path, content: bytes, declared: Format | None = None, *, who
 def fuzz(path: Path, n: int, seed: int) -> int:
     rng, valid = np.random.default_rng(seed), seeds()
     declared = [None, Format(separator=" "), Format(decimal=",", comment="#"), Format(encoding="utf-16")]
+    declared.append(Format(thousands=","))
     read_ = 0
     for i in range(n):
         if i % 4:
@@ -732,7 +734,7 @@ def fuzz(path: Path, n: int, seed: int) -> int:
         else:
             letters = rng.choice([b'ab,1.5\n"', bytes(range(256)), b";,\t| \n\r\"'#1"])
             content = bytes(rng.choice([*letters], rng.integers(1, 200)).astype(np.uint8))
-        read_ += check_any(path, content, declared[0 if i % 10 else rng.integers(4)], whole=i % 5 == 0)
+        read_ += check_any(path, content, declared[0 if i % 10 else rng.integers(5)], whole=i % 5 == 0)
     return read_
 
 
@@ -756,8 +758,8 @@ def test_any_bytes_end_in_a_table_or_a_documented_error(folder, content):
 
 
 @pytest.mark.parametrize(
-    "cell, value", [("1", 1), ("-1.5", -1.5), ("+.5", 0.5), ("5.", 5), ("1e3", 1000), ("1.5E-2", 0.015), ("007", 7), ("\u22121.5", -1.5),
-                    ("1e-400", 0), ("9" * 400 + "e-399", 10)],
+    "cell, value", [("1", 1), ("-1.5", -1.5), ("+.5", 0.5), ("5.", 5), ("1e3", 1000), ("1.5E-2", 0.015), ("007", 7),
+                    ("\u22121.5", -1.5), ("1e-400", 0), ("9" * 400 + "e-399", 10)],
 )  # fmt: skip
 def test_cells_that_are_numbers(cell, value):
     values, reasons = numbers(pd.Series([cell, cell.replace(".", ",")]))

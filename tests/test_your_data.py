@@ -149,7 +149,7 @@ def test_too_few_rows_are_refused(tmp_path):
     with pytest.raises(ValueError, match=f"few.csv: got {FEWEST - 1} rows that can be trained on; allowed: at least"):
         load(path, columns())
     path.write_text("s,y\n" + "\n".join(f"x{i},{i}" for i in range(30)))
-    with pytest.raises(ValueError, match="rows left: 0, .*; line 2 is left out: 's' is no molecule: got 'x0'"):
+    with pytest.raises(ValueError, match=r"rows left: 0, .*; line 2 is left out: 's' is no molecule: got 'x0'"):
         load(path, Columns("y", smiles="s"))
     table(FEWEST).to_csv(path, index=False)
     assert len(load(path, columns()).y) == FEWEST

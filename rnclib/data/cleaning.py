@@ -141,7 +141,9 @@ def _thousands(cells: pd.Series) -> str:
     return f"; declare thousands ({marks[0]!r}), if that is what they have" if marks else ""
 
 
-def _said(rest: pd.DataFrame, n: int, lost: Mapping[Any, str], numeric: Sequence[str], text: Sequence[str]) -> list[str]:
+def _said(
+    rest: pd.DataFrame, n: int, lost: Mapping[Any, str], numeric: Sequence[str], text: Sequence[str]
+) -> list[str]:
     """How many rows are used and left out, and what the inputs are."""
     said = [f"Rows used: {len(rest):,} of {n:,}."]
     for reason, k in Counter(reason.partition(": ")[0] for reason in lost.values()).items():
@@ -150,7 +152,8 @@ def _said(rest: pd.DataFrame, n: int, lost: Mapping[Any, str], numeric: Sequence
     kinds = {"numbers": numeric, "text, dates among it": text}
     each = [f"{what}: {_named(names)}" for what, names in kinds.items() if names]
     gaps = ", ".join(f"{name!r} {k:,}" for name, k in rest.isna().sum().items() if k)
-    return said + [f"Inputs that are {'; '.join(each)}."] * bool(each) + [f"Missing cells, which stay: {gaps}."] * bool(gaps)
+    said += [f"Inputs that are {'; '.join(each)}."] * bool(each)
+    return said + [f"Missing cells, which stay: {gaps}."] * bool(gaps)
 
 
 def _far(table: pd.DataFrame) -> list[str]:
@@ -164,8 +167,8 @@ def _far(table: pd.DataFrame) -> list[str]:
             if len(rest) < 5 or not np.abs(rest - end).min() > (3 if n > 1 else 10) * np.ptp(rest):
                 continue
             said.append(
-                f"Column {name!r} is {end[0]:.6g} in {n:,} row{'s' * (n > 1)}, far from all its other numbers. Where that "
-                "stands for a missing one, leave the cell empty."
+                f"Column {name!r} is {end[0]:.6g} in {n:,} row{'s' * (n > 1)}, far from all its other numbers. Where "
+                "that stands for a missing one, leave the cell empty."
             )
     return said
 
