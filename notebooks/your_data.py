@@ -105,9 +105,7 @@ with in_one_line():
         from rnclib.chapters.your_data import TARGET, example_file
 
         csv, target = str(example_file()), TARGET
-    form = csv_files.Format(
-        separator, decimal, encoding, comment, header, thousands
-    )
+    form = csv_files.Format(separator, decimal, encoding, comment, header, thousands)
     table = large_tables.read(csv, form, target=target, most=most)
 
 # %% tags=["remove-cell"]
