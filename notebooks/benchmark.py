@@ -312,9 +312,9 @@ Table(
 )
 
 # %% [markdown]
-# All pairs of a batch are compared, so an exponent of about 2 is what each loss needs. The official form takes a sum for
-# each pair, in $O(M^3)$; its exponent depends on how much of the time these sums take, and on what the processor's cache
-# holds. `rnc_loss` keeps one $M × M$ matrix at most, and works in blocks that stay in the cache.
+# All pairs of a batch are compared, so an exponent of about 2 is what each loss needs. The official form takes a sum
+# for each pair, in $O(M^3)$; its exponent depends on how much of the time these sums take, and on what the
+# processor's cache holds. `rnc_loss` keeps one $M × M$ matrix at most, and works in blocks that stay in the cache.
 #
 # ## Memory
 #

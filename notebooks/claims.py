@@ -157,9 +157,9 @@ primary_table("synthetic", kinds["synthetic"])
 # is, without a correction for the other comparisons. Ratios are given as such: a ratio of 1.25 stands for 0.80 too.
 # For a comparison that is undecided, the table says how many pairs would decide it if mean and spread stayed as they
 # are, whatever the others say. That is a guide for a new study, not a reason to add runs to this one. *No number*: test
-# sets overlap, so more splits of these data might never decide it. *Not read*: no primary comparison of the claim is decided.
-# Where there are ten pairs or fewer, the exact sign-flip test stands beside the t. It supposes independent pairs, so
-# where they are correlated its p value is too small; with five pairs it cannot fall below 0.0625.
+# sets overlap, so more splits of these data might never decide it. *Not read*: no primary comparison of the claim is
+# decided. Where there are ten pairs or fewer, the exact sign-flip test stands beside the t. It supposes independent
+# pairs, so where they are correlated its p value is too small; with five pairs it cannot fall below 0.0625.
 
 # %% tags=["remove-input", "fold"]
 needs = {float("inf"): "no number"}

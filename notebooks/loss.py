@@ -468,8 +468,8 @@ axes[2].legend(handles=[left, right])
 Figure(
     figure,
     f"{n_samples} free points, coloured by label, before and after the descent (each panel in "
-    "its own scale), which puts points of equal labels in one place; the loss above its bound, and the fraction of comparisons that break the "
-    "δ-order, δ = 0.1. Below the dotted line no comparison can be out of order.",
+    "its own scale), which puts points of equal labels in one place; the loss above its bound, and the "
+    "fraction of comparisons that break the δ-order, δ = 0.1. Below the dotted line no comparison can be out of order.",
     name="loss-descent",
     alt="Points at random, points in the order of their labels, and two falling curves.",
 )
