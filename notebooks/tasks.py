@@ -765,9 +765,9 @@ searched = search_table(Path(results.results_dir()))
 its = searched[searched["dataset"].isin(titles)] if len(searched) else searched
 gains = (
     its.assign(
-        gain=np.log(its["first"] / its["best"]),
+        gain=np.log(its["first"] / its["best"]).where(its["typical"].notna()),
         cost=np.log(its["typical"] / its["best"]),
-    ).assign(gain=lambda one: one["gain"].where(one["cost"].notna()))
+    )
     if len(its)
     else its
 )

@@ -130,7 +130,7 @@ class Comparison:
         rounding = _ROUNDING * self.errors["mae"].max()
         if n := int((table[[method, other]] <= rounding).any(axis=1).sum()):
             none = math.nan
-            return Answer("undecided", none, none, none, len(table), math.nan, self.overlap == 1, n)
+            return Answer("undecided", none, none, none, len(table), none, self.overlap == 1, n)
         paired = Paired(np.log(table[method] / table[other]).to_numpy(), self.correlation)
         margin = -math.log1p(-MARGIN)
         mean, low, high = paired.interval()

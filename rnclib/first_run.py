@@ -102,9 +102,9 @@ def _seconds(name: str, experiment: str, molecules: str, seen: set[object]) -> f
         for run in runs:
             network = dataset, run.data.n_samples, run.data.size, run.recipe.model, shared(run)
             if network not in seen:
+                seen.add(network)
                 size = 0.8 * (run.data.n_samples or source.n_samples or 0) / 1000
                 took += work(run) * size * PASS.get((source.kind, run.data.size), _TABLE)
-            seen.add(network)
         own = molecules if dataset == "esol" and "tasks" not in quick else dataset  # the stand-in is of the same size
         stored = results.load(results.results_dir(), profile=PROFILE, experiment=experiment, dataset=own)
         total += took * max(0.0, 1 - len(stored) / len(runs))

@@ -506,11 +506,12 @@ class _Tally:
     wrong: dict[tuple[str, str], tuple[int, list[str]]] = field(default_factory=dict)
     gaps: Counter[str] = field(default_factory=Counter)
 
-    def lost(self, name: str, what: str, such: list[str]) -> None:
-        """Cells of a column that count as missing."""
-        if such:
-            n, before = self.wrong.get((name, what), (0, []))
-            self.wrong[name, what] = n + len(such), [*before, *such][:3]
+    def lost(self, name: str, what: str, told: pd.Series) -> None:
+        """Cells of a column that count as missing, by their lines, with what is told of them."""
+        if len(told):
+            n, such = self.wrong.get((name, what), (0, []))
+            such += [f"line {line}: {one}" for line, one in told.head(3 - len(such)).items()]
+            self.wrong[name, what] = n + len(told), such
 
     def count(self, found: pd.DataFrame, fitted: np.ndarray, measured: pd.Series | None) -> None:
         self.rows += len(found)
@@ -557,7 +558,7 @@ def _as_fitted(frame: pd.DataFrame, notes: dict[str, Any], decimal: str, tally: 
     for name in notes["numeric"]:
         parts[name], why = numbers(frame[name], decimal)
         wrong, gaps[name] = why[why != "missing"], int((why == "missing").sum())
-        tally.lost(name, "no finite number", [f"line {line}: {reason}" for line, reason in wrong.items()])
+        tally.lost(name, "no finite number", wrong)
     for name in notes["text"]:
         parts[name] = frame[name].mask(frame[name] == "")
         gaps[name] = int(parts[name].isna().sum())
@@ -567,10 +568,9 @@ def _as_fitted(frame: pd.DataFrame, notes: dict[str, Any], decimal: str, tally: 
 
 def _undated(model: RnCRegressor, rows: pd.DataFrame, tally: _Tally) -> dict[str, np.ndarray]:
     """Of columns of dates, which cells are none as in training; they count as missing, which is said."""
-    found = {}
-    for name, none in (model._vectoriser.undated(rows) if model._vectoriser is not None else {}).items():
-        found[name] = none
-        tally.lost(name, "no date as in training", [f"line {i}: {rows.loc[i, name]!r}" for i in rows.index[none]])
+    found = {} if model._vectoriser is None else model._vectoriser.undated(rows)
+    for name, none in found.items():
+        tally.lost(name, "no date as in training", rows.loc[none, name].map(repr))
     return found
 
 

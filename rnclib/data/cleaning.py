@@ -86,7 +86,7 @@ def clean(
     inputs = [name for name in frame if name not in (target, *keys)] if inputs is None else list(inputs)
     _check_roles(frame, target, keys, inputs)
     values, why, doubts = _target(frame[target], table.decimal)
-    lost = {**(lost or {})} | {line: f"{target!r} is {reason}" for line, reason in why.items()}
+    lost = dict(lost or {}) | {line: f"{target!r} is {reason}" for line, reason in why.items()}
     for key in keys:
         lost = dict.fromkeys(frame.index[frame[key].isin(MISSING)], f"{key!r} is missing") | lost
     rest = frame.drop(index=list(lost))
